@@ -1,0 +1,219 @@
+"""A run is a directory. Its status and its lineage are read from it, never stored twice.
+
+    RUN/
+    ├── config.json     what was asked for; fixed after the start
+    ├── events.jsonl    what happened (events.py)
+    ├── worker.log      the worker's own output, tracebacks included
+    ├── lock            held while a worker lives
+    ├── stop            its presence asks the worker to stop
+    ├── checkpoints/    step-000123/ with a manifest
+    ├── adapter/        adapter_model.safetensors, adapter_config.json, tokenizer and template
+    └── result.json     written last
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from studio import events, paths
+from studio.errors import RunError
+
+STATUSES = ("new", "running", "finished", "failed", "stopped", "interrupted")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run was asked to do.
+
+    `kind` names the worker's job (train, merge, export, demo); `method` the training method; `model` is `starter`, a folder
+    or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from the method's defaults.
+    """
+
+    kind: str
+    title: str
+    model: str = ""
+    method: str = ""
+    data: str = ""
+    parent: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A handle on a run's directory; every property reads the disk."""
+
+    dir: Path
+
+    @property
+    def id(self) -> str:
+        """Give the directory's name."""
+        return self.dir.name
+
+    @property
+    def config(self) -> RunConfig:
+        """Read config.json."""
+        values = json.loads((self.dir / "config.json").read_text("utf-8"))
+        names = {field.name for field in dataclasses.fields(RunConfig)}
+        return RunConfig(**{name: value for name, value in values.items() if name in names})
+
+    @property
+    def adapter(self) -> Path:
+        """Give the folder of the trained adapter (there only after training)."""
+        return self.dir / "adapter"
+
+    @property
+    def log(self) -> Path:
+        """Give the worker's log file."""
+        return self.dir / "worker.log"
+
+    def events(self) -> list[events.Event]:
+        """Read all events."""
+        return events.read(self.dir / "events.jsonl")
+
+    def result(self) -> dict[str, Any] | None:
+        """Read result.json, or None before the run has finished."""
+        path = self.dir / "result.json"
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+    def alive(self) -> bool:
+        """Tell whether a worker holds the lock (a process id can be reused, a lock cannot)."""
+        if not (self.dir / "lock").exists():
+            return False
+        lock = FileLock(self.dir / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def status(self, seen: list[events.Event] | None = None) -> str:
+        """Derive one of STATUSES from the lock and the last terminal event."""
+        if self.alive():
+            return "running"
+        happened = self.events() if seen is None else seen
+        last = next((item["type"] for item in reversed(happened) if item["type"] != "note"), None)
+        if last is None:
+            return "interrupted" if (self.dir / "lock").exists() else "new"
+        return last if last in events.TERMINAL else "interrupted"
+
+    def ask_to_stop(self) -> None:
+        """Leave the file that the worker looks for at every step."""
+        (self.dir / "stop").touch()
+
+    def should_stop(self) -> bool:
+        """Tell whether somebody asked this run to stop."""
+        return (self.dir / "stop").exists()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the run's lock; RunError when another worker has it."""
+        lock = FileLock(self.dir / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"Run {self.id} is already going.", "Wait for it, or stop it first: studio stop " + self.id
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def parent(self) -> Run | None:
+        """Give the run this one started from."""
+        name = self.config.parent
+        return find(name) if name else None
+
+    def lineage(self) -> list[Run]:
+        """List the runs from the first to this one: base -> SFT -> DPO."""
+        line, here = [self], self.parent()
+        while here is not None and here not in line:
+            line.insert(0, here)
+            here = here.parent()
+        return line
+
+    def checkpoints(self) -> list[Path]:
+        """List the checkpoint folders, oldest first (whether they are sound is the trainer's to verify)."""
+        return sorted((self.dir / "checkpoints").glob("step-*"))
+
+
+def create(config: RunConfig, out: Path | None = None) -> Run:
+    """Make a run's directory and write its config; `out` puts it elsewhere and must be new or empty."""
+    if out is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        out = paths.runs() / f"{stamp}-{paths.slug(config.title)}-{secrets.token_hex(2)}"
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is there already and is not empty.", "Choose another folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    run = Run(out.resolve())
+    text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
+    paths.write_text(run.dir / "config.json", text + "\n")
+    return run
+
+
+def all_runs() -> list[Run]:
+    """List the runs of the data folder, newest first."""
+    found = [Run(path.parent) for path in paths.runs().glob("*/config.json")]
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def find(name: str) -> Run:
+    """Find a run by its id, the beginning of one, or its directory."""
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file() and (folder / "events.jsonl").parent.is_dir() and _is_run(folder):
+        return Run(folder.resolve())
+    ids = [run for run in all_runs() if run.id == name] or [run for run in all_runs() if run.id.startswith(name)]
+    if len(ids) == 1:
+        return ids[0]
+    if len(ids) > 1:
+        raise RunError(f"{name!r} fits {len(ids)} runs.", "Write more of the id; `studio runs` lists them.")
+    raise RunError(f"There is no run {name!r}.", "`studio runs` lists the runs; a run's directory works too.")
+
+
+def _is_run(folder: Path) -> bool:
+    """A model folder has a config.json too; a run's says what kind of run it is."""
+    try:
+        return "kind" in json.loads((folder / "config.json").read_text("utf-8"))
+    except (ValueError, OSError):
+        return False
+
+
+def is_run(name: str) -> bool:
+    """Tell whether a name is a run (not a model folder, a file, or a hub id)."""
+    try:
+        find(name)
+    except RunError:
+        return False
+    return True
+
+
+def running() -> list[Run]:
+    """List the runs that a worker is busy with now."""
+    return [run for run in all_runs() if run.alive()]
+
+
+def children(run: Run) -> list[Run]:
+    """List the runs that started from this one."""
+    return [other for other in all_runs() if (parent := other.config.parent) and Path(parent).name == run.id]
+
+
+def delete(run: Run) -> None:
+    """Delete a run that is not going and that no other run started from."""
+    if run.alive():
+        raise RunError(f"Run {run.id} is going.", f"Stop it first: studio stop {run.id}")
+    if needed := children(run):
+        raise RunError(f"{needed[0].id} started from {run.id}.", "Delete that one first.")
+    shutil.rmtree(run.dir)

@@ -1,0 +1,1 @@
+"""Train: the base with its adapters, and the one transformers.Trainer subclass."""
