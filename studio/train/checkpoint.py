@@ -1,0 +1,83 @@
+"""Checkpoints that are whole or not there: written beside, fsynced, listed in a manifest, renamed.
+
+A run can be killed at any moment. A checkpoint is used for resuming only when every file in it has the length and the sha256
+that its manifest says; otherwise the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from studio import paths
+
+MANIFEST = "manifest.json"
+KEEP = 2
+
+
+def seal(staging: Path, folder: Path) -> None:
+    """Make a checkpoint out of a staged folder: manifest, fsync of every file and folder, rename."""
+    files = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST)
+    manifest = {
+        str(path.relative_to(staging)): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
+    }
+    (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for path in [*files, staging / MANIFEST]:
+        handle = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    paths.fsync_dir(staging)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(staging, folder)
+    paths.fsync_dir(folder.parent)
+
+
+def verify(folder: Path) -> str:
+    """Say what is wrong with a checkpoint, "" when it is whole."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        for name, facts in manifest.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != facts["bytes"]:
+                return f"{name} is missing or cut off"
+            if sha256(path) != facts["sha256"]:
+                return f"{name} was changed"
+    except FileNotFoundError:
+        return "it has no manifest"
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        return "its manifest cannot be read"
+    return "" if manifest else "its manifest is empty"
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Give the newest checkpoint that is whole, and why newer ones were passed over."""
+    passed = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        problem = verify(path)
+        if not problem:
+            return path, passed
+        passed.append(f"{path.name}: {problem}")
+    return None, passed
+
+
+def prune(folder: Path, keep: int = KEEP) -> None:
+    """Delete all but the newest checkpoints, and what a killed save left behind."""
+    for path in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".staging*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,207 @@
+"""Load the base (in 4 bits or not) with its adapter, find control tokens that the base never learned, score tokens.
+
+The base is loaded once; a parent's adapter is continued, not stacked, so that a run's adapter alone turns the base into what
+was trained, and merging needs no order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from studio.methods.base import TrainConfig
+    from studio.render.encode import Renderer
+
+#: A control token's embedding shorter than this share of the median row was never trained (Llama 3 base: about 0.01).
+UNTRAINED_NORM = 0.35
+
+
+@dataclasses.dataclass
+class Policy:
+    """A base model with one adapter that learns.
+
+    `new_tokens` are the ids of control tokens whose embeddings are trained too, because the base never learned them.
+    """
+
+    model: Any
+    device: torch.device
+    new_tokens: list[int]
+
+    def token_logps(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Score a batch: log-probabilities of the labels and their mask, both (B, T-1), float32.
+
+        The output layer is applied only where a label is; other positions are 0.
+        """
+        import torch
+
+        from studio.objectives.logps import IGNORE, token_logps
+
+        base = self.model.get_base_model()
+        hidden = base.get_decoder()(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).last_hidden_state[:, :-1]
+        labels = batch["labels"][:, 1:]
+        mask = labels != IGNORE
+        logits = base.get_output_embeddings()(hidden[mask])
+        cap = getattr(base.config, "final_logit_softcapping", None)
+        if cap:
+            logits = torch.tanh(logits / cap) * cap
+        scored = token_logps(logits, labels[mask])
+        out = torch.zeros(mask.shape, dtype=scored.dtype, device=scored.device)
+        return out.masked_scatter(mask, scored), mask.float()
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter (safetensors and its config), trained token rows included."""
+        self.model.save_pretrained(folder, save_embedding_layers=False)
+        for card in folder.glob("README.md"):
+            card.unlink()  # peft's empty model card; the run's directory says more
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Give the tensors that learn, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+
+def device() -> torch.device:
+    """Choose the device: CUDA (ROCm too), Apple's MPS, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def compute_dtype(where: torch.device) -> torch.dtype:
+    """Choose the dtype of the base's arithmetic: bf16 on GPUs that have it, float32 on a CPU (exact and safe everywhere)."""
+    import torch
+
+    if where.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.bfloat16 if where.type == "mps" else torch.float32
+
+
+def load(folder: Path, renderer: Renderer, config: TrainConfig, parent: Path | None = None) -> Policy:
+    """Load a base with a new adapter, or with a copy of the parent's adapter to continue.
+
+    LoRA on all linear layers but the output layer (Dettmers et al. 2023). Raises ModelError and ConfigError.
+    """
+    import peft
+
+    where = device()
+    base = load_base(folder, config.quantize_base, where)
+    new_tokens = _untrained(base, renderer)
+    if len(renderer.tokenizer) > base.get_input_embeddings().weight.shape[0]:
+        base.resize_token_embeddings(len(renderer.tokenizer), mean_resizing=False)
+        _start_at_mean(base, renderer)
+    base.config.use_cache = False
+    if config.gradient_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if parent is not None:
+        _check_parent(parent, config)
+        model = peft.PeftModel.from_pretrained(base, parent, is_trainable=True, local_files_only=True)
+        new_tokens = _flat(json.loads((parent / "adapter_config.json").read_text("utf-8")))
+    else:
+        tied = bool(getattr(base.config, "tie_word_embeddings", False))
+        lora = peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=config.lora_r,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules="all-linear",
+            trainable_token_indices=_token_layers(base, new_tokens, tied) if new_tokens else None,
+        )
+        model = peft.get_peft_model(base, lora)
+    model.train()
+    return Policy(model, where, new_tokens)
+
+
+def load_base(folder: Path, quantize_base: str, where: torch.device) -> Any:
+    """Load the base frozen: `nf4` is 4-bit NormalFloat with double quantisation, `none` keeps 16 or 32 bits."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = compute_dtype(where)
+    quantization = None
+    if quantize_base == "nf4":
+        if where.type == "mps":
+            raise ConfigError(
+                "4-bit training does not work on this Mac.", "Use --set quantize_base=none.", field="quantize_base"
+            )
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    try:
+        base = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map={"": where.type if where.index is None else where},
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()
+        raise ModelError(
+            f"The model could not be loaded: {reason[0][:300] if reason else type(error).__name__}",
+            "`studio models check FOLDER` looks at the folder; worker.log in the run's folder has the details.",
+            file=str(folder),
+        ) from error
+    for parameter in base.parameters():
+        parameter.requires_grad_(False)
+    return base
+
+
+def _untrained(base: Any, renderer: Renderer) -> list[int]:
+    """List the template's control tokens that the base never learned: brand-new ones, and rows of hardly any length."""
+    weight = base.get_input_embeddings().weight.detach().float()
+    norms = weight.norm(dim=1)
+    median = norms[norms > 0].median()
+    rows = weight.shape[0]
+    return [token for token in renderer.control_ids if token >= rows or norms[token] < UNTRAINED_NORM * median]
+
+
+def _start_at_mean(base: Any, renderer: Renderer) -> None:
+    """Start brand-new tokens at the mean of the old rows, in the input and the output embedding."""
+    new = len(renderer.added_tokens)
+    for layer in (base.get_input_embeddings(), base.get_output_embeddings()):
+        weight = layer.weight.data
+        weight[-new:] = weight[:-new].float().mean(0).to(weight.dtype)
+
+
+def _token_layers(base: Any, tokens: Sequence[int], tied: bool) -> dict[str, list[int]]:
+    """Name the embedding layers whose rows are trained: the input's, and the output's too where they are not tied."""
+    names = {id(module): name.split(".")[-1] for name, module in base.named_modules()}
+    layers = [base.get_input_embeddings()] + ([] if tied else [base.get_output_embeddings()])
+    return {names[id(layer)]: list(tokens) for layer in layers}
+
+
+def _flat(adapter: dict[str, Any]) -> list[int]:
+    indices = adapter.get("trainable_token_indices") or {}
+    return sorted(set(indices if isinstance(indices, list) else [i for row in indices.values() for i in row]))
+
+
+def _check_parent(parent: Path, config: TrainConfig) -> None:
+    """A child continues its parent's adapter, so its shape must be the parent's."""
+    adapter = json.loads((parent / "adapter_config.json").read_text("utf-8"))
+    for name, value in (("lora_r", adapter["r"]), ("lora_alpha", adapter["lora_alpha"])):
+        if getattr(config, name) != value:
+            raise ConfigError(
+                f"The parent's adapter has {name} {value}, this run asks for {getattr(config, name)}.",
+                f"Leave {name} out: a child continues its parent's adapter.",
+                field=name,
+            )

@@ -1,0 +1,196 @@
+"""The one subclass of transformers.Trainer: it runs any offline method.
+
+Trainer keeps the schedule, accumulation, clipping, the optimizer, exact resume and distribution. Ours are: the method's loss,
+checkpoints that are whole or not there, held-out measurements without touching the random state, and events for all of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from studio import events
+from studio.errors import TrainingError
+from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig
+from studio.train import checkpoint
+from studio.train.model import Policy
+
+Sums = dict[str, list[float]]
+
+
+class StudioTrainer(Trainer):
+    """Trainer with a method's step in place of the model's own loss."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        method: Method,
+        config: TrainConfig,
+        train: Sequence[Example],
+        held_out: Sequence[Example],
+        *,
+        pad_id: int,
+        checkpoints: Path,
+        emit: events.Emit,
+        should_stop: Callable[[], bool],
+        sample: Callable[[], list[tuple[str, str]]] | None = None,
+    ) -> None:
+        self.policy, self.method, self.config = policy, method, config
+        self.emit, self.checkpoints, self.sample = emit, checkpoints, sample
+        self.held_out, self.pad_id = held_out, pad_id
+        self.sums: Sums = {}
+        self.last: dict[str, float] = {}
+        self.learned = 0
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        steps = total_steps(config, len(train))
+        micro = micro_batch(config, policy)
+        super().__init__(
+            model=policy.model,
+            args=TrainingArguments(
+                output_dir=str(checkpoints),
+                per_device_train_batch_size=micro,
+                gradient_accumulation_steps=max(1, math.ceil(config.batch_size / micro)),
+                learning_rate=config.learning_rate,
+                lr_scheduler_type=config.lr_scheduler,
+                warmup_steps=round(config.warmup_ratio * steps),
+                weight_decay=config.weight_decay,
+                max_grad_norm=config.max_grad_norm,
+                num_train_epochs=config.epochs,
+                max_steps=steps,
+                eval_strategy="steps" if held_out else "no",
+                eval_steps=config.eval_every or max(1, steps // 10),
+                eval_on_start=bool(held_out),
+                save_strategy="steps",
+                save_steps=config.save_every or max(1, math.ceil(steps / 5)),
+                logging_strategy="no",
+                optim="adamw_torch",
+                seed=config.seed,
+                data_seed=config.seed,
+                use_cpu=policy.device.type == "cpu",
+                dataloader_pin_memory=policy.device.type == "cuda",
+                remove_unused_columns=False,
+                report_to=[],
+                disable_tqdm=True,
+            ),
+            train_dataset=train,  # type: ignore[arg-type]
+            eval_dataset=held_out if held_out else None,  # type: ignore[arg-type]
+            data_collator=lambda examples: method.collate(examples, pad_id),
+            callbacks=[_Narrator(self, should_stop)],
+        )
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Give the method's loss; a loss that is not finite ends the run before it can spoil the adapter."""
+        out: StepOutput = self.method.step(self.policy, inputs, self.config, num_items_in_batch)
+        if not torch.isfinite(out.loss):
+            raise TrainingError(
+                f"The loss is {float(out.loss.detach())} at step {self.state.global_step + 1}.",
+                "The last checkpoint is kept. Lower the learning rate, or look for broken rows in the data.",
+            )
+        _add(self.sums, out.metrics)
+        self.learned += int((inputs["labels"] != -100).sum())
+        return out.loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> int:
+        return sum(map(self.method.count, batch_samples))
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure the method's loss on the held-out rows, without dropout, gradient or random numbers."""
+        sums: Sums = {}
+        size = self.args.per_device_train_batch_size
+        self.model.eval()
+        with torch.no_grad():
+            for start in range(0, len(self.held_out), size):
+                batch = self._prepare_inputs(self.method.collate(self.held_out[start : start + size], self.pad_id))
+                _add(sums, self.method.step(self.policy, batch, self.config).metrics)
+        self.model.train()
+        metrics = _means(sums)
+        self.emit(events.event("evaluated", step=self.state.global_step, **metrics))
+        for prompt, text in self.sample() if self.sample else ():
+            self.emit(events.event("sample", step=self.state.global_step, prompt=prompt, text=text))
+        return {f"eval_{name}": value for name, value in metrics.items()}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        step = self.state.global_step
+        folder = self.checkpoints / f"step-{step:06d}"
+        checkpoint.seal(self._staging() / f"checkpoint-{step}", folder)
+        checkpoint.prune(self.checkpoints)
+        self.emit(events.event("checkpoint", step=step, path=str(folder)))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging())
+
+    def _staging(self) -> Path:
+        return self.checkpoints / ".staging"
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert output_dir is not None
+        self.policy.save(Path(output_dir))
+
+
+class _Narrator(TrainerCallback):
+    """Turn Trainer's callbacks into events, and a stop file into a saved stop."""
+
+    def __init__(self, trainer: StudioTrainer, should_stop: Callable[[], bool]) -> None:
+        self.trainer, self.should_stop = trainer, should_stop
+        self.start = self.at_start = 0.0
+        self.stopped = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remember when and where we began, for rates and time left."""
+        self.start, self.at_start = time.monotonic(), state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell the step; when asked to stop, save and end here."""
+        trainer = self.trainer
+        elapsed = max(1e-9, time.monotonic() - self.start)
+        done = state.global_step - self.at_start
+        trainer.last = _means(trainer.sums)
+        trainer.sums.clear()
+        trainer.emit(
+            events.event(
+                "step",
+                step=state.global_step,
+                total=state.max_steps,
+                learning_rate=trainer.lr_scheduler.get_last_lr()[0],
+                epoch=state.epoch,
+                tokens_per_s=trainer.learned / elapsed,
+                seconds_left=elapsed / done * (state.max_steps - state.global_step),
+                **trainer.last,
+            )
+        )
+        if self.should_stop():
+            self.stopped = state.global_step < state.max_steps
+            control.should_save = control.should_training_stop = True
+
+
+def total_steps(config: TrainConfig, rows: int) -> int:
+    """Count the optimizer steps of a run."""
+    steps = max(1, math.ceil(rows / config.batch_size * config.epochs))
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def micro_batch(config: TrainConfig, policy: Policy) -> int:
+    """Choose the rows in memory at once: as asked, else 4 on a GPU and 8 on a CPU, and never more than the batch."""
+    chosen = config.micro_batch_size or (4 if policy.device.type == "cuda" else 8)
+    return min(chosen, config.batch_size)
+
+
+def _add(sums: Sums, metrics: dict[str, tuple[float, float]]) -> None:
+    for name, (total, count) in metrics.items():
+        entry = sums.setdefault(name, [0.0, 0.0])
+        entry[0] += total
+        entry[1] += count
+
+
+def _means(sums: Sums) -> dict[str, float]:
+    return {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
