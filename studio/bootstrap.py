@@ -33,14 +33,14 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMPS = VENV / "studio"
-LOG = STAMPS / "install.log"
+LOG = ROOT / ".venv.log"
 CONSTRAINTS = ROOT / "constraints.txt"
 CUDA = shutil.which("nvidia-smi") is not None
 LLAMA = "llama-cpp-python"
 CPU_FLAGS = {"SSE42": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", "F16C": "f16c", "BMI2": "bmi2"}
 STEPS = {  # in this order: the GB that it needs at most, and what it says
     "torch": (10.0 if CUDA else 4.0, "PyTorch {torch} (about 0.8 GB for CPU, 5.5 GB with CUDA)"),
-    "base": (1.3, "transformers {transformers}, gradio {gradio} and the other libraries (about 0.9 GB)"),
+    "base": (1.3, "transformers, gradio and the other libraries (about 0.9 GB)"),
     "dev": (0.3, "the developers' tools (about 0.2 GB)"),
     "llama": (0.6, "llama-cpp-python {llama-cpp-python}, for chat and GGUF (about 0.1 GB)"),
 }
@@ -53,6 +53,7 @@ REMEDIES = {  # words in pip's output: what to do; the first that fits
     "connection": "check the network and HTTPS_PROXY. With wheels at hand: PIP_FIND_LINKS=FOLDER ./run --offline",
     "found for torch": "PyTorch has no build for this Python and system. Use Python 3.11 to 3.13.",
     "no matching distribution": "pip finds no such package. Check its index settings (pip config list).",
+    "ensurepip": "install Python's venv module (Debian, Ubuntu: sudo apt install python3-venv).",
     "": "read the log, then start again: the install goes on where it stopped.",
 }
 
@@ -97,18 +98,13 @@ def stamp(step: str, lines: list[str]) -> str:
 
 def read_stamp(step: str) -> str:
     """The stamp on disk ('' if there is none)."""
-    with contextlib.suppress(OSError):
-        return (STAMPS / step).read_text("utf-8")
-    return ""
+    return (STAMPS / step).read_text("utf-8") if (STAMPS / step).exists() else ""
 
 
 def write_stamp(step: str, text: str) -> None:
     """Write a stamp so that it is there whole or not at all."""
     beside = STAMPS / f"{step}.new"
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    beside.write_text(text, "utf-8")
     beside.replace(STAMPS / step)
 
 
@@ -127,46 +123,40 @@ def check_machine(todo: list[str], offline: bool) -> None:
     if "llama" in todo and not compiler():
         say(f"No C++ compiler: chat may be off until you install {COMPILER} and run: ./run install")
     if "torch" in todo and sys.platform == "linux" and not (CUDA or offline):
-        say("No NVIDIA card: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares the CUDA libraries.")
+        say("No NVIDIA card: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu makes pip take the CPU build.")
 
 
-def compiler() -> str | None:
-    """A C++ compiler that a build would find, or None."""
+def compiler() -> bool:
+    """Whether a build would find a C++ compiler."""
     if os.name == "nt":
-        installer = Path(os.environ.get("PROGRAMFILES(X86)", ""), "Microsoft Visual Studio", "Installer")
-        return shutil.which("cl") or shutil.which("vswhere", path=str(installer))
+        installer = Path(os.environ.get("PROGRAMFILES(X86)", ""), "Microsoft Visual Studio", "Installer", "vswhere.exe")
+        return bool(shutil.which("cl")) or installer.exists()
     if sys.platform == "darwin":  # without the tools, /usr/bin/c++ is there all the same and only asks for them
-        return "clang++" if succeeds("xcode-select", "-p") else None
-    return next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+        return succeeds("xcode-select", "-p")
+    return any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
-def cpu_features() -> set[str]:
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     """The CPU's features, named as in Linux's /proc/cpuinfo."""
     if sys.platform == "win32":
         import ctypes
 
-        avx2 = ctypes.windll.kernel32.IsProcessorFeaturePresent(40)
-        return set(CPU_FLAGS.values() if avx2 else ["sse4_2"])
-    with contextlib.suppress(OSError):
-        return parse_cpuinfo(Path("/proc/cpuinfo").read_text("utf-8", "replace"))
-    return set(CPU_FLAGS.values())
-
-
-def parse_cpuinfo(text: str) -> set[str]:
-    """The first processor's flags."""
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+        return set(CPU_FLAGS.values() if ctypes.windll.kernel32.IsProcessorFeaturePresent(40) else ["sse4_2"])  # AVX2
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE)
     return set(found[1].split()) if found else set()
 
 
-def llama_flags(machine: str, features: set[str], own: str = "") -> str:
+def llama_flags(own: str, features: set[str] | None) -> str:
     """CMAKE_ARGS for llama.cpp; the user's own come last, so they win.
 
     A native x86-64 build can crash on CPUs with AMX (gcc 12 miscompiles the tile configuration). Without GGML_NATIVE
-    each instruction set is on by default, so each is named, on or off. Other machines keep llama.cpp's defaults.
+    each instruction set is on by default, so each is named, on or off. Other machines (features: None) keep
+    llama.cpp's defaults.
     """
-    x86 = machine.lower() in ("x86_64", "amd64")
+    if features is None:
+        return own
     sets = [f"-DGGML_{name}={'ON' if flag in features else 'OFF'}" for name, flag in CPU_FLAGS.items()]
-    return " ".join([*(["-DGGML_NATIVE=OFF", *sets] if x86 else []), *own.split()])
+    return " ".join(["-DGGML_NATIVE=OFF", *sets, *own.split()])
 
 
 def wheel_cache(flags: str) -> Path:
@@ -184,21 +174,20 @@ def succeeds(*command: str | Path) -> bool:
     return False
 
 
-def pip(verb: str, *arguments: str | Path, **environ: str) -> None:
-    """Run the environment's pip as the user configured it: all output to the log, the latest line to a terminal."""
-    own = ["--disable-pip-version-check", "--no-input", "--constraint", str(CONSTRAINTS)]
+def run_logged(title: str, *command: str | Path, **environ: str) -> None:
+    """Run a helper: its output goes to the log, its latest line to a terminal; its failure becomes a Problem."""
     width = shutil.get_terminal_size().columns - 1 if sys.stderr.isatty() else 0
     lines = [""]
     with LOG.open("a", encoding="utf-8") as log:
         helper = subprocess.Popen(
-            [str(PYTHON), "-I", "-m", "pip", verb, *own, *map(str, arguments)],
-            env={**os.environ, "PIP_USER": "0", **environ},
+            [*map(str, command)],
+            env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            close_fds=False,  # pip holds our lock too: after a kill, the next start waits until pip has ended
+            close_fds=False,  # it holds our lock too: after a kill, the next start waits until it has ended
         )
         for line in helper.stdout or ():
             log.write(line)
@@ -206,20 +195,22 @@ def pip(verb: str, *arguments: str | Path, **environ: str) -> None:
             print(f"\r{line.strip()[:width]:{width}}" if width else "", end="", file=sys.stderr, flush=True)
     print(f"\r{'':{width}}\r" if width else "", end="", file=sys.stderr, flush=True)
     if helper.wait():
-        cause = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        cause = next((line for line in reversed(lines) if line.lower().startswith("error")), lines[-1])
         remedy = next(text for words, text in REMEDIES.items() if words in "\n".join(lines).lower())
-        raise Problem(f"pip {verb} failed: {cause}\n  What to do: {remedy}\n  Log: {LOG}")
+        raise Problem(f"{title} failed: {cause}\n  What to do: {remedy}\n  Log: {LOG}")
+
+
+def pip(verb: str, *arguments: str | Path, **environ: str) -> None:
+    """Run the environment's pip as the user has configured it, within our constraints."""
+    own = ("--disable-pip-version-check", "--no-input", "--constraint", CONSTRAINTS)
+    run_logged(f"pip {verb}", PYTHON, "-I", "-m", "pip", verb, *own, *arguments, PIP_USER="0", **environ)
 
 
 def make_venv() -> None:
     """Make `.venv`, unless it is there with a pip that starts."""
     if not succeeds(PYTHON, "-I", "-c", "import pip"):
         python = getattr(sys, "_base_executable", sys.executable)  # we may run on the very .venv that is to go
-        command = [python, "-I", "-m", "venv", "--clear", str(VENV)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            remedy = "install Python's venv module (Debian, Ubuntu: sudo apt install python3-venv)."
-            raise Problem(f"making {VENV} failed: {(done.stdout + done.stderr).strip()}\n  What to do: {remedy}")
+        run_logged("making .venv", python, "-I", "-m", "venv", "--clear", VENV)
     STAMPS.mkdir(exist_ok=True)
 
 
@@ -244,11 +235,12 @@ def install_llama(offline: list[str], lines: list[str], afresh: bool) -> None:
     imports = (PYTHON, "-I", "-c", f"import llama_cpp; assert llama_cpp.__version__ == {pins()[LLAMA]!r}")
     if not afresh and succeeds(*imports):
         return
-    flags = llama_flags(platform.machine(), cpu_features(), os.environ.get("CMAKE_ARGS", ""))
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    flags = llama_flags(os.environ.get("CMAKE_ARGS", ""), cpu_features() if x86 else None)
     cache = wheel_cache(flags)
     if not [*cache.glob("*.whl")]:
         if not compiler():
-            raise Problem(f"llama-cpp-python has to be built, and there is no C++ compiler.\n  What to do: {COMPILER}")
+            raise Problem(f"{LLAMA} has to be built, and there is no a C++ compiler.\n  What to do: install {COMPILER}")
         say(f"      built from source, once: about 5 minutes on 2 cores (CMAKE_ARGS={flags})")
         source = ["--no-deps", "--no-cache-dir", "--no-binary", LLAMA, "--wheel-dir", str(cache / "new")]
         pip("wheel", *offline, *source, *lines, CMAKE_ARGS=flags)
@@ -280,8 +272,8 @@ def locked() -> Iterator[None]:
         yield
 
 
-def ensure(wanted: list[str], offline: bool, afresh: bool = False) -> None:
-    """Bring the wanted steps up to date; goes straight on when their stamps are good."""
+def ensure(wanted: list[str], offline: bool, afresh: bool = False) -> str:
+    """Bring the wanted steps up to date, at once when their stamps are good; returns why chat is off, if it is."""
     steps = {name: lines for name, lines in requirements().items() if name in wanted and lines}
     good = {name: stamp(name, lines) for name, lines in steps.items()}
 
@@ -301,9 +293,10 @@ def ensure(wanted: list[str], offline: bool, afresh: bool = False) -> None:
                 start, note = time.monotonic(), install(name, steps[name], ["--no-index"] * offline, afresh)
                 write_stamp(name, good[name] + note)
                 say(f"      {'not installed' if note else 'done'}, {time.monotonic() - start:.0f} s")
-    note = read_stamp("llama").partition("\n")[2]
-    if note and "llama" in steps:
-        say(f"Chat is off, the rest works: {note}\n  Then run: ./run install")
+    why = read_stamp("llama").partition("\n")[2] if "llama" in steps else ""
+    if why:
+        say(f"Chat is off, the rest works: {why}\n  Then run: ./run install")
+    return why
 
 
 def install(name: str, lines: list[str], offline: list[str], afresh: bool) -> str:
@@ -335,8 +328,8 @@ def main(arguments: list[str]) -> int:
     offline = arguments[:1] == ["--offline"]
     verb, *rest = arguments[offline:] or ["app"]
     if verb == "install":
-        ensure(["torch", "base", "llama", *(["dev"] if read_stamp("dev") else [])], offline, afresh=True)
-        return 2 if "\n" in read_stamp("llama") else 0
+        developer = ["dev"] if read_stamp("dev") else []
+        return 2 if ensure(["torch", "base", "llama", *developer], offline, afresh=True) else 0
     if verb not in ("test", "check"):
         ensure(["torch", "base", "llama"], offline)
         return start(["-m", "studio", verb, *rest])
