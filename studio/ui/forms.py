@@ -1,0 +1,86 @@
+"""Dataclass <-> components: a method's settings become a form, and a form becomes the values that differ from defaults.
+
+Labels, help, ranges, units and sources are read from the fields; nothing about a setting is written here. What a user typed
+goes to the engine as it is, and the engine's own check says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from studio.config import Setting, build, settings
+
+
+class Form:
+    """The form of one config class; `inputs` are its components in the order of its settings."""
+
+    def __init__(self, config: type) -> None:
+        self.config = config
+        self.settings = settings(config)
+        self.inputs: list[Any] = []
+
+    def draw(self) -> None:
+        """Lay the form out inside the current block: a few settings, the rest in a drawer."""
+        basic = [s for s in self.settings if not s.advanced]
+        advanced = [s for s in self.settings if s.advanced]
+        made: dict[str, Any] = {}
+        with gr.Row(elem_classes="st-fields"):
+            for s in basic:
+                made[s.name] = component(s)
+        if advanced:
+            with gr.Accordion("Advanced", open=False, elem_classes="st-drawer"), gr.Row(elem_classes="st-fields"):
+                for s in advanced:
+                    made[s.name] = component(s)
+        self.inputs = [made[s.name] for s in self.settings]
+
+    def changed(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Give the settings that differ from the defaults, checked; ConfigError names all that is wrong."""
+        made = build(self.config, dict(zip((s.name for s in self.settings), values, strict=True)))
+        return {s.name: getattr(made, s.name) for s in self.settings if getattr(made, s.name) != s.default}
+
+    def shown(self, values: dict[str, Any]) -> list[Any]:
+        """Give what each component shows when the settings have these values (the rest at their defaults)."""
+        return [show(s, values.get(s.name, s.default)) for s in self.settings]
+
+
+def component(s: Setting) -> Any:
+    """Make the component of one setting."""
+    common = {"label": label(s), "info": hint(s), "elem_classes": "st-field", "min_width": 150}
+    if s.type is bool:
+        return gr.Checkbox(value=bool(s.default), **common)
+    if s.choices:
+        return gr.Dropdown(choices=[str(c) for c in s.choices], value=show(s, s.default), **common)
+    return gr.Textbox(value=show(s, s.default), max_lines=1, **common)
+
+
+def label(s: Setting) -> str:
+    """Name a setting as people read it, with its unit: `max_length` -> Max length (tokens)."""
+    words = s.name.replace("_", " ")
+    words = words[0].upper() + words[1:]
+    return f"{words} ({s.unit})" if s.unit else words
+
+
+def hint(s: Setting) -> str:
+    """Say what a setting does, its range and where its default comes from."""
+    parts = [s.help.rstrip(".") + "."]
+    if s.low is not None and s.high is not None:
+        parts.append(f"{s.low:g} to {s.high:g}.")
+    elif s.low is not None:
+        parts.append(f"{s.low:g} or more.")
+    if s.advanced and s.source:
+        parts.append(f"From {s.source}.")
+    return " ".join(parts)
+
+
+def show(s: Setting, value: Any) -> Any:
+    """Write a value as its component shows it."""
+    if s.type is bool:
+        return bool(value)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -1,0 +1,138 @@
+"""What the pages share: live parts, error edges, starting and stopping runs.
+
+A live part is a component and a function that draws it from what is on disk; the shell draws all of them once a second and
+sends what has changed. `edge` is the window's edge for errors: cause and remedy on the page, the traceback in window.log.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio import jobs, runs
+from studio.errors import RunError, StudioError
+from studio.ui import choice, live, parts, talk
+
+log = logging.getLogger("studio.window")
+
+
+@dataclass
+class Kit:
+    """Collects what the pages register while they are laid out."""
+
+    lives: list[tuple[Any, Callable[[live.Scene], Any]]] = field(default_factory=list)
+    restores: list[tuple[list[Any], Callable[[live.Scene], list[Any]]]] = field(default_factory=list)
+    changes: list[Any] = field(default_factory=list)
+    opening: list[tuple[Callable[[], Generator[str]], Any]] = field(default_factory=list)
+
+    def live(self, component: Any, draw: Callable[[live.Scene], Any]) -> Any:
+        """Draw a component from the disk, now and whenever the disk changes."""
+        self.lives.append((component, draw))
+        return component
+
+    def restore(self, components: list[Any], read: Callable[[live.Scene], list[Any]]) -> None:
+        """Fill inputs from the disk when the page is opened (not later: somebody may be typing)."""
+        self.restores.append((components, read))
+
+    def after(self, event: Any) -> Any:
+        """Look at the disk at once after an event."""
+        self.changes.append(event)
+        return event
+
+
+def explain(error: Exception) -> str:
+    """Draw an error as cause and remedy; one that was not made for the user goes to the log with its traceback."""
+    if isinstance(error, StudioError):
+        return parts.problem_from(error.to_dict())
+    log.error("a handler failed", exc_info=error)
+    return parts.problem(
+        f"Studio made a mistake of its own ({type(error).__name__}).",
+        "Try again. What happened exactly stands in window.log in the data folder.",
+    )
+
+
+def edge(handler: Callable[..., str]) -> Callable[..., str]:
+    """Give what a handler shows, or its error as a card. For handlers with one HTML output."""
+
+    @functools.wraps(handler)
+    def wrapped(*values: Any) -> str:
+        try:
+            return handler(*values)
+        except Exception as error:
+            return explain(error)
+
+    return wrapped
+
+
+def edges(handler: Callable[..., Generator[str]]) -> Callable[..., Generator[str]]:
+    """Do the same for a handler that shows several things one after the other."""
+
+    @functools.wraps(handler)
+    def wrapped(*values: Any) -> Generator[str]:
+        try:
+            yield from handler(*values)
+        except Exception as error:
+            yield explain(error)
+
+    return wrapped
+
+
+def begin(config: runs.RunConfig) -> None:
+    """Create a run and start its worker; RunError when one is going (then nothing is left behind)."""
+    if busy := live.look().running:
+        raise RunError(f"“{busy.config.title}” is running.", "Wait until it ends, or press Stop; one run at a time.")
+    talk.unload()
+    run = runs.create(config)
+    jobs.start(run)
+
+
+def resume(step: str) -> str:
+    """Start the run of a step again, from its last checkpoint."""
+    view = live.look().line.get(step)
+    if view is None:
+        raise RunError("There is no run to resume.", "Start one.")
+    jobs.start(view.run)
+    return ""
+
+
+def stop() -> None:
+    """Ask whatever is running to stop at its next step, and to keep what it has."""
+    busy = [view for view in live.look().views if view.running]
+    for view in busy:
+        jobs.stop(view.run)
+
+
+def resumable(view: live.View | None) -> bool:
+    """Tell whether a run can be taken up again."""
+    return view is not None and view.status in ("interrupted", "stopped", "failed")
+
+
+def ended(view: live.View) -> str:
+    """Draw how a run ended, when it did not finish; empty for other runs."""
+    if view.status == "failed":
+        tail = _tail(view)
+        return parts.problem_from(view.error, head=f"“{view.config.title}” failed", details=tail)
+    if view.status == "interrupted":
+        return parts.problem(
+            "The worker ended without a word: the machine was turned off, or the system ended it for its memory.",
+            "Resume takes it up from the last checkpoint.",
+            head=f"“{view.config.title}” was interrupted",
+        )
+    if view.status == "stopped":
+        return parts.card("", parts.note(f"“{view.config.title}” was stopped. What it had learned is kept; Resume goes on."))
+    return ""
+
+
+def _tail(view: live.View) -> str:
+    """Give the log's place, never its tracebacks."""
+    return f"The worker's log: {view.run.log}"
+
+
+def remember_pick(step: str, run_id: str) -> None:
+    """Keep which run of a step the user wants to look at, until a newer one is made."""
+    mine = live.look().of_step(step)
+    if any(view.id == run_id for view in mine):
+        choice.update(runs={step: {"id": run_id, "newest": mine[0].id}})

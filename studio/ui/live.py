@@ -1,0 +1,218 @@
+"""What is on disk now, as the pages need it: runs as views, and the line of runs that belongs to the chosen model.
+
+Every event file is followed: a look reads only what is new. Nothing here is the truth; forget it all and the next look
+reads it again. A second tab, a reload and a restarted window see the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studio import events, runs
+from studio.ui import choice
+
+Event = dict[str, Any]
+#: The steps of the rail that runs belong to.
+STEPS = ("train", "align", "export")
+
+
+@dataclass
+class View:
+    """One run as it stands: its steps (last one wins after a resume), samples, notes, last progress, how it ended."""
+
+    run: runs.Run
+    config: runs.RunConfig
+    steps: dict[tuple[str, int], Event] = field(default_factory=dict)
+    evaluated: dict[tuple[str, int], Event] = field(default_factory=dict)
+    samples: dict[tuple[str, int, str], Event] = field(default_factory=dict)
+    notes: list[Event] = field(default_factory=list)
+    progress: Event | None = None
+    checkpoint: Event | None = None
+    error: dict[str, Any] = field(default_factory=dict)
+    last: Event | None = None
+    count: int = 0
+    status: str = "new"
+    _result: tuple[int, dict[str, Any] | None] = (0, None)
+
+    @property
+    def id(self) -> str:
+        """Give the run's id."""
+        return self.run.id
+
+    @property
+    def running(self) -> bool:
+        """Tell whether a worker is busy with it."""
+        return self.status == "running"
+
+    def result(self) -> dict[str, Any]:
+        """Read result.json (again only when it has changed); empty before the run has finished."""
+        try:
+            stamp = (self.run.dir / "result.json").stat().st_mtime_ns
+        except OSError:
+            return {}
+        if self._result[0] != stamp:
+            self._result = (stamp, self.run.result())
+        return self._result[1] or {}
+
+    def curve(self, name: str = "loss", part: str = "") -> list[tuple[float, float]]:
+        """Give (step, value) of a metric as it was trained."""
+        return _points(self.steps, name, part)
+
+    def held_out(self, name: str = "loss", part: str = "") -> list[tuple[float, float]]:
+        """Give (step, value) of a metric on the held-out rows."""
+        return _points(self.evaluated, name, part)
+
+    def last_step(self) -> Event | None:
+        """Give the newest step event."""
+        return next(reversed(self.steps.values()), None)
+
+    def percent(self) -> float | None:
+        """Tell how much is done, 0 to 1, of the newest countable thing."""
+        newest = self.newest()
+        if newest is None:
+            return None
+        done = newest.get("step", newest.get("done"))
+        total = newest.get("total")
+        if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
+            return None
+        return min(1.0, max(0.0, done / total))
+
+    def newest(self) -> Event | None:
+        """Give the newer of the last step and the last progress."""
+        step = self.last_step()
+        if step is None or self.progress is None:
+            return step or self.progress
+        return step if step.get("time", 0) >= self.progress.get("time", 0) else self.progress
+
+    def take(self, new: list[Event]) -> None:
+        """Take in new events."""
+        for item in new:
+            self.count += 1
+            part, step = str(item.get("part") or ""), int(item.get("step") or 0)
+            match item["type"]:
+                case "step":
+                    self.steps.pop((part, step), None)
+                    self.steps[part, step] = item
+                case "evaluated":
+                    self.evaluated[part, step] = item
+                case "sample":
+                    self.samples[part, step, str(item.get("prompt"))] = item
+                case "progress":
+                    self.progress = item
+                case "note":
+                    self.notes.append(item)
+                case "checkpoint":
+                    self.checkpoint = item
+                case "failed":
+                    self.error = item.get("error") or {}
+                case "started":
+                    self.error = {}
+            if item["type"] != "note":
+                self.last = item
+
+
+def _points(found: dict[tuple[str, int], Event], name: str, part: str) -> list[tuple[float, float]]:
+    pairs = [(float(step), item.get(name)) for (where, step), item in found.items() if where == part]
+    return sorted((step, float(value)) for step, value in pairs if isinstance(value, int | float))
+
+
+@dataclass
+class Scene:
+    """Everything a page can show: the choices, the runs, and the runs of the chosen model's line."""
+
+    chosen: dict[str, Any]
+    views: list[View]
+    running: View | None
+    line: dict[str, View]
+    demo: View | None
+
+    @property
+    def model(self) -> str:
+        """Give the chosen model's name, or an empty text."""
+        return str(self.chosen.get("model") or "")
+
+    def of_step(self, step: str) -> list[View]:
+        """List the chosen model's runs of one step, newest first."""
+        return [view for view in self.views if belongs(view.config) == step and view.config.model == self.model]
+
+    def data(self, step: str) -> dict[str, Any]:
+        """Give the data in use for train or align: file, rows, kind, flagged."""
+        found = self.chosen.get("data")
+        used = found.get(step) if isinstance(found, dict) else None
+        return used if isinstance(used, dict) else {}
+
+
+_views: dict[Path, tuple[events.Follower, View]] = {}
+_lock = threading.RLock()
+_version = 0
+
+
+def look() -> Scene:
+    """Read what is new on disk."""
+    with _lock:
+        views = [view for run in runs.all_runs() if (view := _view(run)) is not None]
+        for gone in set(_views) - {view.run.dir for view in views}:
+            del _views[gone]
+        chosen = choice.read()
+        busy = sorted((v for v in views if v.running), key=lambda v: v.config.kind != "demo")
+        scene = Scene(chosen, views, busy[0] if busy else None, {}, None)
+        scene.demo = next((view for view in views if view.config.kind == "demo"), None)
+        picked = chosen.get("runs") if isinstance(chosen.get("runs"), dict) else {}
+        for step in STEPS:
+            mine = scene.of_step(step)
+            if mine:
+                pick = picked.get(step) or {}
+                wanted = pick.get("id") if pick.get("newest") == mine[0].id else mine[0].id
+                scene.line[step] = next((view for view in mine if view.id == wanted), mine[0])
+        return scene
+
+
+def touch() -> None:
+    """Make every tab look again, after something changed that is neither a choice nor a run."""
+    global _version
+    with _lock:
+        _version += 1
+
+
+def stamp(scene: Scene) -> tuple[object, ...]:
+    """Give something that changes whenever the scene does."""
+    return (_version, repr(scene.chosen), *((view.id, view.count, view.status, bool(view.result())) for view in scene.views))
+
+
+def find(run_id: str) -> View | None:
+    """Find a run by its whole id, from the list of runs (ids from a browser are never used as paths)."""
+    return next((view for view in look().views if view.id == run_id), None)
+
+
+def belongs(config: runs.RunConfig) -> str:
+    """Tell which step of the rail a run belongs to; an empty text for none."""
+    if config.kind == "export":
+        return "export"
+    if config.kind != "train":
+        return ""
+    from studio.methods import METHODS
+
+    method = METHODS.get(config.method)
+    record = str(getattr(method, "record", "")) if method is not None else ""
+    return "train" if record in ("sft", "text") else "align" if record in ("preference", "kto") else ""
+
+
+def _view(run: runs.Run) -> View | None:
+    known = _views.get(run.dir)
+    if known is None:
+        try:
+            config = run.config
+        except (OSError, ValueError, TypeError):
+            return None  # being written, or not a run of this version
+        known = _views[run.dir] = (events.Follower(run.dir / "events.jsonl"), View(run, config))
+    follower, view = known
+    view.take(follower.read())
+    over = view.last is not None and view.last["type"] in events.TERMINAL
+    if over and not view.running and view.last is not None:
+        view.status = view.last["type"]
+    else:
+        view.status = run.status([view.last] if view.last else [])
+    return view

@@ -1,0 +1,81 @@
+"""Export: one file that runs elsewhere, with its certificate and the two lines for Ollama."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio import runs
+from studio.errors import RunError
+from studio.ui import choice, exportview, kit, live
+from studio.ui.pages.tune import header
+
+#: What llama.cpp can write, smallest last.
+TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
+
+
+def page(tools: kit.Kit) -> None:
+    """Lay out the page."""
+    header("A file you can trust", "Merged into the 16-bit base, written as GGUF, then checked by opening the file itself.")
+    trouble = gr.HTML(elem_classes="st-slot")
+    with gr.Row(elem_classes="st-columns"):
+        with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
+            tools.live(gr.HTML(elem_classes="st-slot"), exportview.going)
+            tools.live(gr.HTML(elem_classes="st-slot"), exportview.files)
+            tools.live(gr.HTML(elem_classes="st-slot"), exportview.certificate)
+            with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
+                source = gr.Dropdown([], label="Trained run", info="The newest aligned run, else the newest taught one.")
+                quants = gr.CheckboxGroup(
+                    list(TYPES), value=["Q8_0"], label="Types", elem_id="st-quants",
+                    info="Q8_0 is nearly exact at half the size of F16; Q4_K_M is a quarter, with more mistakes.",
+                )
+                out = gr.Textbox(label="Folder", placeholder="in the run's own folder", max_lines=1)
+        with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
+            tools.live(gr.HTML(elem_classes="st-slot"), exportview.ollama)
+            tools.live(gr.HTML(elem_classes="st-slot"), exportview.paths_card)
+            with gr.Row(elem_classes="st-buttons"):
+                again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small", visible=False)
+                start = gr.Button("Export", elem_id="st-export-start", variant="primary", elem_classes="st-small")
+    tools.live(gr.HTML(elem_classes="st-slot"), exportview.command)
+    tools.live(source, _sources)
+    tools.live(box, _box)
+    tools.live(start, lambda s: gr.update(interactive=s.running is None and bool(trained(s))))
+    tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    tools.after(start.click(kit.edge(begin), [source, quants, out], trouble, **quiet))
+    tools.after(again.click(kit.edge(lambda: kit.resume("export")), None, trouble, **quiet))
+
+
+def begin(source: str, quants: list[str], out: str) -> str:
+    """Start the export of a trained run."""
+    view = next((view for view in trained(live.look()) if view.id == source), None)
+    if view is None:
+        raise RunError("No trained run is chosen.", "Train first; then choose the run here.")
+    types = [name for name in TYPES if name in (quants or [])]
+    if not types:
+        raise RunError("No type is chosen.", "Tick at least one; Q8_0 is a good start.")
+    folder = str(Path(out.strip()).expanduser()) if out and out.strip() else ""
+    options = {"quants": types, "out": folder}
+    kit.begin(runs.RunConfig("export", view.config.title, view.config.model, parent=str(view.run.dir), options=options))
+    choice.update(runs={"export": None})
+    return ""
+
+
+def trained(scene: live.Scene) -> list[live.View]:
+    """List the finished runs that can be exported: aligned ones first, then taught ones."""
+    return [view for step in ("align", "train") for view in scene.of_step(step) if view.status == "finished"]
+
+
+def _sources(scene: live.Scene) -> Any:
+    found = trained(scene)
+    names = [(f"{view.config.method.upper()} · {view.config.title} ({view.id[:15]})", view.id) for view in found]
+    return gr.update(choices=names, value=names[0][1] if names else None)
+
+
+def _box(scene: live.Scene) -> Any:
+    view = scene.line.get("export")
+    if view is None:
+        return gr.update(label="Settings", open=True, visible=bool(trained(scene)))
+    return gr.update(label="Settings of the next export", open=False, visible=not view.running)

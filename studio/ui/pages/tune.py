@@ -1,0 +1,148 @@
+"""The layout that Train and Align share: settings from the method's dataclass, Start, the live run, its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio import runs
+from studio.errors import RunError
+from studio.methods import METHODS
+from studio.ui import choice, kit, live, parts, tuning
+from studio.ui.forms import Form, show
+
+_FROM_MODEL = "the model itself"
+
+
+class Tune:
+    """One of the two pages: its step, its methods and their forms."""
+
+    def __init__(self, step: str, records: tuple[str, ...]) -> None:
+        self.step = step
+        self.methods = [m for m in METHODS.values() if m.record in records and m.kind == "offline"]
+        self.forms = {m.name: Form(m.Config) for m in self.methods}
+
+    def draw(self, tools: kit.Kit, button: str) -> None:
+        """Lay the page out below its title."""
+        step = self.step
+        trouble = gr.HTML(elem_classes="st-slot")
+        with gr.Row(elem_classes="st-columns"):
+            with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
+                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.curves(scene.line.get(step)))
+                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.result(scene.line.get(step)))
+                method, parent, inputs = self._settings(tools)
+            with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
+                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.figures(scene, step))
+                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.samples(scene.line.get(step)))
+                picker = self._picker(tools)
+                with gr.Row(elem_classes="st-buttons"):
+                    again = gr.Button("Resume", elem_id=f"st-{step}-resume", elem_classes="st-small", visible=False)
+                    start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
+        tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.command(scene, step, self.methods[0].name))
+        tools.live(again, lambda scene: gr.update(visible=_may_resume(scene, step)))
+        tools.live(start, lambda scene: gr.update(interactive=scene.running is None))
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        tools.after(start.click(kit.edge(self.start), [method, parent, *inputs], trouble, **quiet))
+        tools.after(again.click(kit.edge(lambda: kit.resume(step)), None, trouble, **quiet))
+        tools.after(picker.input(lambda run_id: kit.remember_pick(step, run_id), picker, None, queue=False, **quiet))
+
+    def _settings(self, tools: kit.Kit) -> tuple[Any, Any, list[Any]]:
+        """Lay out the method, what it starts from, and one form a method (the others are hidden)."""
+        names = [m.name for m in self.methods]
+        with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
+            method = gr.Dropdown(
+                [(m.title, m.name) for m in self.methods], value=names[0], label="Method", visible=len(names) > 1
+            )
+            parent = gr.Dropdown([_FROM_MODEL], value=_FROM_MODEL, label="Starts from", visible=self.step == "align")
+            groups, inputs = [], []
+            for name, form in self.forms.items():
+                with gr.Column(visible=name == names[0], elem_classes="st-form") as group:
+                    form.draw()
+                groups.append(group)
+                inputs += form.inputs
+                self._remember(name, form)
+                tools.restore(form.inputs, lambda scene, name=name, form=form: form.shown(_saved(scene, name)))
+        method.change(lambda chosen: [gr.update(visible=chosen == n) for n in names], method, groups, queue=False)
+        tools.live(box, lambda scene: _box(scene.line.get(self.step)))
+        if self.step == "align":
+            tools.live(parent, _parents)
+        return method, parent, inputs
+
+    def _remember(self, name: str, form: Form) -> None:
+        """Keep what was typed, so that a reload shows it again."""
+
+        def keep(*values: Any) -> None:
+            differs = {s.name: v for s, v in zip(form.settings, values, strict=True) if v != show(s, s.default)}
+            choice.update(form={name: differs})
+
+        triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
+        gr.on(triggers, keep, form.inputs, None, queue=False, show_progress="hidden", api_visibility="private")
+
+    def _picker(self, tools: kit.Kit) -> Any:
+        """Lay out the list of earlier runs, shown when there is more than one."""
+        picker = gr.Dropdown([], label="Run shown", visible=False, elem_classes="st-picker")
+
+        def draw(scene: live.Scene) -> Any:
+            mine = scene.of_step(self.step)
+            names = [(f"{view.config.title}, {view.status} ({view.id[:15]})", view.id) for view in mine]
+            shown = scene.line.get(self.step)
+            return gr.update(choices=names, value=shown.id if shown else None, visible=len(mine) > 1)
+
+        return tools.live(picker, draw)
+
+    def start(self, method: str, parent: str, *values: Any) -> str:
+        """Read the form, start the run, show nothing but errors."""
+        if method not in self.forms:
+            raise RunError("There is no such method.", "Choose one of the list.")
+        kit.begin(self._config(live.look(), method, parent, values))
+        choice.update(runs={self.step: None})
+        return ""
+
+    def _config(self, scene: live.Scene, method: str, parent: str, values: Sequence[Any]) -> runs.RunConfig:
+        """Make the run's config from the choices and the form of the chosen method."""
+        if not scene.model:
+            raise RunError("No model is chosen.", "Pick one on the Model page.")
+        if not scene.data(self.step):
+            kind = "preference pairs" if self.step == "align" else "conversations"
+            raise RunError(f"No data is chosen: this step needs {kind}.", "Choose a file on the Data page.")
+        begin = sum(len(self.forms[m.name].inputs) for m in self.methods[: [*self.forms].index(method)])
+        form = self.forms[method]
+        settings = form.changed(values[begin : begin + len(form.inputs)])
+        file = str(scene.data(self.step)["file"])
+        start = next((str(view.run.dir) for view in _taught(scene) if view.id == parent), "")
+        title = Path(file).stem.replace("_", " ").replace("-", " ")[:40] or "run"
+        return runs.RunConfig("train", title, scene.model, method, file, start, settings)
+
+
+def _may_resume(scene: live.Scene, step: str) -> bool:
+    return scene.running is None and kit.resumable(scene.line.get(step))
+
+
+def _saved(scene: live.Scene, method: str) -> dict[str, Any]:
+    saved = (scene.chosen.get("form") or {}).get(method)
+    return saved if isinstance(saved, dict) else {}
+
+
+def _box(view: live.View | None) -> Any:
+    """Open the settings before the first run, hide them while one goes, fold them away after it."""
+    if view is None:
+        return gr.update(label="Settings", open=True, visible=True)
+    return gr.update(label="Settings of the next run", open=False, visible=not view.running)
+
+
+def _taught(scene: live.Scene) -> list[live.View]:
+    return [view for view in scene.of_step("train") if view.status == "finished"]
+
+
+def _parents(scene: live.Scene) -> Any:
+    taught = _taught(scene)
+    names = [(f"{view.config.title} ({view.id[:15]})", view.id) for view in taught]
+    return gr.update(choices=[*names, (_FROM_MODEL, _FROM_MODEL)], value=names[0][1] if names else _FROM_MODEL)
+
+
+def header(text: str, sentence: str) -> gr.HTML:
+    """Lay out a page's title."""
+    return gr.HTML(parts.title(text, sentence), elem_classes="st-slot")

@@ -1,0 +1,182 @@
+"""Plots as inline SVG, built on the server: no chart library, no flicker, the same after a reload.
+
+Lines carry their name and last value at their end instead of a legend. Every colour is written in the element with a
+fallback, so that a plot without its style sheet is still a plot. Each plot is drawn twice, wide and narrow, and the style
+sheet shows the one that fits, so that its text keeps its size on a telephone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from studio.ui.parts import esc
+
+MAX_POINTS = 600
+_COLOURS = {"accent": "#4f46e5", "amber": "#b45309", "muted": "#63636b", "line": "#e4e4e7", "text": "#18181b"}
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: points (x, y), a name, a colour of the sheet, and whether each point gets a dot."""
+
+    name: str
+    points: Sequence[Point]
+    colour: str = "accent"
+    dots: bool = False
+
+
+def both(draw: Callable[[int], str]) -> str:
+    """Draw a plot for wide and for narrow windows."""
+    return f'<div class="st-wide">{draw(600)}</div><div class="st-narrow">{draw(340)}</div>'
+
+
+def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300) -> str:
+    """Draw lines over steps 0 to `x_end`; values that are not finite are left out."""
+    kept = [Series(s.name, thin([p for p in s.points if math.isfinite(p[1])]), s.colour, s.dots) for s in series]
+    kept = [s for s in kept if s.points]
+    if not kept:
+        return ""
+    left, right, top, bottom = 44, 8, 12, 30
+    ticks = nice([y for s in kept for _, y in s.points])
+    low, high = ticks[0], ticks[-1]
+    x_end = max(x_end, 1.0, *(x for s in kept for x, _ in s.points))
+
+    def px(x: float) -> float:
+        return left + (width - left - right) * x / x_end
+
+    def py(y: float) -> float:
+        return top + (height - top - bottom) * (high - y) / (high - low)
+
+    out = [_open(width, height, label)]
+    for tick in ticks:
+        out.append(_rule(left, py(tick), width - right))
+        out.append(_text(left - 8, py(tick) + 4, _short(tick, ticks), anchor="end"))
+    for x in (0.0, x_end / 2, x_end):
+        anchor = {0.0: "start", x_end: "end"}.get(x, "middle")
+        out.append(_text(px(x), height - 8, f"{x:,.0f}", anchor=anchor))
+    ends: list[tuple[float, Series]] = []
+    for s in kept:
+        path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in s.points)
+        out.append(
+            f'<polyline points="{path}" fill="none" style="fill:none;stroke:{_colour(s.colour)};stroke-width:1.6;'
+            'stroke-linejoin:round"/>'
+        )
+        if s.dots or len(s.points) == 1:
+            out += [_dot(px(x), py(y), s.colour) for x, y in s.points]
+        ends.append((py(s.points[-1][1]), s))
+    for y, s in _apart(ends, 15, top + 8, height - bottom - 2):
+        text = f"{s.name} {_value(s.points[-1][1])}"
+        x = px(s.points[-1][0]) + 7
+        fits = x + 6.6 * len(text) < width
+        out.append(_text(x if fits else width - right, y - (0 if fits else 9), text, s.colour, "start" if fits else "end"))
+    return "".join([*out, "</svg>"])
+
+
+def histogram(values: Sequence[int], *, limit: int | None, label: str, width: int = 380, height: int = 150) -> str:
+    """Draw how many rows have which length in tokens; bars past `limit` are amber, and the limit is a dashed line."""
+    if not values:
+        return ""
+    top_value = max(max(values), 8)
+    bins = 20
+    span = math.ceil(top_value / bins)
+    counts = [0] * (math.ceil((top_value + 1) / span))
+    for value in values:
+        counts[min(value // span, len(counts) - 1)] += 1
+    left, right, top, bottom = 4, 4, 24, 22
+    slot = (width - left - right) / len(counts)
+    tall = height - top - bottom
+    out = [_open(width, height, label)]
+    for i, count in enumerate(counts):
+        if not count:
+            continue
+        bar = max(2.0, tall * count / max(counts))
+        over = limit is not None and i * span >= limit
+        out.append(
+            f'<rect x="{left + i * slot + 1:.1f}" y="{top + tall - bar:.1f}" width="{max(1.0, slot - 2):.1f}" '
+            f'height="{bar:.1f}" rx="2" style="fill:{_colour("amber" if over else "accent")}">'
+            f"<title>{i * span} to {(i + 1) * span - 1} tokens: {count:,} rows</title></rect>"
+        )
+    out.append(_rule(left, top + tall + 0.5, width - right))
+    out.append(_text(left, height - 6, "0"))
+    out.append(_text(width - right, height - 6, f"{len(counts) * span:,} tokens", anchor="end"))
+    if limit is not None and limit <= len(counts) * span:
+        x = left + slot * limit / span
+        out.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{top + tall}" '
+            f'style="stroke:{_colour("muted")};stroke-width:1.5;stroke-dasharray:3 3"/>'
+        )
+        out.append(_text(x - 6, 14, f"longest kept, {limit:,}", anchor="end" if x > width / 2 else "start"))
+    return "".join([*out, "</svg>"])
+
+
+def thin(points: Sequence[Point]) -> list[Point]:
+    """Keep at most MAX_POINTS points: the mean of each stretch, and the first and last as they are."""
+    if len(points) <= MAX_POINTS:
+        return list(points)
+    stretch = math.ceil(len(points) / (MAX_POINTS - 2))
+    inner = [points[i : i + stretch] for i in range(1, len(points) - 1, stretch)]
+    means = [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in inner]
+    return [points[0], *means, points[-1]]
+
+
+def nice(values: Sequence[float], wanted: int = 5) -> list[float]:
+    """Give round tick values that enclose all values: steps of 1, 2 or 5 times a power of ten."""
+    low, high = min(values), max(values)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        pad = abs(high) * 0.1 or 1.0
+        low, high = low - pad, high + pad
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def _short(tick: float, ticks: Sequence[float]) -> str:
+    step = ticks[1] - ticks[0]
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{tick + 0.0:.{digits}f}"
+
+
+def _value(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+
+
+def _apart(
+    ends: list[tuple[float, Series]], gap: float, top: float, bottom: float
+) -> list[tuple[float, Series]]:
+    """Move labels apart, so that two lines ending at one height stay readable."""
+    placed: list[tuple[float, Series]] = []
+    for y, s in sorted(ends, key=lambda end: end[0]):
+        y = max(y + 4, top)
+        if placed and y - placed[-1][0] < gap:
+            y = placed[-1][0] + gap
+        placed.append((y, s))
+    over = placed[-1][0] - bottom if placed else 0
+    return [(y - over, s) for y, s in placed] if over > 0 else placed
+
+
+def _open(width: int, height: int, label: str) -> str:
+    return f'<svg class="st-plot" viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{esc(label)}">'
+
+
+def _colour(name: str) -> str:
+    return f"var(--st-{name}, {_COLOURS[name]})"
+
+
+def _rule(x1: float, y: float, x2: float) -> str:
+    return f'<line x1="{x1}" x2="{x2}" y1="{y:.1f}" y2="{y:.1f}" style="stroke:{_colour("line")};stroke-width:1"/>'
+
+
+def _dot(x: float, y: float, colour: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.8" style="fill:{_colour(colour)}"/>'
+
+
+def _text(x: float, y: float, text: str, colour: str = "muted", anchor: str = "start") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="11" style="fill:{_colour(colour)}">'
+        f"{esc(text)}</text>"
+    )

@@ -1,0 +1,183 @@
+"""The rail at the left and the strip on top: what each step has come to, and what is running, wherever one is."""
+
+from __future__ import annotations
+
+from studio.ui.live import Scene, View
+from studio.ui.parts import amount, duration, esc, number, pill, share
+
+GROUPS = (
+    ("Prepare", (("model", "Model"), ("data", "Data"))),
+    ("Tune", (("train", "Train"), ("align", "Align"))),
+    ("Use", (("export", "Export"), ("chat", "Chat"))),
+)
+PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
+
+_WORDS = {
+    "empty": "nothing yet",
+    "ready": "ready",
+    "running": "running",
+    "done": "done",
+    "failed": "failed",
+    "stopped": "stopped",
+}
+_RING = '<circle cx="8" cy="8" r="6.4" fill="none" stroke="currentColor" stroke-width="1.2"/>'
+_DISC = '<circle cx="8" cy="8" r="7" fill="currentColor"/>'
+_CUT = 'fill="none" style="stroke:var(--st-background,#fff)" stroke-width="1.6" stroke-linecap="round"'
+_MARKS = {
+    "empty": _RING,
+    "ready": f'{_RING}<circle cx="8" cy="8" r="2.6" fill="currentColor"/>',
+    "running": '<path d="M8 1.6a6.4 6.4 0 1 0 6.4 6.4" fill="none" stroke="currentColor" stroke-width="1.6"/>',
+    "done": f'{_DISC}<path d="m5 8.2 2.1 2.1L11.2 6" {_CUT} stroke-linejoin="round"/>',
+    "failed": f'{_DISC}<path d="M5.6 5.6l4.8 4.8m0-4.8-4.8 4.8" {_CUT}/>',
+    "stopped": f'{_RING}<rect x="5.6" y="5.6" width="4.8" height="4.8" rx="1" fill="currentColor"/>',
+}
+
+
+def mark(state: str) -> str:
+    """Draw the small sign of a state, named for those who cannot see it."""
+    return (
+        f'<svg class="st-mark st-mark-{state}" viewBox="0 0 16 16" width="16" height="16" role="img" '
+        f'aria-label="{_WORDS[state]}">{_MARKS[state]}</svg>'
+    )
+
+
+def rail(scene: Scene) -> str:
+    """Draw the rail."""
+    out = ['<div class="st-brand">Studio</div>']
+    for group, pages in GROUPS:
+        out.append(f'<div class="st-group">{group}</div>')
+        for page, name in pages:
+            state, line = _STATES[page](scene)
+            out.append(
+                f'<a class="st-nav st-nav-{page}" href="#{page}">{mark(state)}<span><b>{name}</b>'
+                f"<small>{esc(line, 80)}</small></span></a>"
+            )
+    return f'<nav class="st-rail" aria-label="Steps">{"".join(out)}</nav>'
+
+
+def strip(scene: Scene) -> str:
+    """Draw the strip: bar, step, loss, time left; or that nothing is running."""
+    view = scene.running
+    if view is None:
+        waiting = next((v for v in scene.views[:1] if v.status in ("interrupted", "failed")), None)
+        text = f"“{waiting.config.title}”: {waiting.status}" if waiting else "Nothing is running"
+        return f'<div class="st-strip"><span class="st-muted" role="status">{esc(text, 120)}</span></div>'
+    done = view.percent()
+    percent = "" if done is None else f"{100 * done:.0f}"
+    bar = (
+        f'<div class="st-bar" role="progressbar" aria-label="done" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent}"><i style="width:{percent or 0}%"></i></div>'
+    )
+    stopping = '<span class="st-muted">stopping at the next step</span>' if view.run.should_stop() else ""
+    spans = "".join(f"<span>{esc(text)}</span>" for text in now(view))
+    return f'<div class="st-strip" role="status">{pill(name(view))}{bar}{spans}{stopping}</div>'
+
+
+def name(view: View) -> str:
+    """Name a run for the strip: its method or kind, and its title."""
+    kind = view.config.method.upper() if view.config.kind == "train" else view.config.kind.capitalize()
+    return view.config.title if view.config.kind == "demo" else f"{kind} · {view.config.title}"[:48]
+
+
+_PARTS = {"sft": "teaching", "dpo": "aligning", "export": "exporting", "questions": "asking questions"}
+
+
+def now(view: View) -> list[str]:
+    """Say in a few words what a run is doing now."""
+    newest = view.newest()
+    if newest is None:
+        return ["starting"]
+    said = []
+    if part := newest.get("part"):
+        said.append(_PARTS.get(str(part), str(part)))
+    if newest["type"] == "step":
+        said.append(f"step {newest.get('step', 0):,} of {newest.get('total', 0):,}")
+        if newest.get("loss") is not None:
+            said.append(f"loss {number(newest['loss'])}")
+    else:
+        said.append(str(newest.get("phase") or ""))
+        if newest.get("total"):
+            said.append(f"{newest.get('done', 0):,} of {newest['total']:,} {newest.get('unit') or ''}".strip())
+    if left := duration(newest.get("seconds_left")):
+        said.append(f"{left} left")
+    return [text for text in said if text]
+
+
+def _model(scene: Scene) -> tuple[str, str]:
+    if not scene.model:
+        return "empty", "pick one"
+    facts = scene.chosen.get("facts") or {}
+    if facts.get("model") != scene.model:
+        return "ready", scene.model
+    parameters = facts.get("parameters")
+    return "done", f"{facts.get('name') or scene.model}{f', {amount(parameters)}' if parameters else ''}"
+
+
+def _data(scene: Scene) -> tuple[str, str]:
+    used = [scene.data(step) for step in ("train", "align")]
+    rows = [f"{data['rows']:,} {'rows' if step == 0 else 'pairs'}" for step, data in enumerate(used) if data]
+    flagged = sum(int(data.get("flagged") or 0) for data in used)
+    if not rows:
+        return "empty", "none chosen"
+    return "done", ", ".join([*rows, *([f"{flagged} flagged"] if flagged else [])])
+
+
+def _run(scene: Scene, step: str, ready: str) -> tuple[str, str]:
+    """Give the state and line that all three steps with runs share."""
+    view = scene.line.get(step)
+    if view is None:
+        return "empty", ready
+    what = view.config.method.upper() if view.config.kind == "train" else "Export"
+    if view.status == "running":
+        done = view.percent()
+        return "running", f"{what} running{f', {share(done)}' if done is not None else ''}"
+    if view.status == "finished":
+        return "done", f"{what} done"
+    state = "failed" if view.status == "failed" else "stopped"
+    return state, f"{what} {view.status}"
+
+
+def _train(scene: Scene) -> tuple[str, str]:
+    ready = "ready to start" if scene.model and scene.data("train") else "needs a model and data"
+    state, line = _run(scene, "train", ready)
+    if state == "empty" and ready.startswith("ready"):
+        return "ready", ready
+    view = scene.line.get("train")
+    loss = (view.result().get("metrics") or {}).get("loss") if view else None
+    return state, f"{line}, loss {number(loss)}" if state == "done" and loss is not None else line
+
+
+def _align(scene: Scene) -> tuple[str, str]:
+    taught = (found := scene.line.get("train")) is not None and found.status == "finished"
+    ready = "after training" if not taught else "next: preferences" if not scene.data("align") else "ready to start"
+    state, line = _run(scene, "align", ready)
+    if state == "empty":
+        return ("ready" if ready == "ready to start" else "empty"), ready
+    view = scene.line.get("align")
+    margin = (view.result().get("metrics") or {}).get("rewards/margins") if view else None
+    return state, f"{line}, margin {number(margin)}" if state == "done" and margin is not None else line
+
+
+def _export(scene: Scene) -> tuple[str, str]:
+    trained = any(
+        (view := scene.line.get(step)) is not None and view.status == "finished" for step in ("train", "align")
+    )
+    state, line = _run(scene, "export", "ready to start" if trained else "after training")
+    if state == "empty" and trained:
+        return "ready", line
+    view = scene.line.get("export")
+    if state == "done" and view is not None:
+        result = view.result()
+        kinds = ", ".join(str(file.get("type")) for file in result.get("files") or [])
+        held = (result.get("certificate") or {}).get("ok")
+        return ("failed" if held is False else "done"), f"{kinds}, {'does not hold' if held is False else 'checked'}"
+    return state, line
+
+
+def _chat(scene: Scene) -> tuple[str, str]:
+    view = scene.line.get("export")
+    ready = view is not None and view.status == "finished" and bool(view.result().get("files"))
+    return ("ready", "ask both") if ready else ("empty", "after export")
+
+
+_STATES = {"model": _model, "data": _data, "train": _train, "align": _align, "export": _export, "chat": _chat}

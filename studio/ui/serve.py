@@ -1,0 +1,122 @@
+"""Start the window's server on this machine: environment, port, keys, browser. Nothing is fetched, nothing is shared."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from studio import paths
+from studio.errors import InputError
+
+LOOPBACK = "127.0.0.1"
+
+
+def launch(port: int = 7860, browser: bool = True, data_dir: str = "", offline: bool = False) -> None:
+    """Open the window at the first free port from `port` on, and serve until Ctrl+C.
+
+    `data_dir` stands for STUDIO_HOME; `offline` keeps workers from the network. Raises InputError: no port is free.
+    """
+    if data_dir:
+        os.environ["STUDIO_HOME"] = str(Path(data_dir).expanduser().resolve())
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    server, door = prepare(port)
+    link = door.new_link()
+    print(f"Studio is at {link}\nThe address works once. Enter: a new address. Ctrl+C: end.", flush=True)
+    if browser:
+        threading.Thread(target=_open_browser, args=(link, server), daemon=True).start()
+    if sys.stdin is not None and sys.stdin.isatty():
+        threading.Thread(target=_new_links, args=(door,), daemon=True).start()
+    server.run()
+
+
+def prepare(port: int) -> tuple[Any, Any]:
+    """Build the server and its door without running it: (uvicorn.Server, Door)."""
+    scrub_environment()
+    import fastapi
+    import uvicorn
+
+    from studio.ui.guard import Door, Guard
+    from studio.ui.shell import build, mount
+
+    sock = _free_port(port)
+    door = Door(sock.getsockname()[1], _secret())
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    mount(app, build(), door.port)
+    _log_to_file()
+    config = uvicorn.Config(
+        Guard(app, door), fd=sock.fileno(), log_config=None, access_log=False, server_header=False, ws="none"
+    )
+    server = uvicorn.Server(config)
+    server.studio_socket = sock  # type: ignore[attr-defined]  # keeps the descriptor open
+    return server, door
+
+
+def scrub_environment() -> None:
+    """Take away every switch that could widen the window, and turn off every telephone call home."""
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["GRADIO_TEMP_DIR"] = str(paths.home() / "uploads")
+
+
+def _free_port(port: int) -> socket.socket:
+    """Bind the first free port of a hundred; the socket itself is handed on, so nobody can slip in between."""
+    for number in range(port, port + 100):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # there the option would let two windows share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((LOOPBACK, number))
+        except OSError:
+            sock.close()
+            continue
+        return sock
+    raise InputError(f"No port from {port} to {port + 99} is free.", "Choose another with --port.")
+
+
+def _secret() -> str:
+    """Keep the cookie's value across restarts (readable by its owner only), so that an open tab reconnects."""
+    path = paths.home() / "window.key"
+    if path.is_file() and len(text := path.read_text("ascii").strip()) >= 43:
+        return text
+    text = secrets.token_urlsafe(32)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(text)
+    return text
+
+
+def _log_to_file() -> None:
+    """Send warnings and tracebacks of the window to a file of their own; none of them reaches a page."""
+    from logging.handlers import RotatingFileHandler
+
+    handler = RotatingFileHandler(paths.home() / "window.log", maxBytes=1 << 20, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+
+
+def _open_browser(link: str, server: Any) -> None:
+    import time
+    import webbrowser
+
+    end = time.monotonic() + 60
+    while not server.started and time.monotonic() < end:
+        time.sleep(0.1)
+    webbrowser.open(link)
+
+
+def _new_links(door: Any) -> None:
+    """Print a fresh address whenever Enter is pressed: another browser, or the first one closed too early."""
+    for _ in sys.stdin:
+        print(f"Studio is at {door.new_link()}", flush=True)

@@ -1,0 +1,57 @@
+"""What the window says about the starter model: its small world, and questions from it that it can answer."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from studio import paths
+
+NAME = "starter"
+WORLD = (
+    "It knows a small world and nothing else: countries with their capitals, currencies and languages, animals and their "
+    "young, colours, opposites, plurals, past tenses, small sums and chemical symbols. It answers questions about those, "
+    "in one sentence. Ask it anything else and it makes something up."
+)
+#: Real base models that a machine of some size can tune: (hub id, size, what it takes).
+NEXT = (
+    ("HuggingFaceTB/SmolLM2-135M", "135 M", "any machine, a few hours on a CPU"),
+    ("Qwen/Qwen3-0.6B-Base", "0.6 B", "a GPU of 4 GB"),
+    ("Qwen/Qwen3-1.7B-Base", "1.7 B", "a GPU of 6 GB"),
+)
+SAMPLES = {"train": "starter_sft.jsonl", "align": "starter_pairs.jsonl"}
+
+
+def here() -> bool:
+    """Tell whether the starter's weights are there."""
+    return any((paths.models() / NAME).glob("*.safetensors"))
+
+
+def sample(step: str) -> Path:
+    """Give the sample data of a step."""
+    return paths.assets() / "data" / SAMPLES[step]
+
+
+def questions(count: int = 6) -> list[str]:
+    """Give questions that the starter can answer, of different kinds."""
+    rows = _rows(paths.assets() / "data" / "starter_questions.jsonl")
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        question = str(row.get("question") or row.get("prompt") or "")
+        if question:
+            kinds.setdefault(str(row.get("kind") or ""), []).append(question)
+    picked: list[str] = []
+    for turn in range(count):
+        picked += [asked[(turn * 7) % len(asked)] for asked in kinds.values() if len(picked) < 10 * count]
+    return list(dict.fromkeys(picked))[:count]
+
+
+@functools.lru_cache(maxsize=2)
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line.strip()]

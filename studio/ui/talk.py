@@ -1,0 +1,177 @@
+"""The conversation of the chat page: which files, what was said, and one session that answers in both panes.
+
+What was said is kept in `$STUDIO_HOME/chat.json`, so that a reload shows it again. One session a window: two tabs share it
+and take turns. A pane's history is its own answers, so that each side goes on from what it said itself.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio import paths
+from studio.errors import InputError, RunError
+from studio.ui import choice, live
+
+Turn = dict[str, Any]
+PANES = (0, 1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that a pane can speak with."""
+
+    label: str
+    path: str
+    raw: bool
+    sha256: str
+    run: str
+
+
+_busy = threading.Lock()
+_stop = threading.Event()
+_session: Any = None
+_loaded: tuple[tuple[str, bool], ...] = ()
+
+
+def sources(scene: live.Scene) -> list[Source]:
+    """List the files of all finished exports of the chosen model, newest first, the base after the tuned ones."""
+    tuned, bases = [], []
+    for view in scene.of_step("export"):
+        if view.status != "finished":
+            continue
+        result = view.result()
+        for file in result.get("files") or []:
+            label = f"{view.config.title} · {file.get('type')} ({view.id[4:13]})"
+            tuned.append(Source(label, str(file.get("path")), False, str(file.get("sha256") or ""), view.id))
+        if base := result.get("base_file"):
+            entry = base if isinstance(base, dict) else {"path": base}
+            label = f"Base · {Path(str(entry['path'])).stem} ({view.id[4:13]})"
+            bases.append(Source(label, str(entry["path"]), True, str(entry.get("sha256") or ""), view.id))
+    return [source for source in (*tuned, *bases) if Path(source.path).is_file()]
+
+
+def chosen(scene: live.Scene) -> list[Source | None]:
+    """Give the two panes' files: what was picked if it is still there, else the base and the newest tuned file."""
+    found = sources(scene)
+    picked = scene.chosen.get("chat") or {}
+    by_path = {source.path: source for source in found}
+    left = by_path.get(str(picked.get("left"))) or next((s for s in found if s.raw), None)
+    right = by_path.get(str(picked.get("right"))) or next((s for s in found if not s.raw), None)
+    return [left, right]
+
+
+def pick(side: str, path: str | None) -> None:
+    """Choose a pane's file from the list."""
+    if any(source.path == path for source in sources(live.look())):
+        choice.update(chat={side: path})
+
+
+def turns() -> list[Turn]:
+    """Read what was said."""
+    try:
+        found = json.loads((paths.home() / "chat.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def keep(said: list[Turn]) -> None:
+    """Write what was said."""
+    paths.write_text(paths.home() / "chat.json", json.dumps(said, ensure_ascii=False) + "\n")
+    live.touch()
+
+
+def stop() -> None:
+    """Stop both answers at the next piece."""
+    _stop.set()
+
+
+def unload() -> None:
+    """Give the memory back (a training run is about to need it)."""
+    global _session, _loaded
+    _stop.set()
+    with _busy:
+        if _session is not None:
+            _session.close()
+        _session, _loaded = None, ()
+
+
+def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
+    """Answer the last turn in both panes: gives the turns again and again as the answers grow, at most 15 times a second."""
+    if live.look().running is not None:
+        raise RunError("A run is going and needs the memory.", "Wait until it ends, or stop it; then ask again.")
+    if not _busy.acquire(blocking=False):
+        raise InputError("Another tab is asking.", "Wait for its answer, or press Stop there.")
+    try:
+        _stop.clear()
+        yield from _answer(said, files, settings)
+    finally:
+        keep(said)
+        _busy.release()
+
+
+def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
+    places = [index for index, file in enumerate(files) if file is not None]
+    turn = said[-1]
+    turn["answers"] = ["" if index in places else None for index in PANES]
+    turn["stats"] = [None, None]
+    turn["note"] = "Opening the files…"
+    yield said
+    session = _open([file for file in files if file is not None])
+    turn["note"] = ""
+    histories = [history(said, index) for index in places]
+    pieces = session.ask(histories, **settings)
+    shown = 0.0
+    try:
+        for piece in pieces:
+            index = places[piece["pane"]]
+            if piece.get("done"):
+                turn["stats"][index] = {key: value for key, value in piece.items() if key not in ("pane", "done")}
+            else:
+                turn["answers"][index] += piece["text"]
+            if _stop.is_set():
+                break
+            if time.monotonic() - shown > 1 / 15:
+                shown = time.monotonic()
+                yield said
+    finally:
+        close: Callable[[], None] | None = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+        for index in places:
+            if turn["stats"][index] is None:
+                turn["stats"][index] = {"by_user": True}
+    yield said
+
+
+def history(said: list[Turn], index: int) -> list[dict[str, str]]:
+    """Give a pane's conversation as messages; the last one is the question."""
+    messages: list[dict[str, str]] = []
+    for turn in said[:-1]:
+        answers = turn.get("answers") or [None, None]
+        if answers[index] is not None:
+            messages += [{"role": "user", "content": turn["user"]}, {"role": "assistant", "content": answers[index]}]
+    return [*messages, {"role": "user", "content": said[-1]["user"]}]
+
+
+def _open(files: list[Source]) -> Any:
+    """Give a session with these files loaded."""
+    global _session, _loaded
+    from studio.chat.session import Pane, Session
+
+    wanted = tuple((file.path, file.raw) for file in files)
+    if _session is not None and _loaded == wanted:
+        return _session
+    if _session is not None:
+        _session.close()
+        _session, _loaded = None, ()
+    session = Session([Pane(name=file.label, gguf=file.path, raw=file.raw) for file in files])
+    session.load(lambda *_: None)
+    _session, _loaded = session, wanted
+    return session

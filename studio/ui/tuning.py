@@ -1,0 +1,214 @@
+"""What Train and Align have in common: the curve, the facts, the samples and the result of a training run. Pure drawing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studio.ui import kit, parts, plots
+from studio.ui.live import Scene, View
+from studio.ui.parts import esc, number
+
+TITLES = {"train": "Training", "align": "Alignment"}
+
+
+def curves(view: View | None) -> str:
+    """Draw the loss (and for preferences the margins) of a run as far as it has come."""
+    if view is None:
+        return ""
+    last = view.last_step()
+    total = float((last or {}).get("total") or 0)
+    where = f"step {last.get('step', 0):,} of {total:,.0f}" if last else ""
+    loss = [
+        plots.Series("training", view.curve()),
+        plots.Series("held out", view.held_out(), "amber", dots=True),
+    ]
+    name = "Loss per pair" if view.curve("rewards/margins") else "Loss per learned token"
+    drawn = plots.both(lambda width: plots.lines(loss, x_end=total, label=describe(name, loss), width=width))
+    if not any(s.points for s in loss):
+        drawn = waiting(view)
+    out = parts.card(name, drawn, esc(where), "st-chart")
+    if margins := view.curve("rewards/margins"):
+        series = [plots.Series("training", margins), plots.Series("held out", view.held_out("rewards/margins"), "amber", True)]
+        drawn = plots.both(
+            lambda width: plots.lines(series, x_end=total, label=describe("Margin", series), width=width, height=220)
+        )
+        accuracy = view.curve("rewards/accuracies")
+        aside = f"prefers the chosen one in {parts.share(accuracy[-1][1])} of the pairs" if accuracy else ""
+        out += parts.card("Margin: chosen above rejected", drawn, esc(aside), "st-chart")
+    return out
+
+
+def describe(name: str, series: Sequence[plots.Series]) -> str:
+    """Say in words what a plot shows, for those who cannot see it."""
+    said = [f"{s.name} from {s.points[0][1]:.2f} to {s.points[-1][1]:.2f}" for s in series if s.points]
+    return f"{name}: {', '.join(said)}"
+
+
+def waiting(view: View) -> str:
+    """Say what happens before the first step."""
+    if not view.running:
+        return parts.note("This run made no step.")
+    progress = view.progress or {}
+    what = str(progress.get("phase") or "Loading the model")
+    count = f", {progress.get('done', 0):,} of {progress['total']:,}" if progress.get("total") else ""
+    return f'<div class="st-waiting"><p class="st-note">{esc(what[0].upper() + what[1:] + count)}…</p></div>'
+
+
+def figures(scene: Scene, step: str) -> str:
+    """Draw the facts at the right: of the run that goes, of the run that ended, or of the run that would start."""
+    view = scene.line.get(step)
+    if view is None:
+        return before(scene, step)
+    last, evaluated = view.last_step() or {}, view.held_out()
+    rows = [("Run", esc(view.config.title)), ("Model", esc(view.config.model)), ("Data", esc(_name(view.config.data)))]
+    if view.config.parent:
+        rows.append(("Starts from", esc(_name(view.config.parent))))
+    if view.running:
+        rows = [
+            ("Time left", esc(parts.duration(last.get("seconds_left")))),
+            ("Speed", f"{last['tokens_per_s']:,.0f} tokens/s" if last.get("tokens_per_s") else ""),
+            ("Epoch", number(last["epoch"], 1) if last.get("epoch") is not None else ""),
+            ("Learning rate", number(last["learning_rate"]) if last.get("learning_rate") is not None else ""),
+            ("Held out", number(evaluated[-1][1]) if evaluated else ""),
+            ("Checkpoint", f"step {view.checkpoint.get('step', 0):,}" if view.checkpoint else ""),
+            *rows[1:],
+        ]
+    else:
+        result = view.result()
+        rows += [
+            ("Steps", f"{last.get('step', 0):,} of {last.get('total', 0):,}" if last else ""),
+            ("Time", esc(parts.duration(result.get("seconds")))),
+            ("Folder", parts.code(view.run.dir)),
+        ]
+    return parts.card("", parts.facts(rows)) + notes(view)
+
+
+def notes(view: View) -> str:
+    """Draw what the run wants the user to know."""
+    seen = list(dict.fromkeys((str(item.get("text")), str(item.get("level") or "info")) for item in view.notes))[-4:]
+    if not seen:
+        return ""
+    lines = "".join(
+        f'<li>{parts.pill("look", "warn") if level == "warning" else ""}<span>{esc(text, 600)}</span></li>'
+        for text, level in seen
+    )
+    return parts.card("Notes", f'<ul class="st-list">{lines}</ul>')
+
+
+def before(scene: Scene, step: str) -> str:
+    """Draw what a run would start from, and how long it would take."""
+    data, facts = scene.data(step), scene.chosen.get("facts") or {}
+    missing = '<span class="st-muted">not chosen yet</span>'
+    rows = [
+        ("Model", esc(facts.get("name") or scene.model) if scene.model else missing),
+        ("Data", f"{esc(_name(data['file']))}" if data else missing),
+        ("Rows", f"{data['rows']:,}" if data.get("rows") else ""),
+        ("Learned", f"{data['trained_tokens']:,} tokens an epoch" if data.get("trained_tokens") else ""),
+    ]
+    buttons = ""
+    if not scene.model:
+        buttons = parts.actions(parts.link("model", "Pick a model"))
+    elif not data:
+        buttons = parts.actions(parts.link("data", "Choose the data"))
+    return parts.card("What it starts from", parts.facts(rows) + buttons)
+
+
+def samples(view: View | None) -> str:
+    """Draw the same prompt as it learns: the newest few of its answers."""
+    if view is None or not view.samples:
+        return ""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for (_, step, prompt), item in sorted(view.samples.items(), key=lambda pair: pair[0][1]):
+        groups.setdefault(prompt, []).append((step, str(item.get("text") or "")))
+    out = []
+    for prompt, answers in list(groups.items())[:2]:
+        shown = answers if len(answers) <= 4 else [answers[0], *answers[-3:]]
+        lines = "".join(
+            f'<p dir="auto">{parts.pill(f"{step:,}", "accent" if step == shown[-1][0] else "plain")} '
+            f"{esc(text, 240) or '<span class=st-muted>(nothing)</span>'}</p>"
+            for step, text in shown
+        )
+        out.append(f'<div class="st-sample"><small dir="auto">{esc(prompt, 160)}</small>{lines}</div>')
+    return parts.card("The same prompt as it learns", "".join(out))
+
+
+def result(view: View | None) -> str:
+    """Draw what a finished run changed; what got worse stands first."""
+    if view is None or view.status != "finished":
+        return kit.ended(view) if view is not None else ""
+    found = view.result()
+    held, behaviour = found.get("heldout") or {}, found.get("behaviour") or {}
+    rows: list[tuple[bool, str, str, str]] = []
+    if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
+        good = better(held)
+        rows.append((good, f"Held-out {held.get('name') or 'loss'}", change(held["before"], held["after"]), f"n {held.get('n', '?')}"))
+    if (n := behaviour.get("n")) and isinstance(n, int):
+        changed, stops = behaviour.get("changed") or 0, (behaviour.get("stops_before") or 0, behaviour.get("stops_after") or 0)
+        ratio = [s if isinstance(s, float) and s <= 1 else s / n for s in stops]
+        part = changed if isinstance(changed, float) and changed <= 1 else changed / n
+        rows.append((part > 0, "Answers that changed", parts.share(part), f"n {n}"))
+        rows.append((ratio[1] >= ratio[0], "Stops by itself", f"{parts.share(ratio[0])} → {parts.share(ratio[1])}", f"n {n}"))
+        if behaviour.get("length_after") is not None:
+            pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
+            rows.append((True, "Length of an answer", f"{pair} tokens", f"n {n}"))
+    lines = [
+        (esc(name), esc(value), parts.pill("better" if good else "worse", "good" if good else "bad") if judged else "", esc(n))
+        for good, name, value, n in sorted(rows, key=lambda row: row[0])
+        for judged in (name.startswith(("Held-out", "Stops")),)
+    ]
+    advice = parts.note(str(found["advice"])) if found.get("advice") else ""
+    table = parts.table(("What", "Before → after", "", ""), lines) if lines else ""
+    return parts.card("What changed", table + advice) + examples(behaviour.get("examples") or [])
+
+
+def better(held: Mapping[str, Any]) -> bool:
+    """Tell whether a held-out figure improved: losses fall, everything else rises."""
+    falls = "loss" in str(held.get("name") or "loss") or "perplexity" in str(held.get("name"))
+    return bool(held["after"] <= held["before"] if falls else held["after"] >= held["before"])
+
+
+def change(before: float, after: float, digits: int = 2) -> str:
+    """Write two values with an arrow."""
+    return f"{number(before, digits)} → {number(after, digits)}"
+
+
+def examples(found: Sequence[Mapping[str, Any]]) -> str:
+    """Draw prompts with the answer before and the answer after, side by side."""
+    if not found:
+        return ""
+    rows = "".join(
+        f'<div class="st-pair"><p class="st-prompt" dir="auto">{esc(item.get("prompt", ""), 300)}</p>'
+        f'<div><small>before</small><p dir="auto">{esc(item.get("before", ""), 300)}</p></div>'
+        f'<div><small>after</small><p dir="auto">{esc(item.get("after", ""), 300)}</p></div></div>'
+        for item in found[:4]
+    )
+    return parts.card("Before and after", rows, "prompts that no training row contains")
+
+
+def command(scene: Scene, step: str, method: str) -> str:
+    """Draw the command line that starts the same run."""
+    view = scene.line.get(step)
+    if view is not None:
+        c = view.config
+        words = words_of(c.method, c.model, c.data, c.parent, c.settings)
+    elif scene.model and scene.data(step):
+        words = words_of(method, scene.model, scene.data(step)["file"], "", (scene.chosen.get("form") or {}).get(method) or {})
+    else:
+        return ""
+    return parts.terminal(shlex.join(words))
+
+
+def words_of(method: str, model: str, data: str, parent: str, settings: Mapping[str, Any]) -> list[str]:
+    """Give the words of a `studio train` command."""
+    words = ["studio", "train", method, "--model", model, "--data", data]
+    if parent:
+        words += ["--parent", _name(parent)]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={value}"]
+    return words
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
