@@ -16,7 +16,9 @@ def pane(index: int, source: talk.Source | None, said: list[talk.Turn]) -> str:
     if source is None:
         what = "No base file" if index == 0 else "No tuned file"
         why = "An export with its base beside it makes one." if index == 0 else "Export a trained run first."
-        return f'<section class="st-card st-pane">{parts.empty(what, why, parts.link("export", "Go to Export"))}</section>'
+        return (
+            f'<section class="st-card st-pane">{parts.empty(what, why, parts.link("export", "Go to Export"))}</section>'
+        )
     name = NAMES[0] if source.raw else NAMES[1]
     identity = f"{source.label} · {source.sha256[:6]}" if source.sha256 else source.label
     body = "".join(_turn(index, turn) for turn in said)
@@ -41,6 +43,8 @@ def _turn(index: int, turn: talk.Turn) -> str:
 def _stats(found: dict[str, Any] | None, text: str) -> str:
     if not found:
         return ""
+    if error := found.get("error"):
+        return parts.problem_from(error, head="No answer")
     if found.get("by_user"):
         return f'<div class="st-stats">{parts.pill("stopped by you", "plain")}</div>'
     said = []
@@ -51,7 +55,9 @@ def _stats(found: dict[str, Any] | None, text: str) -> str:
     if found.get("tokens") is not None:
         said.append(f"{found['tokens']:,} tokens")
     if found.get("stopped"):
-        end = parts.pill(f"stopped at {found['stop_token']}" if found.get("stop_token") else "stopped by itself", "good")
+        end = parts.pill(
+            f"stopped at {found['stop_token']}" if found.get("stop_token") else "stopped by itself", "good"
+        )
     else:
         end = parts.pill(f"did not stop: limit of {found.get('tokens', 0):,}", "warn")
     return f'<div class="st-stats">{"".join(f"<span>{esc(s)}</span>" for s in said)}{end}</div>'

@@ -1,9 +1,9 @@
 """What the user chose last: `$STUDIO_HOME/window.json`, read at every look, so that tabs and restarts agree.
 
-    model    starter, a folder or a hub id          facts   what the last check of it said
-    data     {"train": {...}, "align": {...}}: the file in use on each page and what its check said
-    looking  the file and row on the data page      runs    {step: run id} the run picked to look at
-    form     {method: {setting: value}}             chat    files, settings
+model    starter, a folder or a hub id          facts   what the last check of it said
+data     {"train": {...}, "align": {...}}: the file in use on each page and what its check said
+looking  the file and row on the data page      runs    {step: run id} the run picked to look at
+form     {method: {setting: value}}             chat    files, settings
 """
 
 from __future__ import annotations

@@ -76,8 +76,12 @@ def tokens(found: Sequence[Mapping[str, Any]]) -> str:
     """Draw tokens: learned ones tinted and underlined, the end of a turn bold, the rest grey."""
     out = []
     for token in found[:MOST_TOKENS]:
-        classes = "st-t" + (" st-learned" if token.get("trained") else "") + (" st-eot" if token.get("end_of_turn") else "")
-        out.append(f'<span class="{classes}" title="token {esc(token.get("id", ""), 12)}">{esc(token.get("text", ""))}</span>')
+        classes = (
+            "st-t" + (" st-learned" if token.get("trained") else "") + (" st-eot" if token.get("end_of_turn") else "")
+        )
+        out.append(
+            f'<span class="{classes}" title="token {esc(token.get("id", ""), 12)}">{esc(token.get("text", ""))}</span>'
+        )
     more = f"<p class=st-note>and {len(found) - MOST_TOKENS:,} more tokens</p>" if len(found) > MOST_TOKENS else ""
     return f'<div class="st-tokens" dir="auto">{"".join(out)}</div>{more}'
 
@@ -89,16 +93,38 @@ def warnings(scene: Scene) -> str:
         return ""
     errors, flags = found.get("errors") or [], found.get("warnings") or []
     items = [
-        _item(f"line {e.get('line')}" if e.get("line") else "file", "bad", str(e.get("problem")), str(e.get("remedy") or ""), field=e.get("field"))
+        _item(
+            f"line {e.get('line')}" if e.get("line") else "file",
+            "bad",
+            str(e.get("problem")),
+            str(e.get("remedy") or ""),
+            field=e.get("field"),
+        )
         for e in errors[:20]
     ]
     items += [
-        _item(_rows(w), "warn", str(w.get("problem") or w.get("text") or w.get("code")), str(w.get("remedy") or ""), w.get("lines"))
+        _item(
+            _rows(w),
+            "warn",
+            str(w.get("problem") or w.get("text") or w.get("code")),
+            str(w.get("remedy") or ""),
+            w.get("lines"),
+        )
         for w in flags
     ]
     count = int(found.get("error_count") or len(errors))
-    said = f"{count:,} to repair first" if errors else f"{len(flags)} to look at, nothing blocks" if flags else "nothing to repair"
-    body = f'<ul class="st-list">{"".join(items)}</ul>' if items else parts.note("Every row can be read and has something to learn.")
+    said = (
+        f"{count:,} to repair first"
+        if errors
+        else f"{len(flags)} to look at, nothing blocks"
+        if flags
+        else "nothing to repair"
+    )
+    body = (
+        f'<ul class="st-list">{"".join(items)}</ul>'
+        if items
+        else parts.note("Every row can be read and has something to learn.")
+    )
     return parts.card("Before training", body, esc(said))
 
 
@@ -107,7 +133,9 @@ def _rows(warning: Mapping[str, Any]) -> str:
     return "the file" if not count else f"{count:,} row{'s' if count != 1 else ''}"
 
 
-def _item(label: str, tone: str, what: str, remedy: str, lines: Sequence[int] | None = None, field: object = None) -> str:
+def _item(
+    label: str, tone: str, what: str, remedy: str, lines: Sequence[int] | None = None, field: object = None
+) -> str:
     where = f"Field {field}. " if field else ""
     if lines:
         shown = ", ".join(f"{line:,}" for line in lines[:8])
@@ -149,13 +177,30 @@ def in_use(scene: Scene) -> str:
         used = scene.data(step)
         name = str(used.get("file") or "").replace("\\", "/").rsplit("/", 1)[-1]
         what = _WHAT.get(str(used.get("kind")), "rows")
-        rows.append((page, f"{esc(name)}, {int(used.get('rows') or 0):,} {what}" if used else '<span class="st-muted">no file yet</span>'))
+        rows.append(
+            (
+                page,
+                f"{esc(name)}, {int(used.get('rows') or 0):,} {what}"
+                if used
+                else '<span class="st-muted">no file yet</span>',
+            )
+        )
     return parts.card("In use", parts.facts(rows))
 
 
-def nothing() -> str:
-    """Draw the empty state of the page."""
-    have = [step for step in starter.SAMPLES if starter.sample(step).is_file()]
+def samples() -> str:
+    """Draw the buttons for the data that ships with the starter."""
     names = {"train": "Sample conversations", "align": "Sample pairs"}
-    buttons = parts.actions(*(parts.press(f"st-sample-{step}", names[step]) for step in have))
-    return parts.card("", parts.empty("No data yet", "Conversations teach it to answer; pairs of answers teach it which is better.", buttons))
+    have = [parts.press(f"st-sample-{step}", names[step]) for step in starter.SAMPLES if starter.sample(step).is_file()]
+    if not have:
+        return ""
+    return f'<div class="st-samples"><span class="st-muted">No file at hand?</span>{"".join(have)}</div>'
+
+
+def nothing(scene: Scene) -> str:
+    """Draw the empty state of the page: what to look at first."""
+    used = next((scene.data(step) for step in _PAGE if scene.data(step)), None)
+    what = "Nothing opened" if used else "No data yet"
+    why = "Conversations teach it to answer; pairs of answers teach it which is better."
+    button = "" if used else parts.press("st-sample-train", "Use the sample data")
+    return parts.card("", parts.empty(what, why, button))

@@ -28,17 +28,23 @@ def hero(scene: Scene) -> str:
     if view is not None and view.running:
         return _going(view)
     if view is not None and view.status == "finished":
-        seconds = (view.result().get("seconds") or {})
+        seconds = view.result().get("seconds") or {}
         took = seconds.get("total") if isinstance(seconds, dict) else seconds
         time = f" It took {parts.duration(took)}." if isinstance(took, int | float) else ""
         text = f"Base, taught and aligned, exported and checked.{time} Ask both in the chat."
-        return _head("Your first assistant is made", text) + parts.actions(parts.link("chat", "Talk to it", filled=True))
+        return _head("Your first assistant is made", text)
     trouble = kit.ended(view) if view is not None else ""
     text = (
         "Studio takes the small starter model that ships with it through every step: taught to answer, aligned with "
         "preferences, exported to one file, checked, and asked questions it never saw. A few minutes, nothing is downloaded."
     )
     return trouble + _head("See the whole path once", text) + _steps("", {})
+
+
+def onward(scene: Scene) -> str:
+    """Draw the way on, once the assistant is made."""
+    view = scene.demo
+    return parts.link("chat", "Talk to it", filled=True) if view is not None and view.status == "finished" else ""
 
 
 def _head(title: str, text: str) -> str:
@@ -49,7 +55,10 @@ def _going(view: View) -> str:
     newest = view.newest() or {}
     part = str(newest.get("part") or "sft")
     said = " · ".join(rail.now(view))
-    curve = [plots.Series("teaching", view.curve(part="sft")), plots.Series("aligning", view.curve(part="dpo"), "amber")]
+    curve = [
+        plots.Series("teaching", view.curve(part="sft")),
+        plots.Series("aligning", view.curve(part="dpo"), "amber"),
+    ]
     curve = [s for s in curve if s.points]
     end = max((s.points[-1][0] for s in curve), default=0)
     total = max(end, *(float(item.get("total") or 0) for item in view.steps.values()), 0.0) if view.steps else 1.0
@@ -84,14 +93,17 @@ def result(scene: Scene) -> str:
             rows.append([esc(title), *(_cell(stage.get(key)) for stage in stages)])
     count = next((stage["n"] for stage in stages if stage.get("n")), None)
     knows = stages[0].get("knows")
-    says = f"The base knew {parts.share(knows)} of it all along: it continues the sentence. Training taught it to answer." if (
-        isinstance(knows, int | float)
-    ) else ""
+    says = (
+        f"The base knew {parts.share(knows)} of it all along: it continues the sentence. Training taught it to answer."
+        if (isinstance(knows, int | float))
+        else ""
+    )
     gguf = found.get("gguf") or {}
     file = f"{gguf.get('type', '')} file, {parts.size(gguf['bytes'])}" if gguf.get("bytes") else ""
     return parts.card(
         "Before and after",
-        parts.table(("", "Base", "Taught", "Aligned"), rows, numeric=(1, 2, 3)) + parts.note(" ".join((says, file)).strip()),
+        parts.table(("", "Base", "Taught", "Aligned"), rows, numeric=(1, 2, 3))
+        + parts.note(" ".join((says, file)).strip()),
         esc(f"{count:,} questions that no training row contains") if isinstance(count, int) else "",
     )
 

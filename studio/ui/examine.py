@@ -83,14 +83,20 @@ def find(text: str) -> str:
         raise DataError("No file is chosen.", "Write its path, drop it here, or use the sample data.")
     path = Path(cleaned).expanduser()
     if not path.is_file():
-        raise DataError(f"There is no file {cleaned[:200]!r}.", "Check the path; a whole path such as /home/me/rows.jsonl.")
+        raise DataError(
+            f"There is no file {cleaned[:200]!r}.", "Check the path; a whole path such as /home/me/rows.jsonl."
+        )
     return str(path.resolve())
 
 
 def keep(uploaded: str) -> str:
     """Move an uploaded file into the data folder under a safe name; the same name with other content gets a number."""
     source = Path(uploaded)
-    suffix = source.suffix.lower() if source.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet") else ""
+    suffix = (
+        source.suffix.lower()
+        if source.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
+        else ""
+    )
     folder = paths.home() / "data"
     folder.mkdir(exist_ok=True)
     stem = paths.slug(source.stem, "data")

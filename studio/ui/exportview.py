@@ -43,39 +43,52 @@ def files(scene: Scene) -> str:
             f"<b>{esc(file.get('type', ''))}</b>",
             esc(parts.size(float(file.get("bytes") or 0))),
             f'<code title="{esc(file.get("sha256", ""))}">{esc(str(file.get("sha256") or "")[:12])}</code>',
-            _verdict(file.get("certificate") or result.get("certificate")),
+            _verdict(_lines_of(result, file)),
         )
         for file in result.get("files") or []
     ]
     return parts.card("Files", parts.table(("Type", "Size", "sha256", "Certificate"), rows, (1,))) if rows else ""
 
 
-def _verdict(found: object) -> str:
-    if not isinstance(found, Mapping):
+def _lines_of(result: Mapping[str, Any], file: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the certificate's lines of one file (lines that name no file belong to all)."""
+    name = Path(str(file.get("path"))).name
+    return [line for line in (result.get("certificate") or {}).get("lines") or [] if line.get("file", name) == name]
+
+
+def _verdict(lines: list[Mapping[str, Any]]) -> str:
+    if not lines:
         return ""
-    lines = found.get("lines") or []
     bad = sum(line.get("ok") is False for line in lines)
-    if found.get("ok"):
-        return parts.pill(f"all {sum(line.get('ok') is True for line in lines)} hold", "good")
-    return parts.pill(f"{bad} of {len(lines)} do not hold" if bad else "does not hold", "bad")
+    return (
+        parts.pill(f"{bad} of {len(lines)} do not hold", "bad")
+        if bad
+        else parts.pill(f"all {_applied(lines)} hold", "good")
+    )
+
+
+def _applied(lines: list[Mapping[str, Any]]) -> int:
+    return sum(line.get("ok") is True for line in lines)
 
 
 def certificate(scene: Scene) -> str:
-    """Draw what was checked on the file itself; what does not hold stands first, with its remedy."""
+    """Draw what was checked on each file itself; what does not hold stands first, with its remedy."""
     _, result = _result(scene)
-    found = result.get("certificate") or {}
-    lines = sorted(found.get("lines") or [], key=lambda line: line.get("ok") is not False)
-    if not lines:
-        return ""
-    body = "".join(_line(line) for line in lines)
-    return parts.card("Certificate", f'<ul class="st-checks">{body}</ul>', _verdict(found))
+    out = ""
+    files = result.get("files") or []
+    for file in files:
+        lines = sorted(_lines_of(result, file), key=lambda line: line.get("ok") is not False)
+        if lines:
+            name = f"Certificate of {file.get('type')}" if len(files) > 1 else "Certificate"
+            out += parts.card(name, "<ul class='st-checks'>" + "".join(map(_line, lines)) + "</ul>", _verdict(lines))
+    return out
 
 
 def _line(line: Mapping[str, Any]) -> str:
     sign, tone, word = _SIGNS[line.get("ok") if isinstance(line.get("ok"), bool) else None]
     value = line.get("value")
     said = parts.number(value, 3) if isinstance(value, float) else esc("" if value is None else value, 300)
-    limit = f' <small>limit {esc(line["limit"], 80)}</small>' if line.get("limit") not in (None, "") else ""
+    limit = f", limit {esc(line['limit'], 80)}" if line.get("limit") not in (None, "") else ""
     remedy = f"<small>{esc(line['remedy'], 400)}</small>" if line.get("ok") is False and line.get("remedy") else ""
     name = str(line.get("name") or "")
     return (
@@ -113,7 +126,13 @@ def paths_card(scene: Scene) -> str:
         f'<div class="st-command">{parts.code(Path(str(file["path"])).name)}{parts.copy_button(str(file["path"]), "Copy path")}</div>'
         for file in found
     )
-    return parts.card("Where they are", lines + parts.actions(parts.link("chat", "Talk to it", filled=True))) if found else ""
+    return parts.card("Where they are", lines) if found else ""
+
+
+def onward(scene: Scene) -> str:
+    """Draw the way on, once there is a file."""
+    _, result = _result(scene)
+    return parts.link("chat", "Talk to it", filled=True) if result.get("files") else ""
 
 
 def command(scene: Scene) -> str:

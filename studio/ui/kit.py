@@ -43,6 +43,15 @@ class Kit:
         return event
 
 
+def slot(value: Any = None, elem_id: str | None = None) -> Any:
+    """Make a place for HTML made in parts.py: no padding, no style and no script of Gradio's."""
+    import gradio as gr
+
+    return gr.HTML(
+        value, elem_id=elem_id, elem_classes="st-slot", apply_default_css=False, js_on_load=None, padding=False
+    )
+
+
 def explain(error: Exception) -> str:
     """Draw an error as cause and remedy; one that was not made for the user goes to the log with its traceback."""
     if isinstance(error, StudioError):
@@ -122,7 +131,9 @@ def ended(view: live.View) -> str:
             head=f"“{view.config.title}” was interrupted",
         )
     if view.status == "stopped":
-        return parts.card("", parts.note(f"“{view.config.title}” was stopped. What it had learned is kept; Resume goes on."))
+        return parts.card(
+            "", parts.note(f"“{view.config.title}” was stopped. What it had learned is kept; Resume goes on.")
+        )
     return ""
 
 

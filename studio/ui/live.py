@@ -179,7 +179,11 @@ def touch() -> None:
 
 def stamp(scene: Scene) -> tuple[object, ...]:
     """Give something that changes whenever the scene does."""
-    return (_version, repr(scene.chosen), *((view.id, view.count, view.status, bool(view.result())) for view in scene.views))
+    return (
+        _version,
+        repr(scene.chosen),
+        *((view.id, view.count, view.status, bool(view.result())) for view in scene.views),
+    )
 
 
 def find(run_id: str) -> View | None:

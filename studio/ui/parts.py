@@ -127,7 +127,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(
-            f'<{tag}{" class=st-num" if i in right else ""}>{value}</{tag}>' for i, value in enumerate(values)
+            f"<{tag}{' class=st-num' if i in right else ''}>{value}</{tag}>" for i, value in enumerate(values)
         )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)

@@ -39,10 +39,14 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
     kept = [s for s in kept if s.points]
     if not kept:
         return ""
-    left, right, top, bottom = 44, 8, 12, 30
+    left, right, top, bottom = 44, 8.0, 12, 30
     ticks = nice([y for s in kept for _, y in s.points])
     low, high = ticks[0], ticks[-1]
     x_end = max(x_end, 1.0, *(x for s in kept for x, _ in s.points))
+    reached = max(s.points[-1][0] for s in kept)
+    done = max(0.2, reached / x_end)
+    for s in kept:  # room for the names at the lines' ends
+        right = max(right, (left + (width - left) * done + 8 + 6.1 * len(_end(s)) - width) / done)
 
     def px(x: float) -> float:
         return left + (width - left - right) * x / x_end
@@ -68,10 +72,7 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
             out += [_dot(px(x), py(y), s.colour) for x, y in s.points]
         ends.append((py(s.points[-1][1]), s))
     for y, s in _apart(ends, 15, top + 8, height - bottom - 2):
-        text = f"{s.name} {_value(s.points[-1][1])}"
-        x = px(s.points[-1][0]) + 7
-        fits = x + 6.6 * len(text) < width
-        out.append(_text(x if fits else width - right, y - (0 if fits else 9), text, s.colour, "start" if fits else "end"))
+        out.append(_text(px(reached) + 7, y, _end(s), s.colour))
     return "".join([*out, "</svg>"])
 
 
@@ -141,13 +142,15 @@ def _short(tick: float, ticks: Sequence[float]) -> str:
     return f"{tick + 0.0:.{digits}f}"
 
 
+def _end(s: Series) -> str:
+    return f"{s.name} {_value(s.points[-1][1])}"
+
+
 def _value(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
 
 
-def _apart(
-    ends: list[tuple[float, Series]], gap: float, top: float, bottom: float
-) -> list[tuple[float, Series]]:
+def _apart(ends: list[tuple[float, Series]], gap: float, top: float, bottom: float) -> list[tuple[float, Series]]:
     """Move labels apart, so that two lines ending at one height stay readable."""
     placed: list[tuple[float, Series]] = []
     for y, s in sorted(ends, key=lambda end: end[0]):

@@ -27,9 +27,9 @@ def build() -> gr.Blocks:
     tools = kit.Kit()
     with gr.Blocks(title="Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as window:
         seen = gr.State({})
-        tools.live(gr.HTML(elem_id="st-rail"), rail.rail)
+        tools.live(kit.slot(elem_id="st-rail"), rail.rail)
         with gr.Row(elem_id="st-top"):
-            tools.live(gr.HTML(elem_id="st-strip"), rail.strip)
+            tools.live(kit.slot(elem_id="st-strip"), rail.strip)
             stop = gr.Button("Stop", elem_id="st-stop", elem_classes="st-small", visible=False)
             tools.live(stop, lambda scene: gr.update(visible=scene.running is not None))
         tools.after(stop.click(kit.stop, queue=False, show_progress="hidden", api_visibility="private"))
@@ -55,7 +55,9 @@ def _wire(window: gr.Blocks, tools: kit.Kit, seen: gr.State) -> None:
     window.load(restore, None, [c for components, _ in tools.restores for c in components], **quiet)
     window.load(lambda: refresh(tools, {}), None, outputs, **quiet)
     for work, slot in tools.opening:
-        window.load(work, None, slot, show_progress="hidden", api_visibility="private").then(view, seen, outputs, **quiet)
+        window.load(work, None, slot, show_progress="hidden", api_visibility="private").then(
+            view, seen, outputs, **quiet
+        )
     gr.Timer(1).tick(view, seen, outputs, **quiet)
     for event in tools.changes:
         event.then(view, seen, outputs, **quiet)
@@ -87,6 +89,7 @@ def mount(app: Any, window: gr.Blocks, port: int) -> None:
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
     )
+    style = (assets / "css" / "studio.css").read_text("utf-8")
     script = (assets / "css" / "studio.js").read_text("utf-8")
     gr.mount_gradio_app(
         app,
@@ -106,6 +109,6 @@ def mount(app: Any, window: gr.Blocks, port: int) -> None:
         pwa=False,
         mcp_server=False,
         theme=theme,
-        css_paths=[assets / "css" / "studio.css"],
-        head=f"<script>{script}</script>",
+        # Not css=: Gradio rewrites those selectors and breaks :is(a, b).
+        head=f"<style>{style}</style><script>{script}</script>",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import paths
-from studio.errors import InputError, RunError
+from studio.errors import InputError
 from studio.ui import choice, live
 
 Turn = dict[str, Any]
@@ -104,8 +104,6 @@ def unload() -> None:
 
 def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
     """Answer the last turn in both panes: gives the turns again and again as the answers grow, at most 15 times a second."""
-    if live.look().running is not None:
-        raise RunError("A run is going and needs the memory.", "Wait until it ends, or stop it; then ask again.")
     if not _busy.acquire(blocking=False):
         raise InputError("Another tab is asking.", "Wait for its answer, or press Stop there.")
     try:
@@ -131,7 +129,9 @@ def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, An
     try:
         for piece in pieces:
             index = places[piece["pane"]]
-            if piece.get("done"):
+            if piece.get("error"):
+                turn["stats"][index] = {"error": piece["error"]}
+            elif piece.get("done"):
                 turn["stats"][index] = {key: value for key, value in piece.items() if key not in ("pane", "done")}
             else:
                 turn["answers"][index] += piece["text"]
@@ -172,6 +172,6 @@ def _open(files: list[Source]) -> Any:
         _session.close()
         _session, _loaded = None, ()
     session = Session([Pane(name=file.label, gguf=file.path, raw=file.raw) for file in files])
-    session.load(lambda *_: None)
+    session.load()
     _session, _loaded = session, wanted
     return session

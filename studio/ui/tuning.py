@@ -30,7 +30,10 @@ def curves(view: View | None) -> str:
         drawn = waiting(view)
     out = parts.card(name, drawn, esc(where), "st-chart")
     if margins := view.curve("rewards/margins"):
-        series = [plots.Series("training", margins), plots.Series("held out", view.held_out("rewards/margins"), "amber", True)]
+        series = [
+            plots.Series("training", margins),
+            plots.Series("held out", view.held_out("rewards/margins"), "amber", True),
+        ]
         drawn = plots.both(
             lambda width: plots.lines(series, x_end=total, label=describe("Margin", series), width=width, height=220)
         )
@@ -91,7 +94,7 @@ def notes(view: View) -> str:
     if not seen:
         return ""
     lines = "".join(
-        f'<li>{parts.pill("look", "warn") if level == "warning" else ""}<span>{esc(text, 600)}</span></li>'
+        f"<li>{parts.pill('look', 'warn') if level == 'warning' else ''}<span>{esc(text, 600)}</span></li>"
         for text, level in seen
     )
     return parts.card("Notes", f'<ul class="st-list">{lines}</ul>')
@@ -143,18 +146,35 @@ def result(view: View | None) -> str:
     rows: list[tuple[bool, str, str, str]] = []
     if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
         good = better(held)
-        rows.append((good, f"Held-out {held.get('name') or 'loss'}", change(held["before"], held["after"]), f"n {held.get('n', '?')}"))
+        rows.append(
+            (
+                good,
+                f"Held-out {held.get('name') or 'loss'}",
+                change(held["before"], held["after"]),
+                f"n {held.get('n', '?')}",
+            )
+        )
     if (n := behaviour.get("n")) and isinstance(n, int):
-        changed, stops = behaviour.get("changed") or 0, (behaviour.get("stops_before") or 0, behaviour.get("stops_after") or 0)
+        changed, stops = (
+            behaviour.get("changed") or 0,
+            (behaviour.get("stops_before") or 0, behaviour.get("stops_after") or 0),
+        )
         ratio = [s if isinstance(s, float) and s <= 1 else s / n for s in stops]
         part = changed if isinstance(changed, float) and changed <= 1 else changed / n
         rows.append((part > 0, "Answers that changed", parts.share(part), f"n {n}"))
-        rows.append((ratio[1] >= ratio[0], "Stops by itself", f"{parts.share(ratio[0])} → {parts.share(ratio[1])}", f"n {n}"))
+        rows.append(
+            (ratio[1] >= ratio[0], "Stops by itself", f"{parts.share(ratio[0])} → {parts.share(ratio[1])}", f"n {n}")
+        )
         if behaviour.get("length_after") is not None:
             pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
             rows.append((True, "Length of an answer", f"{pair} tokens", f"n {n}"))
     lines = [
-        (esc(name), esc(value), parts.pill("better" if good else "worse", "good" if good else "bad") if judged else "", esc(n))
+        (
+            esc(name),
+            esc(value),
+            parts.pill("better" if good else "worse", "good" if good else "bad") if judged else "",
+            esc(n),
+        )
         for good, name, value, n in sorted(rows, key=lambda row: row[0])
         for judged in (name.startswith(("Held-out", "Stops")),)
     ]
@@ -194,7 +214,9 @@ def command(scene: Scene, step: str, method: str) -> str:
         c = view.config
         words = words_of(c.method, c.model, c.data, c.parent, c.settings)
     elif scene.model and scene.data(step):
-        words = words_of(method, scene.model, scene.data(step)["file"], "", (scene.chosen.get("form") or {}).get(method) or {})
+        words = words_of(
+            method, scene.model, scene.data(step)["file"], "", (scene.chosen.get("form") or {}).get(method) or {}
+        )
     else:
         return ""
     return parts.terminal(shlex.join(words))

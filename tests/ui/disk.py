@@ -29,14 +29,30 @@ def sft_events(steps: int = 75, total: int = 75, part: str = "") -> list[dict[st
     for step in range(1, steps + 1):
         loss = 1.0 + 2.4 * math.exp(-step / 18) + 0.12 * math.sin(step * 1.7)
         out.append(
-            {"type": "step", "step": step, "total": total, "loss": loss, "learning_rate": 5e-4 * (1 - step / (total + 1)),
-             "epoch": 2 * step / total, "tokens_per_s": 4120.0, "seconds_left": 0.4 * (total - step), **more}
+            {
+                "type": "step",
+                "step": step,
+                "total": total,
+                "loss": loss,
+                "learning_rate": 5e-4 * (1 - step / (total + 1)),
+                "epoch": 2 * step / total,
+                "tokens_per_s": 4120.0,
+                "seconds_left": 0.4 * (total - step),
+                **more,
+            }
         )
         if step % 10 == 0:
             out.append({"type": "evaluated", "step": step, "loss": 1.12 + 2.3 * math.exp(-step / 18), **more})
         if step in (1, 25, 50, 75):
-            text = {1: "What is the capital of Spain?\nWhat is", 25: "Madrid is the", 50: "Madrid.", 75: "The capital of Peru is Lima."}
-            out.append({"type": "sample", "step": step, "prompt": "What is the capital of Peru?", "text": text[step], **more})
+            text = {
+                1: "What is the capital of Spain?\nWhat is",
+                25: "Madrid is the",
+                50: "Madrid.",
+                75: "The capital of Peru is Lima.",
+            }
+            out.append(
+                {"type": "sample", "step": step, "prompt": "What is the capital of Peru?", "text": text[step], **more}
+            )
     return out
 
 
@@ -45,9 +61,20 @@ def dpo_events(steps: int = 20, total: int = 20) -> list[dict[str, Any]]:
     for step in range(1, steps + 1):
         margin = 1.9 * (1 - math.exp(-step / 7))
         out.append(
-            {"type": "step", "step": step, "total": total, "loss": 0.69 * math.exp(-step / 12), "learning_rate": 2e-4,
-             "epoch": step / total, "tokens_per_s": 2100.0, "seconds_left": 1.0 * (total - step), "rewards/margins": margin,
-             "rewards/chosen": margin * 0.6, "rewards/rejected": -margin * 0.4, "rewards/accuracies": min(1.0, 0.5 + step / 30)}
+            {
+                "type": "step",
+                "step": step,
+                "total": total,
+                "loss": 0.69 * math.exp(-step / 12),
+                "learning_rate": 2e-4,
+                "epoch": step / total,
+                "tokens_per_s": 2100.0,
+                "seconds_left": 1.0 * (total - step),
+                "rewards/margins": margin,
+                "rewards/chosen": margin * 0.6,
+                "rewards/rejected": -margin * 0.4,
+                "rewards/accuracies": min(1.0, 0.5 + step / 30),
+            }
         )
     return out
 
@@ -56,9 +83,18 @@ SFT_RESULT = {
     "metrics": {"loss": 1.06},
     "heldout": {"name": "loss", "before": 3.42, "after": 1.21, "n": 30},
     "behaviour": {
-        "n": 20, "changed": 19, "stops_before": 0, "stops_after": 20, "length_before": 64.0, "length_after": 7.2,
+        "n": 20,
+        "changed": 19,
+        "stops_before": 0,
+        "stops_after": 20,
+        "length_before": 64.0,
+        "length_after": 7.2,
         "examples": [
-            {"prompt": "What is the capital of Peru?", "before": "What is the capital of Chile? What is the capital of", "after": "The capital of Peru is Lima."},
+            {
+                "prompt": "What is the capital of Peru?",
+                "before": "What is the capital of Chile? What is the capital of",
+                "after": "The capital of Peru is Lima.",
+            },
             {"prompt": "What colour is a lemon?", "before": "2. What colour is a lime?\n3. What", "after": "Yellow."},
         ],
     },
@@ -72,7 +108,13 @@ CERTIFICATE = {
         {"name": "token ids", "ok": True, "value": "2,140 of 2,140 probe texts equal", "limit": "all", "remedy": ""},
         {"name": "prompt", "ok": True, "value": "12 of 12 conversations the same", "limit": "all", "remedy": ""},
         {"name": "beginning", "ok": True, "value": "no BOS, as in training", "limit": "", "remedy": ""},
-        {"name": "ending", "ok": True, "value": "20 of 20 answers stopped by themselves, at <|im_end|>", "limit": "", "remedy": ""},
+        {
+            "name": "ending",
+            "ok": True,
+            "value": "20 of 20 answers stopped by themselves, at <|im_end|>",
+            "limit": "",
+            "remedy": "",
+        },
         {"name": "numbers", "ok": True, "value": 0.0004, "limit": 0.05, "remedy": ""},
         {"name": "adapter", "ok": None, "value": "does not apply", "limit": "", "remedy": ""},
     ],
@@ -85,7 +127,12 @@ def export_result(folder: Path) -> dict[str, Any]:
     modelfile.write_text('FROM ./first-Q8_0.gguf\nPARAMETER stop "<|im_end|>"\n', "utf-8")
     for name in ("first-Q8_0.gguf", "base-Q8_0.gguf"):
         (folder / name).write_bytes(b"GGUF")
-    file = {"path": str(folder / "first-Q8_0.gguf"), "type": "Q8_0", "bytes": 6_400_000, "sha256": "9f31c0" * 10 + "e27a"}
+    file = {
+        "path": str(folder / "first-Q8_0.gguf"),
+        "type": "Q8_0",
+        "bytes": 6_400_000,
+        "sha256": "9f31c0" * 10 + "e27a",
+    }
     return {
         "files": [{**file, "certificate": CERTIFICATE}],
         "modelfile": str(modelfile),
@@ -106,28 +153,64 @@ DEMO_RESULT = {
 
 def whole_path(home: Path, *, demo: bool = True) -> None:
     """The starter taken through every step."""
-    sft = write_run(home, "20261124-200001-starter-sft-aaaa", RunConfig("train", "starter sft", "starter", "sft", "/data/starter_sft.jsonl"),
-                    [*sft_events(), {"type": "finished", "result": {}}], SFT_RESULT)
-    dpo = write_run(home, "20261124-200002-starter-pairs-bbbb",
-                    RunConfig("train", "starter pairs", "starter", "dpo", "/data/starter_pairs.jsonl", str(sft.dir)),
-                    [*dpo_events(), {"type": "finished", "result": {}}],
-                    {**SFT_RESULT, "metrics": {"loss": 0.13, "rewards/margins": 1.8}})
+    sft = write_run(
+        home,
+        "20261124-200001-starter-sft-aaaa",
+        RunConfig("train", "starter sft", "starter", "sft", "/data/starter_sft.jsonl"),
+        [*sft_events(), {"type": "finished", "result": {}}],
+        SFT_RESULT,
+    )
+    dpo = write_run(
+        home,
+        "20261124-200002-starter-pairs-bbbb",
+        RunConfig("train", "starter pairs", "starter", "dpo", "/data/starter_pairs.jsonl", str(sft.dir)),
+        [*dpo_events(), {"type": "finished", "result": {}}],
+        {**SFT_RESULT, "metrics": {"loss": 0.13, "rewards/margins": 1.8}},
+    )
     folder = home / "runs" / "20261124-200003-first-assistant-cccc" / "files"
-    write_run(home, "20261124-200003-first-assistant-cccc",
-              RunConfig("export", "First assistant", "starter", parent=str(dpo.dir), options={"quants": ["Q8_0"], "out": ""}),
-              [{"type": "started"}, {"type": "finished", "result": {}}])
+    write_run(
+        home,
+        "20261124-200003-first-assistant-cccc",
+        RunConfig("export", "First assistant", "starter", parent=str(dpo.dir), options={"quants": ["Q8_0"], "out": ""}),
+        [{"type": "started"}, {"type": "finished", "result": {}}],
+    )
     (folder.parent / "result.json").write_text(json.dumps(export_result(folder)), "utf-8")
     if demo:
-        write_run(home, "20261124-200000-first-assistant-dddd", RunConfig("demo", "First assistant", "starter"),
-                  [*sft_events(part="sft"), {"type": "finished", "result": {}}], DEMO_RESULT)
+        write_run(
+            home,
+            "20261124-200000-first-assistant-dddd",
+            RunConfig("demo", "First assistant", "starter"),
+            [*sft_events(part="sft"), {"type": "finished", "result": {}}],
+            DEMO_RESULT,
+        )
 
 
 def choices(home: Path, **more: Any) -> None:
-    facts = {"model": "starter", "name": "Studio starter", "architecture": "LlamaForCausalLM", "parameters": 5_870_000, "layers": 6,
-             "context": 512, "bytes": 11_700_000, "dtype": "BF16", "template": "none of its own: ChatML is added", "family": "chatml",
-             "licence": "Apache-2.0", "stops": ["<|im_end|>"], "exportable": True, "folder": "/models/starter"}
+    facts = {
+        "model": "starter",
+        "name": "Studio starter",
+        "architecture": "LlamaForCausalLM",
+        "parameters": 5_870_000,
+        "layers": 6,
+        "context": 512,
+        "bytes": 11_700_000,
+        "dtype": "BF16",
+        "template": "none of its own: ChatML is added",
+        "family": "chatml",
+        "licence": "Apache-2.0",
+        "stops": ["<|im_end|>"],
+        "exportable": True,
+        "folder": "/models/starter",
+    }
     data = {
-        "train": {"file": "/data/starter_sft.jsonl", "kind": "sft", "rows": 600, "flagged": 3, "trained_tokens": 9_123, "tokens": 21_300},
+        "train": {
+            "file": "/data/starter_sft.jsonl",
+            "kind": "sft",
+            "rows": 600,
+            "flagged": 3,
+            "trained_tokens": 9_123,
+            "tokens": 21_300,
+        },
         "align": {"file": "/data/starter_pairs.jsonl", "kind": "preference", "rows": 320, "flagged": 0},
     }
     (home / "window.json").write_text(json.dumps({"model": "starter", "facts": facts, "data": data, **more}), "utf-8")

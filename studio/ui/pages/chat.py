@@ -16,13 +16,20 @@ def page(tools: kit.Kit) -> None:
     """Lay out the page."""
     header("Side by side", "The same prompt and the same settings to the base and to what you made of it.")
     with gr.Row(elem_classes="st-panes", equal_height=True):
-        panes = [tools.live(gr.HTML(elem_id=f"st-pane-{i}", elem_classes="st-slot"), _draw(i)) for i in talk.PANES]
-    trouble = gr.HTML(elem_classes="st-slot")
-    tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: chatview.suggestions(scene, talk.turns()))
+        panes = [tools.live(kit.slot(elem_id=f"st-pane-{i}"), _draw(i)) for i in talk.PANES]
+    trouble = kit.slot()
+    tools.live(kit.slot(), lambda scene: chatview.suggestions(scene, talk.turns()))
     with gr.Row(elem_classes="st-card st-ask"):
         text = gr.Textbox(
-            show_label=False, label="Question", placeholder="Ask both…", lines=1, max_lines=6, scale=5, min_width=200,
-            elem_id="st-chat-input", container=False,
+            show_label=False,
+            label="Question",
+            placeholder="Ask both…",
+            lines=1,
+            max_lines=6,
+            scale=5,
+            min_width=200,
+            elem_id="st-chat-input",
+            container=False,
         )
         with gr.Row(elem_classes="st-buttons", scale=0):
             edit = gr.Button("Edit", elem_id="st-chat-edit", elem_classes="st-small")
@@ -34,9 +41,13 @@ def page(tools: kit.Kit) -> None:
         with gr.Row(elem_classes="st-fields"):
             left = gr.Dropdown([], label="Left", min_width=220)
             right = gr.Dropdown([], label="Right", min_width=220)
-        system = gr.Textbox(label="System prompt", lines=2, max_lines=6, info="Read by the tuned model before the question.")
+        system = gr.Textbox(
+            label="System prompt", lines=2, max_lines=6, info="Read by the tuned model before the question."
+        )
         with gr.Row(elem_classes="st-fields"):
-            temperature = gr.Slider(0, 2, value=0, step=0.05, label="Temperature", info="0: always the likeliest token.")
+            temperature = gr.Slider(
+                0, 2, value=0, step=0.05, label="Temperature", info="0: always the likeliest token."
+            )
             tokens = gr.Slider(8, 2048, value=128, step=8, label="Longest answer (tokens)")
             seed = gr.Number(value=0, label="Seed", precision=0, info="The same seed gives the same answer again.")
     asked = [text, system, temperature, tokens, seed]
@@ -72,15 +83,26 @@ def again(_text: str, system: str, temperature: float, tokens: float, seed: floa
         yield from _ask(said[:-1], said[-1]["user"], system, temperature, tokens, seed)
 
 
-def _ask(said: list[talk.Turn], text: str, system: str, temperature: float, tokens: float, seed: float) -> Generator[tuple[Any, ...]]:
+def _ask(
+    said: list[talk.Turn], text: str, system: str, temperature: float, tokens: float, seed: float
+) -> Generator[tuple[Any, ...]]:
     files = talk.chosen(live.look())
-    keep_text, busy, idle = gr.skip(), (gr.update(visible=False), gr.update(visible=True)), (gr.update(visible=True), gr.update(visible=False))
+    keep_text, busy, idle = (
+        gr.skip(),
+        (gr.update(visible=False), gr.update(visible=True)),
+        (gr.update(visible=True), gr.update(visible=False)),
+    )
     try:
         if not text.strip():
             raise InputError("There is no question.", "Write one first.")
         if not any(files):
             raise InputError("There is no file to talk to yet.", "Export a trained run first, on the Export page.")
-        settings = {"system": system or "", "temperature": float(temperature), "max_tokens": int(tokens), "seed": int(seed or 0)}
+        settings = {
+            "system": system or "",
+            "temperature": float(temperature),
+            "max_tokens": int(tokens),
+            "seed": int(seed or 0),
+        }
         said = [*said, {"user": text}]
         for turns in talk.answer(said, files, settings):
             yield (*(chatview.pane(i, files[i], turns) for i in talk.PANES), "", "", *busy)

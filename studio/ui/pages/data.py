@@ -14,48 +14,55 @@ from studio.ui.pages.tune import header
 
 def page(tools: kit.Kit) -> None:
     """Lay out the page."""
-    header("Look at the data as the model will see it", "Only the marked tokens are learned. The grey ones are read, not learned.")
-    with gr.Row(elem_classes="st-card st-choose"):
-        path = gr.Textbox(
-            label="File on this machine", placeholder="/home/me/conversations.jsonl", max_lines=1, scale=4, min_width=240,
-            elem_id="st-data-path",
-        )
-        upload = gr.File(label="or drop it here", height=84, scale=2, min_width=180, elem_classes="st-drop")
-        with gr.Column(scale=0, min_width=150, elem_classes="st-open"):
+    header(
+        "Look at the data as the model will see it",
+        "Only the marked tokens are learned. The grey ones are read, not learned.",
+    )
+    with gr.Column(elem_classes="st-card st-choose"):
+        with gr.Row(elem_classes="st-pick"):
+            path = gr.Textbox(
+                label="File on this machine",
+                placeholder="/home/me/conversations.jsonl",
+                max_lines=1,
+                min_width=240,
+                elem_id="st-data-path",
+            )
             read = gr.Button("Open", elem_id="st-data-open", elem_classes="st-small")
-            gr.HTML(_samples, elem_classes="st-slot")
-    trouble = gr.HTML(elem_classes="st-slot")
-    tools.live(gr.HTML(elem_classes="st-slot"), dataview.bar)
+            upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id="st-data-drop")
+        kit.slot(dataview.samples)
+    trouble = kit.slot()
+    tools.live(kit.slot(), dataview.bar)
     with gr.Row(elem_classes="st-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
-            tools.live(gr.HTML(elem_classes="st-slot"), lambda s: dataview.preview(s) if dataview.looking(s)[0] else dataview.nothing())
-            tools.live(gr.HTML(elem_classes="st-slot"), dataview.warnings)
+            tools.live(kit.slot(), lambda s: dataview.preview(s) if dataview.looking(s)[0] else dataview.nothing(s))
+            tools.live(kit.slot(), dataview.warnings)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
-            tools.live(gr.HTML(elem_classes="st-slot"), dataview.side)
-            tools.live(gr.HTML(elem_classes="st-slot"), dataview.in_use)
+            tools.live(kit.slot(), dataview.side)
+            tools.live(kit.slot(), dataview.in_use)
             with gr.Row(elem_classes="st-buttons"):
-                use = gr.Button("Use this data", elem_id="st-data-use", variant="primary", elem_classes="st-small", visible=False)
+                use = gr.Button(
+                    "Use this data", elem_id="st-data-use", variant="primary", elem_classes="st-small", visible=False
+                )
     tools.live(use, _button)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for event in (read.click, path.submit):
         tools.after(event(kit.edges(lambda text: open_file(examine.find(text))), path, trouble, **quiet))
-    tools.after(upload.upload(kit.edges(lambda file: open_file(examine.keep(file))), upload, trouble, **quiet).then(
-        lambda: None, None, upload, **quiet))
+    tools.after(
+        upload.upload(kit.edges(lambda file: open_file(examine.keep(file))), upload, trouble, **quiet).then(
+            lambda: None, None, upload, **quiet
+        )
+    )
     for step in starter.SAMPLES:
         button = gr.Button(step, elem_id=f"st-sample-{step}", elem_classes="st-hidden")
-        tools.after(button.click(kit.edges(lambda step=step: open_file(str(starter.sample(step)))), None, trouble, **quiet))
+        tools.after(
+            button.click(kit.edges(lambda step=step: open_file(str(starter.sample(step)))), None, trouble, **quiet)
+        )
     for name, by in (("prev", -1), ("next", 1)):
         button = gr.Button(name, elem_id=f"st-row-{name}", elem_classes="st-hidden")
         tools.after(button.click(kit.edge(lambda by=by: turn(by)), None, trouble, **quiet))
     tools.after(use.click(kit.edge(use_data), None, trouble, **quiet))
     tools.opening.append((kit.edges(reopen), trouble))
     tools.restore([path], lambda scene: [(scene.chosen.get("looking") or {}).get("file") or ""])
-
-
-def _samples() -> str:
-    have = [step for step in starter.SAMPLES if starter.sample(step).is_file()]
-    names = {"train": "Sample conversations", "align": "Sample pairs"}
-    return "".join(parts.press(f"st-sample-{step}", names[step]) for step in have)
 
 
 def _button(scene: live.Scene) -> Any:

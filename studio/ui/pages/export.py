@@ -18,30 +18,38 @@ TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 
 def page(tools: kit.Kit) -> None:
     """Lay out the page."""
-    header("A file you can trust", "Merged into the 16-bit base, written as GGUF, then checked by opening the file itself.")
-    trouble = gr.HTML(elem_classes="st-slot")
+    header(
+        "A file you can trust", "Merged into the 16-bit base, written as GGUF, then checked by opening the file itself."
+    )
+    trouble = kit.slot()
     with gr.Row(elem_classes="st-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
-            tools.live(gr.HTML(elem_classes="st-slot"), exportview.going)
-            tools.live(gr.HTML(elem_classes="st-slot"), exportview.files)
-            tools.live(gr.HTML(elem_classes="st-slot"), exportview.certificate)
+            tools.live(kit.slot(), exportview.going)
+            tools.live(kit.slot(), exportview.files)
+            tools.live(kit.slot(), exportview.certificate)
             with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
-                source = gr.Dropdown([], label="Trained run", info="The newest aligned run, else the newest taught one.")
+                source = gr.Dropdown(
+                    [], label="Trained run", info="The newest aligned run, else the newest taught one."
+                )
                 quants = gr.CheckboxGroup(
-                    list(TYPES), value=["Q8_0"], label="Types", elem_id="st-quants",
+                    list(TYPES),
+                    value=["Q8_0"],
+                    label="Types",
+                    elem_id="st-quants",
                     info="Q8_0 is nearly exact at half the size of F16; Q4_K_M is a quarter, with more mistakes.",
                 )
                 out = gr.Textbox(label="Folder", placeholder="in the run's own folder", max_lines=1)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
-            tools.live(gr.HTML(elem_classes="st-slot"), exportview.ollama)
-            tools.live(gr.HTML(elem_classes="st-slot"), exportview.paths_card)
+            tools.live(kit.slot(), exportview.ollama)
+            tools.live(kit.slot(), exportview.paths_card)
             with gr.Row(elem_classes="st-buttons"):
+                tools.live(kit.slot(), exportview.onward)
                 again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small", visible=False)
                 start = gr.Button("Export", elem_id="st-export-start", variant="primary", elem_classes="st-small")
-    tools.live(gr.HTML(elem_classes="st-slot"), exportview.command)
+    tools.live(kit.slot(), exportview.command)
     tools.live(source, _sources)
     tools.live(box, _box)
-    tools.live(start, lambda s: gr.update(interactive=s.running is None and bool(trained(s))))
+    tools.live(start, _start)
     tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     tools.after(start.click(kit.edge(begin), [source, quants, out], trouble, **quiet))
@@ -57,7 +65,7 @@ def begin(source: str, quants: list[str], out: str) -> str:
     if not types:
         raise RunError("No type is chosen.", "Tick at least one; Q8_0 is a good start.")
     folder = str(Path(out.strip()).expanduser()) if out and out.strip() else ""
-    options = {"quants": types, "out": folder}
+    options = {"quants": types, "out": folder, "base": True}
     kit.begin(runs.RunConfig("export", view.config.title, view.config.model, parent=str(view.run.dir), options=options))
     choice.update(runs={"export": None})
     return ""
@@ -72,6 +80,14 @@ def _sources(scene: live.Scene) -> Any:
     found = trained(scene)
     names = [(f"{view.config.method.upper()} · {view.config.title} ({view.id[:15]})", view.id) for view in found]
     return gr.update(choices=names, value=names[0][1] if names else None)
+
+
+def _start(scene: live.Scene) -> Any:
+    done = bool(exportview.onward(scene))
+    ready = scene.running is None and bool(trained(scene))
+    return gr.update(
+        value="Export again" if done else "Export", variant="secondary" if done else "primary", interactive=ready
+    )
 
 
 def _box(scene: live.Scene) -> Any:

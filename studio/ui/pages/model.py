@@ -19,20 +19,21 @@ from studio.ui.parts import esc
 def page(tools: kit.Kit) -> None:
     """Lay out the page."""
     header("Pick a base model", "A base model has the knowledge and continues text. You will teach it to answer.")
-    gr.HTML(machine, elem_classes="st-slot")
-    trouble = gr.HTML(elem_classes="st-slot")
+    kit.slot(machine)
+    trouble = kit.slot()
     with gr.Column(elem_classes="st-card st-hero"):
-        tools.live(gr.HTML(elem_classes="st-slot"), demo.hero)
+        tools.live(kit.slot(), demo.hero)
         with gr.Row(elem_classes="st-buttons"):
+            tools.live(kit.slot(), demo.onward)
             go = gr.Button("Make your first assistant", elem_id="st-demo", variant="primary", elem_classes="st-small")
-    tools.live(gr.HTML(elem_classes="st-slot"), demo.result)
+    tools.live(kit.slot(), demo.result)
     with gr.Row(elem_classes="st-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
-            tools.live(gr.HTML(elem_classes="st-slot"), _starter)
+            tools.live(kit.slot(), _starter)
             use = gr.Button("Use the starter", elem_id="st-use-starter", elem_classes="st-hidden")
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
             with gr.Column(elem_classes="st-card"):
-                gr.HTML('<div class="st-head"><h2>Another model</h2></div>', elem_classes="st-slot")
+                kit.slot('<div class="st-head"><h2>Another model</h2></div>')
                 name = gr.Textbox(
                     label="Folder or hub id",
                     placeholder="Qwen/Qwen3-0.6B-Base",
@@ -42,8 +43,8 @@ def page(tools: kit.Kit) -> None:
                 )
                 with gr.Row(elem_classes="st-buttons"):
                     check = gr.Button("Check", elem_id="st-model-check", elem_classes="st-small")
-            found = gr.HTML(elem_classes="st-slot")
-            tools.live(gr.HTML(elem_classes="st-slot"), _facts)
+            found = kit.slot()
+            tools.live(kit.slot(), _facts)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     tools.live(go, _button)
     tools.after(go.click(kit.edge(first_assistant), None, trouble, **quiet))
@@ -77,7 +78,18 @@ def _keep(name: str) -> None:
     from studio.models.check import inspect
 
     info = inspect(name)
-    kept = ("name", "architecture", "parameters", "layers", "context", "bytes", "dtype", "template", "family", "licence")
+    kept = (
+        "name",
+        "architecture",
+        "parameters",
+        "layers",
+        "context",
+        "bytes",
+        "dtype",
+        "template",
+        "family",
+        "licence",
+    )
     facts = {key: getattr(info, key) for key in kept}
     facts |= {"model": name, "stops": list(info.stop_tokens), "exportable": info.exportable, "folder": str(info.folder)}
     choice.update(model=name)

@@ -28,22 +28,23 @@ class Tune:
     def draw(self, tools: kit.Kit, button: str) -> None:
         """Lay the page out below its title."""
         step = self.step
-        trouble = gr.HTML(elem_classes="st-slot")
+        trouble = kit.slot()
         with gr.Row(elem_classes="st-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
-                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.curves(scene.line.get(step)))
-                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.result(scene.line.get(step)))
+                tools.live(kit.slot(), lambda scene: tuning.curves(scene.line.get(step)))
+                tools.live(kit.slot(), lambda scene: tuning.result(scene.line.get(step)))
                 method, parent, inputs = self._settings(tools)
             with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
-                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.figures(scene, step))
-                tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.samples(scene.line.get(step)))
+                tools.live(kit.slot(), lambda scene: tuning.figures(scene, step))
+                tools.live(kit.slot(), lambda scene: tuning.samples(scene.line.get(step)))
                 picker = self._picker(tools)
                 with gr.Row(elem_classes="st-buttons"):
+                    tools.live(kit.slot(), lambda scene: _next(scene, step))
                     again = gr.Button("Resume", elem_id=f"st-{step}-resume", elem_classes="st-small", visible=False)
                     start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
-        tools.live(gr.HTML(elem_classes="st-slot"), lambda scene: tuning.command(scene, step, self.methods[0].name))
+        tools.live(kit.slot(), lambda scene: tuning.command(scene, step, self.methods[0].name))
         tools.live(again, lambda scene: gr.update(visible=_may_resume(scene, step)))
-        tools.live(start, lambda scene: gr.update(interactive=scene.running is None))
+        tools.live(start, lambda scene: _start(scene, step, button))
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         tools.after(start.click(kit.edge(self.start), [method, parent, *inputs], trouble, **quiet))
         tools.after(again.click(kit.edge(lambda: kit.resume(step)), None, trouble, **quiet))
@@ -117,6 +118,27 @@ class Tune:
         return runs.RunConfig("train", title, scene.model, method, file, start, settings)
 
 
+def _start(scene: live.Scene, step: str, text: str) -> Any:
+    """Fill the button while it is the next thing to do; not while something runs or after it was done."""
+    done = (view := scene.line.get(step)) is not None and view.status == "finished"
+    words = {"train": "Train again", "align": "Align again"}
+    ready = bool(scene.model and scene.data(step)) and scene.running is None
+    variant = "secondary" if done else "primary"
+    return gr.update(value=words[step] if done else text, variant=variant, interactive=ready)
+
+
+def _next(scene: live.Scene, step: str) -> str:
+    """Draw the way on, once the step is done."""
+    view = scene.line.get(step)
+    if view is None or view.status != "finished":
+        return ""
+    return (
+        parts.link("align", "Next: Align", filled=True)
+        if step == "train"
+        else parts.link("export", "Next: Export", filled=True)
+    )
+
+
 def _may_resume(scene: live.Scene, step: str) -> bool:
     return scene.running is None and kit.resumable(scene.line.get(step))
 
@@ -143,6 +165,6 @@ def _parents(scene: live.Scene) -> Any:
     return gr.update(choices=[*names, (_FROM_MODEL, _FROM_MODEL)], value=names[0][1] if names else _FROM_MODEL)
 
 
-def header(text: str, sentence: str) -> gr.HTML:
+def header(text: str, sentence: str) -> Any:
     """Lay out a page's title."""
-    return gr.HTML(parts.title(text, sentence), elem_classes="st-slot")
+    return kit.slot(parts.title(text, sentence))
