@@ -48,6 +48,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.source = template if own else fam.template
         self.family = (family.identify(self.source) or "its own") if own else fam.name
+        self.added = not own
         self.added_tokens = [] if own else [token for token in fam.control_tokens if token not in vocabulary]
         if self.added_tokens:
             tokenizer.add_special_tokens({"additional_special_tokens": self.added_tokens})

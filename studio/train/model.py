@@ -103,7 +103,7 @@ def load(folder: Path, renderer: Renderer, config: TrainConfig, parent: Path | N
         _start_at_mean(base, renderer)
     base.config.use_cache = False
     if config.gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base.activation_checkpointing_enable({"use_reentrant": False})
     if parent is not None:
         _check_parent(parent, config)
         model = peft.PeftModel.from_pretrained(base, parent, is_trainable=True, local_files_only=True)
@@ -127,7 +127,9 @@ def load_base(folder: Path, quantize_base: str, where: torch.device) -> Any:
     """Load the base frozen: `nf4` is 4-bit NormalFloat with double quantisation, `none` keeps 16 or 32 bits."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     dtype = compute_dtype(where)
     quantization = None
     if quantize_base == "nf4":

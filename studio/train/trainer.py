@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from studio import events
 from studio.errors import TrainingError
@@ -47,6 +47,7 @@ class StudioTrainer(Trainer):
         self.sums: Sums = {}
         self.last: dict[str, float] = {}
         self.learned = 0
+        self.measured: tuple[int, dict[str, float]] | None = None
         checkpoints.mkdir(parents=True, exist_ok=True)
         steps = total_steps(config, len(train))
         micro = micro_batch(config, policy)
@@ -64,8 +65,7 @@ class StudioTrainer(Trainer):
                 num_train_epochs=config.epochs,
                 max_steps=steps,
                 eval_strategy="steps" if held_out else "no",
-                eval_steps=config.eval_every or max(1, steps // 10),
-                eval_on_start=bool(held_out),
+                eval_steps=config.eval_every or max(1, math.ceil(steps / 10)),
                 save_strategy="steps",
                 save_steps=config.save_every or max(1, math.ceil(steps / 5)),
                 logging_strategy="no",
@@ -84,6 +84,7 @@ class StudioTrainer(Trainer):
             callbacks=[_Narrator(self, should_stop)],
         )
         self.model_accepts_loss_kwargs = True
+        self.remove_callback(PrinterCallback)
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -103,7 +104,12 @@ class StudioTrainer(Trainer):
         return sum(map(self.method.count, batch_samples))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the method's loss on the held-out rows, without dropout, gradient or random numbers."""
+        """Measure the method's loss on the held-out rows, without dropout, gradient or random numbers.
+
+        Once per step: asked again at the same step, it gives what it measured.
+        """
+        if self.measured and self.measured[0] == self.state.global_step:
+            return self.measured[1]
         sums: Sums = {}
         size = self.args.per_device_train_batch_size
         self.model.eval()
@@ -116,7 +122,8 @@ class StudioTrainer(Trainer):
         self.emit(events.event("evaluated", step=self.state.global_step, **metrics))
         for prompt, text in self.sample() if self.sample else ():
             self.emit(events.event("sample", step=self.state.global_step, prompt=prompt, text=text))
-        return {f"eval_{name}": value for name, value in metrics.items()}
+        self.measured = (self.state.global_step, {f"eval_{name}": value for name, value in metrics.items()})
+        return self.measured[1]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

@@ -1,0 +1,187 @@
+"""The runs that make files: `merge` writes a model folder, `export` GGUF files with a certificate and a Modelfile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studio import events, paths
+from studio.errors import ExportError, RunError, Stopped
+from studio.export import certificate, gguf, ollama, quantize
+from studio.export import merge as merging
+from studio.models import check, hub
+from studio.render import encode
+from studio.runs import Run
+from studio.train.checkpoint import sha256
+from studio.train.offline import adapter_about
+
+BASE_TYPE = "Q8_0"
+
+
+def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Write base + adapter as an ordinary model folder, at options["out"] or RUN/model."""
+    base, adapter, _ = _source(run)
+    out = _out(run, "model")
+    staging = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    with _room(out, check.inspect(str(base)).bytes, staging):
+        emit(events.event("note", level="info", code="merge", text=f"Merging into the 16-bit base at {out}."))
+        files = merging.write_model(base, adapter, staging)
+        staging.rename(out)
+    return {"out": str(out), "files": [{"path": str(out / f.name), "bytes": (out / f.name).stat().st_size} for f in files]}
+
+
+def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Write one GGUF file per type, check each by opening it, and write the Modelfile.
+
+    options: `quants` (types), `out` (a folder, by default RUN/files), `name`, `system`, `base` (also make the base's own file,
+    for chatting side by side).
+    """
+    began = time.monotonic()
+    base, adapter, about = _source(run)
+    options = run.config.options
+    types = quantize.check_types(list(options.get("quants") or []))
+    info = check.inspect(str(base))
+    renderer = encode.load(base, about.get("template", ""))
+    out = _out(run, "files", may_exist=True)
+    name = paths.slug(str(options.get("name") or run.config.title), "model")
+    need = sum(quantize.predicted_bytes(info.parameters, t) for t in {*types, "F16"})
+
+    def halt() -> None:
+        if should_stop():
+            raise Stopped("Stopped; files that were finished are kept.", "Export again to make the others.")
+
+    out.mkdir(parents=True, exist_ok=True)
+    with _room(out, need):
+        source_type = "F32" if types == ["F32"] else "F16"
+        source = out / f"{name}-{source_type}.gguf"
+        gguf.write(base, adapter, source, renderer, name=name, dtype=source_type, emit=emit, should_stop=halt)
+        made = []
+        progress = events.Progress(emit, "Quantizing", len(types), "files")
+        for type_ in types:
+            halt()
+            path = out / f"{name}-{type_}.gguf"
+            if type_ == "F32" and source_type != "F32":
+                gguf.write(base, adapter, path, renderer, name=name, dtype="F32", should_stop=halt)
+            elif path != source:
+                quantize.quantize(source, path, type_)
+            made.append((type_, path))
+            progress.step()
+        if source not in [path for _, path in made]:
+            source.unlink()
+    texts, prompts = _held_out(run.parent())
+    reference = certificate.make_reference(base, adapter, renderer, texts, run.dir)
+    progress = events.Progress(emit, "Checking the files", len(made), "files")
+    files, lines = [], []
+    try:
+        for type_, path in made:
+            halt()
+            proof = certificate.make(path, type_, renderer, reference, prompts, tuned=adapter is not None)
+            written = certificate.write({**proof, "sha256": sha256(path)}, path)
+            files.append(
+                {
+                    "path": str(path),
+                    "type": type_,
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256(path),
+                    "certificate": str(written),
+                }
+            )
+            lines += [{**line, "file": path.name} for line in proof["lines"]]
+            progress.step()
+    finally:
+        if reference is not None:
+            reference.logits.unlink(missing_ok=True)
+    modelfile = out / "Modelfile"
+    text = ollama.modelfile(
+        Path(files[0]["path"]).name,
+        renderer.family,
+        renderer.stop_tokens if adapter is not None or not renderer.added else renderer.stop_tokens[-1:],
+        system=str(options.get("system") or ""),
+        added=renderer.added and adapter is not None,
+    )
+    paths.write_text(modelfile, text)
+    result: dict[str, Any] = {
+        "run": run.id,
+        "dir": str(out),
+        "files": files,
+        "modelfile": str(modelfile),
+        "certificate": {"ok": all(line["ok"] is not False for line in lines), "lines": lines},
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if options.get("base"):
+        result["base_file"] = str(base_file(base, about.get("template", ""), emit))
+    return result
+
+
+def base_file(base: Path, template: str = "", emit: events.Emit | None = None) -> Path:
+    """Give the base's own Q8_0 file for chatting, made once per set of weights."""
+    folder = paths.home() / "base"
+    folder.mkdir(exist_ok=True)
+    shards = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in check.weight_files(base)]
+    key = hashlib.sha256(json.dumps([str(base), shards]).encode()).hexdigest()[:12]
+    name = paths.slug(base.name, "base")
+    path = folder / f"{name}-{key}-{BASE_TYPE}.gguf"
+    if not path.is_file():
+        source = folder / f"{name}-{key}-F16.gguf"
+        try:
+            gguf.write(base, None, source, encode.load(base), name=name, emit=emit)
+            quantize.quantize(source, path, BASE_TYPE)
+        finally:
+            source.unlink(missing_ok=True)
+    return path
+
+
+def _source(run: Run) -> tuple[Path, Path | None, dict[str, Any]]:
+    """Find base and adapter: from the parent run, or the model alone."""
+    parent = run.parent()
+    if parent is None:
+        return hub.resolve(run.config.model), None, {"template": str(run.config.options.get("template") or "")}
+    about = adapter_about(parent.adapter)
+    base = Path(about["base"])
+    if not base.is_dir():
+        raise RunError(f"The base of {parent.id} is gone: {base}", "Put the model back, or train again.")
+    return base, parent.adapter, about
+
+
+def _out(run: Run, default: str, may_exist: bool = False) -> Path:
+    chosen = run.config.options.get("out")
+    out = Path(chosen).expanduser().resolve() if chosen else run.dir / default
+    if not may_exist and out.exists():
+        raise RunError(f"{out} is there already.", "Choose another folder.")
+    return out
+
+
+def _held_out(parent: Run | None) -> tuple[list[tuple[str, str]], list[str]]:
+    """Give the held-out prompts of the run with its answers, for comparing numbers and for asking the file."""
+    result = parent.result() if parent is not None else None
+    examples = result["behaviour"]["examples"] if result else []
+    return [(e["prompt"], e["after"]) for e in examples], [e["prompt"] for e in examples]
+
+
+class _room:
+    """Check for room on the disk before, and turn a full disk into a clear error without leaving a half-written folder."""
+
+    def __init__(self, out: Path, need: int, staging: Path | None = None) -> None:
+        self.out, self.need, self.staging = out, int(need * 1.2), staging
+
+    def __enter__(self) -> None:
+        folder = self.out
+        while not folder.exists():
+            folder = folder.parent
+        have = shutil.disk_usage(folder).free
+        if have < self.need:
+            raise ExportError(
+                f"{self.need / 1e9:.1f} GB are needed, {have / 1e9:.1f} GB are free.", "Free some disk, or use --out."
+            )
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self.staging is not None and error is not None:
+            shutil.rmtree(self.staging, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno == 28:
+            raise ExportError("The disk is full.", "Free some disk and export again.") from None

@@ -1,0 +1,306 @@
+"""One offline training run from its config to its adapter: read, encode, score the reference, train, measure what changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio import config as settings
+from studio import events, paths
+from studio.data import detect, split
+from studio.data.records import Conversation, Message, Preference, Record
+from studio.errors import ConfigError, DataError, ModelError, OutOfMemory, RunError, Stopped
+from studio.methods import METHODS
+from studio.methods.base import Example, Method, TrainConfig
+from studio.models import check, hub
+from studio.render import encode
+from studio.runs import Run
+
+#: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new tokens.
+ABOUT = "studio.json"
+ASKED = 20
+HARDLY = 0.1
+
+
+def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Train and give the run's result. Raises StudioErrors; Stopped after a saved stop."""
+    import torch
+    from transformers import set_seed
+
+    began = time.monotonic()
+    asked = run.config
+    method = _method(asked.method)
+    parent = run.parent()
+    config = _config(method, asked.settings, parent)
+    info = check.inspect(asked.model)
+    if not info.exportable:
+        known = ", ".join(sorted(check.EXPORTABLE))
+        raise ModelError(
+            f"{info.architecture} cannot be exported yet, so Studio does not train it.", f"Choose one of: {known}."
+        )
+    folder = hub.resolve(asked.model)
+    if parent is not None:
+        _same_base(parent, folder)
+    set_seed(config.seed)
+    renderer = encode.load(folder, config.template)
+    data = detect.load(asked.data, drop_bad=bool(asked.options.get("drop_bad")))
+    records = [record for record in data.records if _fits(record, method)] or _wrong_kind(data, method)
+    train_rows, held_rows = split.hold_out(records, config.held_out, config.seed)
+    train = _encode(train_rows, method, renderer, config, emit, should_stop, "Reading rows")
+    held = _encode(held_rows, method, renderer, config, emit, should_stop, "Reading held-out rows")
+    if not train:
+        raise DataError(
+            f"No row fits in max_length = {config.max_length} tokens with something left to learn.",
+            "Raise max_length, or shorten the rows.",
+            file=asked.data,
+        )
+
+    from studio.train import checkpoint, generate, model, trainer
+
+    try:
+        policy = model.load(folder, renderer, config, parent.adapter if parent else None)
+        if policy.new_tokens:
+            names = " ".join(renderer.tokenizer.convert_ids_to_tokens(policy.new_tokens))
+            emit(
+                events.event(
+                    "note",
+                    level="info",
+                    code="new_tokens",
+                    text=f"The base never learned {names}; their embeddings are trained too, or it would never stop.",
+                )
+            )
+        prompts = _prompts(held_rows or train_rows)
+        if method.reference:
+            _reference([*train, *held], method, policy, config, renderer, emit, should_stop)
+        loop = trainer.StudioTrainer(
+            policy,
+            method,
+            config,
+            train,
+            held,
+            pad_id=renderer.pad_id,
+            checkpoints=run.dir / "checkpoints",
+            emit=emit,
+            should_stop=should_stop,
+            sample=generate.sampler(policy, renderer, prompts[:1]) if prompts else None,
+        )
+        before = _before(run, loop, policy, renderer, prompts, emit)
+        resume, passed = checkpoint.newest_whole(run.dir / "checkpoints")
+        for why in passed:
+            emit(events.event("note", level="warning", code="checkpoint", text=f"Passed over {why}."))
+        checkpoint.prune(run.dir / "checkpoints")
+        loop.train(resume_from_checkpoint=str(resume) if resume else None)
+        if loop.state.global_step < loop.state.max_steps:
+            raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
+        held_after = loop.evaluate() if held else {}
+        answers = generate.answers(policy, renderer, prompts, emit=emit)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"The device's memory ran out: {str(error).splitlines()[0][:200]}",
+            "Set a smaller micro_batch_size or max_length; batch_size stays as it is.",
+        ) from None
+
+    _save(run, policy, renderer, folder, method, config)
+    changed = generate.behaviour(before["answers"], answers)
+    changed["examples"] = [
+        {"prompt": prompt[-1].content, "before": old["text"], "after": new["text"]}
+        for prompt, old, new in zip(prompts, before["answers"], answers, strict=True)
+    ]
+    return {
+        "run": run.id,
+        "dir": str(run.dir),
+        "parent": str(parent.dir) if parent else None,
+        "metrics": dict(loop.last),
+        "heldout": {
+            "name": "loss",
+            "before": before["loss"],
+            "after": held_after.get("eval_loss"),
+            "n": len(held),
+        },
+        "behaviour": changed,
+        "rows": {"trained": len(train), "held_out": len(held), "left_out": len(records) - len(train) - len(held)},
+        "advice": _advice(changed, method),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise ConfigError(f"There is no method {name!r}.", f"Choose one of: {', '.join(METHODS)}.", field="method")
+    return METHODS[name]
+
+
+def _config(method: Method, given: dict[str, Any], parent: Run | None) -> TrainConfig:
+    """Build the config; with a parent, the adapter's shape and the template are the parent's unless given."""
+    inherited: dict[str, Any] = {}
+    if parent is not None:
+        about = adapter_about(parent.adapter)
+        inherited = {name: about[name] for name in ("lora_r", "lora_alpha", "template") if name in about}
+    return settings.build(method.Config, {**inherited, **given})
+
+
+def adapter_about(adapter: Path) -> dict[str, Any]:
+    """Read what an adapter of ours says about itself. Raises RunError when the run has not finished."""
+    path = adapter / ABOUT
+    if not path.is_file():
+        raise RunError(
+            f"Run {adapter.parent.name} has no finished adapter.", "Let it finish first: studio resume " + adapter.parent.name
+        )
+    about: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return about
+
+
+def _same_base(parent: Run, folder: Path) -> None:
+    about = adapter_about(parent.adapter)
+    if Path(about["base"]) != folder:
+        raise ConfigError(
+            f"The parent was trained on {about['base']}, this run names {folder}.",
+            "Use the parent's model: leave --model out, or choose another parent.",
+            field="model",
+        )
+
+
+def _fits(record: Record, method: Method) -> bool:
+    return isinstance(record, Preference if method.record == "preference" else Conversation)
+
+
+def _wrong_kind(data: detect.Dataset, method: Method) -> list[Record]:
+    data.preferences() if method.record == "preference" else data.conversations()
+    return []
+
+
+def _encode(
+    records: Sequence[Record],
+    method: Method,
+    renderer: encode.Renderer,
+    config: TrainConfig,
+    emit: events.Emit,
+    should_stop: Callable[[], bool],
+    phase: str,
+) -> list[Example]:
+    if not records:
+        return []
+    made, left_out = [], []
+    progress = events.Progress(emit, phase, len(records), "rows")
+    for record in records:
+        _halt(should_stop)
+        example = method.encode(record, renderer, config)
+        if example is None:
+            left_out.append(record.line)
+        else:
+            made.append(example)
+        progress.step()
+    if left_out:
+        lines = ", ".join(map(str, left_out[:10])) + (", ..." if len(left_out) > 10 else "")
+        text = f"{len(left_out)} rows are longer than {config.max_length} tokens and were left out (lines {lines})."
+        emit(events.event("note", level="warning", code="too_long", text=text))
+    return made
+
+
+def _halt(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Stopped("Stopped before the first step.", "Start it again when you like.")
+
+
+def _prompts(rows: Sequence[Record]) -> list[list[Message]]:
+    """Take the questions of up to ASKED rows, spread over the set, each up to the last turn that is answered."""
+    chosen = rows[:: max(1, len(rows) // ASKED)][:ASKED]
+    prompts = []
+    for record in chosen:
+        if isinstance(record, Preference):
+            prompts.append(list(record.prompt))
+        else:
+            last = max(index for index, turn in enumerate(record.messages) if turn.role == "assistant")
+            prompts.append(list(record.messages[:last]))
+    return [prompt for prompt in prompts if prompt]
+
+
+def _reference(
+    examples: Sequence[Example],
+    method: Method,
+    policy: Any,
+    config: TrainConfig,
+    renderer: encode.Renderer,
+    emit: events.Emit,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Score every example with the frozen parent, which is the policy before its first step: no second copy is needed."""
+    import torch
+
+    from studio.objectives.logps import sequence_logps
+    from studio.train.trainer import micro_batch
+
+    size = micro_batch(config, policy)
+    progress = events.Progress(emit, "Scoring the reference", len(examples), "pairs")
+    policy.model.eval()
+    with torch.no_grad():
+        for start in range(0, len(examples), size):
+            _halt(should_stop)
+            group = examples[start : start + size]
+            batch = {name: t.to(policy.device) for name, t in method.collate(group, renderer.pad_id).items()}
+            scored = sequence_logps(*policy.token_logps(batch)).chunk(2)
+            for index, example in enumerate(group):
+                example["ref"] = (float(scored[0][index]), float(scored[1][index]))
+            progress.step(len(group))
+    policy.model.train()
+
+
+def _before(
+    run: Run, loop: Any, policy: Any, renderer: encode.Renderer, prompts: Sequence[Sequence[Message]], emit: events.Emit
+) -> dict[str, Any]:
+    """Measure the parent once and keep it: a resumed run must compare with the parent, not with a half-trained child."""
+    from studio.train import generate
+
+    path = run.dir / "before.json"
+    if path.is_file():
+        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return kept
+    measured = {
+        "loss": loop.evaluate()["eval_loss"] if loop.held_out else None,
+        "answers": generate.answers(policy, renderer, prompts, emit=emit),
+    }
+    paths.write_text(path, json.dumps(measured, ensure_ascii=False))
+    return measured
+
+
+def _save(
+    run: Run, policy: Any, renderer: encode.Renderer, folder: Path, method: Method, config: TrainConfig
+) -> None:
+    """Write the adapter with its tokenizer and template beside, then rename it into place."""
+    staging = run.dir / ".adapter"
+    shutil.rmtree(staging, ignore_errors=True)
+    policy.save(staging)
+    renderer.save(staging)
+    about = {
+        "base": str(folder),
+        "method": method.name,
+        "template": config.template or (renderer.family if renderer.added else ""),
+        "new_tokens": policy.new_tokens,
+        "lora_r": config.lora_r,
+        "lora_alpha": config.lora_alpha,
+        "max_length": config.max_length,
+    }
+    paths.write_text(staging / ABOUT, json.dumps(about, indent=1) + "\n")
+    shutil.rmtree(run.adapter, ignore_errors=True)
+    os.replace(staging, run.adapter)
+    paths.fsync_dir(run.dir)
+
+
+def _advice(changed: dict[str, Any], method: Method) -> str:
+    """Say in plain words when a run changed (almost) nothing, and what to try."""
+    if not changed["n"]:
+        return ""
+    if changed["changed"] <= HARDLY:
+        return (
+            f"Only {round(changed['changed'] * changed['n'])} of {changed['n']} answers changed, whatever the loss says. "
+            f"Try a higher learning_rate (x3) or more epochs"
+            + (", or pairs whose answers differ more." if method.record == "preference" else ".")
+        )
+    if changed["stops_after"] < 0.8:
+        return "Many answers do not stop by themselves. Check that the rows end where an answer should end."
+    return ""

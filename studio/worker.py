@@ -1,0 +1,124 @@
+"""One run of any kind from start to finish; an error becomes a `failed` event.
+
+`run(run, emit, should_stop)` is the one door: the command line calls it in process, `jobs` starts `python -m studio worker
+RUN_DIR`, tests pass `emit=list.append`. It is also what `accelerate launch` and `torchrun` start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from studio import events, paths, runs
+from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError
+from studio.runs import Run, RunConfig
+
+Job = Callable[..., dict[str, Any]]
+
+#: What a run can be, and the function that does it: (run, emit, should_stop) -> result; the lab's also get `start`.
+KINDS = {
+    "train": "studio.train.offline:run",
+    "merge": "studio.export.job:merge",
+    "export": "studio.export.job:export",
+    "demo": "studio.lab.demo:run",
+}
+_STARTS_RUNS = ("demo",)
+
+
+def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Do a run and give its result, which is also written to result.json. Raises StudioErrors after telling them.
+
+    Every error reaches `emit` as a `failed` event (a stop as `stopped`); what is not a StudioError is our fault and is
+    logged with its traceback.
+    """
+    config = run.config
+    attempt = 1 + sum(item["type"] == "started" for item in run.events())
+    quiet()
+    emit(events.event("started", kind=config.kind, title=config.title, attempt=attempt))
+    try:
+        result = _job(config)(run, emit, should_stop, **_extra(config, emit, should_stop))
+    except Stopped as error:
+        emit(events.event("stopped", step=_last_step(run), text=error.message))
+        raise
+    except StudioError as error:
+        emit(events.event("failed", error=error.to_dict()))
+        raise
+    except MemoryError:
+        error = OutOfMemory("The machine's memory ran out.", "Close other programs, or set a smaller micro_batch_size.")
+        emit(events.event("failed", error=error.to_dict()))
+        raise error from None
+    except Exception as error:
+        traceback.print_exc()
+        made = StudioError(
+            f"Something went wrong in Studio itself: {type(error).__name__}: {str(error)[:300]}",
+            f"The details are in {run.log}. Please report them.",
+        )
+        emit(events.event("failed", error=made.to_dict()))
+        raise made from error
+    paths.write_text(run.dir / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    emit(events.event("finished", result=result))
+    return result
+
+
+def work(run_: Run, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """Hold the run's lock, write its events (and pass them on to `emit`), and do it."""
+    with run_.hold():
+        writer = events.Writer(run_.dir / "events.jsonl")
+
+        def tell(item: events.Event) -> None:
+            writer(item)
+            if emit is not None:
+                emit(item)
+
+        def stop() -> bool:
+            return run_.should_stop() or (should_stop is not None and should_stop())
+
+        try:
+            return run(run_, tell, stop)
+        finally:
+            writer.close()
+
+
+def _job(config: RunConfig) -> Job:
+    if config.kind not in KINDS:
+        raise ConfigError(f"There is no kind of run {config.kind!r}.", f"Choose one of: {', '.join(KINDS)}.")
+    module, _, name = KINDS[config.kind].partition(":")
+    job: Job = getattr(importlib.import_module(module), name)
+    return job
+
+
+def _extra(config: RunConfig, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Hand jobs that start other runs the function that does it, so that the lab need not know the worker."""
+    if config.kind not in _STARTS_RUNS:
+        return {}
+
+    def start(child: RunConfig, part: str) -> dict[str, Any]:
+        made = runs.create(child)
+
+        def pass_on(item: events.Event) -> None:
+            if item["type"] in ("progress", "step", "evaluated", "sample", "note"):
+                emit({**item, "part": part})
+
+        return work(made, pass_on, should_stop)
+
+    return {"start": start}
+
+
+def _last_step(run_: Run) -> int:
+    return next((item["step"] for item in reversed(run_.events()) if item["type"] == "step"), 0)
+
+
+def quiet() -> None:
+    """Nothing is fetched or reported behind the user's back, and libraries keep their progress bars to themselves."""
+    for name, value in (
+        ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("BITSANDBYTES_NOWELCOME", "1"),
+    ):
+        os.environ.setdefault(name, value)
