@@ -1,0 +1,59 @@
+"""`studio data check|preview`: what a file holds, and how the model will see it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from studio.child import Child
+from studio.cli.output import Out
+from studio.data import detect
+from studio.errors import InputError
+
+INSPECT = "studio.render.inspect:handle"
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verbs."""
+    group = verbs.add_parser("data", help="look at a data file: check, preview").add_subparsers(
+        dest="what", metavar="check|preview", required=True
+    )
+    check = group.add_parser("check", parents=[common], help="find the format, list what is wrong")
+    check.add_argument("file")
+    check.set_defaults(do=_check)
+    preview = group.add_parser("preview", parents=[common], help="show rows with the learned tokens marked")
+    preview.add_argument("file")
+    preview.add_argument("--model", required=True)
+    preview.add_argument("--template", default="", help="a template family instead of the model's own")
+    preview.add_argument("-n", type=int, default=3, help="how many rows")
+    preview.set_defaults(do=_preview)
+
+
+def _check(args: argparse.Namespace, out: Out) -> int:
+    found = detect.check(args.file)
+    document = found.to_dict()
+    lines = [f"{found.rows} rows, {found.format} ({found.kind})"]
+    lines += [f"line {p.line}, field {p.field}: {p.problem}. {p.remedy}" for p in found.errors[: detect.LISTED]]
+    lines += [f"warning: {w['rows']} rows: {w['remedy']} (lines {w['lines'][:5]})" for w in document["warnings"]]
+    out.result(document, "\n".join(lines))
+    return InputError.exit_code if found.errors or found.kind == "unclear" else 0
+
+
+def _preview(args: argparse.Namespace, out: Out) -> None:
+    child = Child(INSPECT)
+    try:
+        rows = child.ask(
+            {"op": "preview", "data": args.file, "model": args.model, "template": args.template, "n": args.n}, timeout=300
+        )["rows"]
+    finally:
+        child.close()
+    out.result(rows, "\n\n".join(_show(row) for row in rows))
+
+
+def _show(row: dict[str, Any]) -> str:
+    if "chosen" in row:
+        return (
+            f"chosen:\n{_show(row['chosen'])}\nrejected:\n{_show(row['rejected'])}\n"
+            f"({row['common_prefix']} tokens in common at the beginning)"
+        )
+    return f"{row['marked']}\n({len(row['ids'])} tokens, {row['trained_share']:.0%} learned: between ⟦ and ⟧)"

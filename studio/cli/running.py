@@ -1,0 +1,121 @@
+"""Verbs about runs: runs, show, stop, resume, delete, worker; and how a run is done in this process."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from typing import Any
+
+from studio import jobs, runs, worker
+from studio.cli.output import Out, Ticker, table
+from studio.errors import RunError, StudioError
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verbs."""
+    listing = verbs.add_parser("runs", parents=[common], help="list all runs")
+    listing.set_defaults(do=_list)
+    show = verbs.add_parser("show", parents=[common], help="show one run: what it was, what came out")
+    show.add_argument("run")
+    show.add_argument("--tree", action="store_true", help="its lineage")
+    show.set_defaults(do=_show)
+    for name, do, text in (
+        ("stop", _stop, "ask a run to save and stop"),
+        ("resume", _resume, "go on with a run that was stopped or interrupted"),
+        ("delete", _delete, "delete a run"),
+    ):
+        verb = verbs.add_parser(name, parents=[common], help=text)
+        verb.add_argument("run")
+        verb.set_defaults(do=do)
+    work = verbs.add_parser("worker", parents=[common], help="do the run in a directory (what the window starts)")
+    work.add_argument("run")
+    work.set_defaults(do=_work)
+
+
+def do_here(run: runs.Run) -> dict[str, Any]:
+    """Do a run in this process, showing its events; the first Ctrl+C saves and stops, the second ends at once."""
+    asked = False
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    ticker = Ticker()
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        return worker.work(run, ticker, lambda: asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        ticker.close()
+
+
+def _describe(run: runs.Run) -> dict[str, Any]:
+    config = run.config
+    return {
+        "run": run.id,
+        "dir": str(run.dir),
+        "kind": config.kind,
+        "method": config.method or None,
+        "title": config.title,
+        "model": config.model or None,
+        "status": run.status(),
+        "parent": config.parent or None,
+    }
+
+
+def _list(args: argparse.Namespace, out: Out) -> None:
+    found = [_describe(run) for run in runs.all_runs()]
+    rows = [(r["run"], r["method"] or r["kind"], r["status"], r["title"]) for r in found]
+    out.result(found, table(rows, ("RUN", "KIND", "STATUS", "TITLE")) if rows else "There are no runs yet.")
+
+
+def _show(args: argparse.Namespace, out: Out) -> None:
+    run = runs.find(args.run)
+    line = [_describe(step) for step in run.lineage()]
+    document = {**_describe(run), "lineage": [step["run"] for step in line], "result": run.result()}
+    base = line[0]["model"] or "base"
+    tree = "\n".join(
+        [base, *("  " * depth + f"└ {s['method'] or s['kind']}: {s['run']} ({s['status']})" for depth, s in enumerate(line))]
+    )
+    text = tree if args.tree else "\n".join(f"{key}: {value}" for key, value in document.items() if key != "result")
+    out.result(document, text)
+
+
+def _stop(args: argparse.Namespace, out: Out) -> None:
+    run = runs.find(args.run)
+    if not run.alive():
+        raise RunError(f"Run {run.id} is not going.", "`studio runs` shows which run is.")
+    jobs.stop(run, wait=True)
+    out.result(_describe(run), f"{run.id}: {run.status()}")
+
+
+def _resume(args: argparse.Namespace, out: Out) -> None:
+    run = runs.find(args.run)
+    if run.result() is not None:
+        raise RunError(f"Run {run.id} has finished.", "Start a new one with `studio train`.")
+    (run.dir / "stop").unlink(missing_ok=True)
+    result = do_here(run)
+    out.result(result, f"{run.id} finished: {run.dir}")
+
+
+def _delete(args: argparse.Namespace, out: Out) -> None:
+    run = runs.find(args.run)
+    runs.delete(run)
+    out.result({"deleted": run.id}, f"Deleted {run.id}.")
+
+
+def _work(args: argparse.Namespace, out: Out) -> int:
+    folder = Path(args.run)
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder} is not a run's directory.", "Start a run with `studio train`.")
+    run = runs.Run(folder.resolve())
+    try:
+        result = worker.work(run)
+    except StudioError as error:
+        out.error(error)
+        return error.exit_code
+    out.result(result, f"{run.id} finished.")
+    return 0

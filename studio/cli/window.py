@@ -1,0 +1,46 @@
+"""`studio app` opens the window; `studio demo` walks the whole path without it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from studio import runs
+from studio.cli.output import Out, table
+from studio.cli.running import do_here
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verbs."""
+    app = verbs.add_parser("app", parents=[common], help="open the window in the browser, on this machine only")
+    app.add_argument("--port", type=int, default=7860, help="the first port to try")
+    app.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+    app.add_argument("--data-dir", type=Path, help="where runs and data live")
+    app.set_defaults(do=_app)
+    demo = verbs.add_parser("demo", parents=[common], help="make a first assistant out of the starter model, and measure it")
+    demo.add_argument("--seed", type=int, default=0, help="the tuning seed")
+    demo.set_defaults(do=_demo)
+
+
+def _app(args: argparse.Namespace, out: Out) -> None:
+    if args.data_dir:
+        os.environ["STUDIO_HOME"] = str(args.data_dir.expanduser().resolve())
+    from studio import ui
+
+    ui.launch(port=args.port, browser=not args.no_browser)
+
+
+def _demo(args: argparse.Namespace, out: Out) -> None:
+    run = runs.create(runs.RunConfig("demo", "First assistant", model="starter", options={"seed": args.seed}))
+    result = do_here(run)
+    names = ("knows", "answers", "answers_strict", "stops", "prefers")
+    rows = [(who, *(f"{result[who][name]:.1%}" for name in names)) for who in ("base", "sft", "dpo")]
+    file = result["gguf"]
+    text = (
+        table(rows, ("", *names))
+        + f"\n\n{result['base']['n']} held-out questions, asked through llama.cpp; {result['seconds']['total']:.0f} s in all."
+        + f"\n{file['path']}  {file['bytes'] / 1e6:.1f} MB\nTalk to both: studio chat {result['runs']['dpo']} --against base"
+    )
+    out.result(result, text)
