@@ -1,9 +1,9 @@
-"""One way to run a helper process: start it, ask it, take its answers; a crash, a hang or a full memory is an answer too.
+"""One way to run a helper process: start it, ask it, take its answers; a crash or a hang is an answer too.
 
-Tokenizers, foreign chat templates and llama.cpp run in children, so that the window outlives whatever they do. A child is
-`python -m studio.child module:function`; the function is called as `handler(request, cancelled)` and yields answers. The two
-sides talk in JSON lines; several requests run at the same time, each in a thread of the child; the child ends when its
-standard input does, so it never outlives its parent.
+Tokenizers, foreign chat templates and llama.cpp run in children, so that the window outlives whatever they do. A child
+is `python -m studio.child module:function`; the function is called as `handler(request, cancelled)` and yields answers.
+The two sides talk in JSON lines; several requests run at the same time, each in a thread of the child; the child ends
+when its standard input does, so it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _error(parts: dict[str, Any]) -> StudioError:
     from studio import errors
 
     cls = getattr(errors, str(parts.get("kind")), ChildCrashed)
-    return cls(  # type: ignore[no-any-return]
+    return cls(
         parts.get("message", "A helper process failed."),
         parts.get("remedy", ""),
         file=parts.get("file"),

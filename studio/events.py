@@ -1,7 +1,8 @@
 """The only progress channel: one JSON line per event, written by a worker, read by everything that shows progress.
 
-A reader ignores a last line without its newline (it is still being written); a writer that opens an old file cuts such a
-line off first, so that a killed worker leaves nothing half-written behind. After a resume steps repeat: the last wins.
+A reader ignores a last line without its newline (it is still being written); a writer that opens an old file cuts such
+a line off first, so that a killed worker leaves nothing half-written behind. After a resume steps repeat: the last
+wins.
 """
 
 from __future__ import annotations

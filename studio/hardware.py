@@ -121,13 +121,18 @@ def estimate_gb(
 ) -> float:
     """Estimate the memory of a QLoRA run in GiB.
 
-        weights = P_lin (4 + 0.127) / 8 + (1|2) V d b + norms        (b: bytes of the embedding's dtype)
-        lora    = n_r (4 + 4 + 8)                                     n_r = L r sum(in + out) of the seven projections
-        act     = N (2 L d + 2 (6 d + 2 q + 2 k + 3 f) + 14 r)        N = tokens in memory, with checkpointing
-        logits  = 14 V N_learned                                      a quarter of the tokens is learned
+    weights = P_lin (4 + 0.127) / 8 + (1|2) V d b + norms        (b: bytes of the embedding's dtype)
+    lora    = n_r (4 + 4 + 8)                                     n_r = L r sum(in + out) of the seven projections
+    act     = N (2 L d + 2 (6 d + 2 q + 2 k + 3 f) + 14 r)        N = tokens in memory, with checkpointing
+    logits  = 14 V N_learned                                      a quarter of the tokens is learned
     """
     config = info.config
-    layers, d, f, v = info.layers, info.hidden_size, int(config.get("intermediate_size") or 4 * info.hidden_size), info.vocab_size
+    layers, d, f, v = (
+        info.layers,
+        info.hidden_size,
+        int(config.get("intermediate_size") or 4 * info.hidden_size),
+        info.vocab_size,
+    )
     heads = int(config.get("num_attention_heads") or 1)
     head_dim = int(config.get("head_dim") or d // heads)
     q, k = heads * head_dim, int(config.get("num_key_value_heads") or heads) * head_dim

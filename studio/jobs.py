@@ -1,7 +1,7 @@
 """Start a worker for a run, ask it to stop, tell whether it lives.
 
-A worker is `python -m studio worker RUN_DIR`: its own process group, no standard input, its output in the run's log file
-(never a pipe: a full pipe stops the work when nobody reads it). It outlives the window that started it.
+A worker is `python -m studio worker RUN_DIR`: its own process group, no standard input, its output in the run's log
+file (never a pipe: a full pipe stops the work when nobody reads it). It outlives the window that started it.
 """
 
 from __future__ import annotations

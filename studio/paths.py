@@ -1,9 +1,9 @@
 """Where things live, and which names are allowed.
 
-    $STUDIO_HOME (else the platform's data folder)/studio
-    ├── runs/     one directory a run
-    ├── data/     what was imported or made: votes, judgements, converted files
-    └── window.json   what the window's user chose last
+$STUDIO_HOME (else the platform's data folder)/studio
+├── runs/     one directory a run
+├── data/     what was imported or made: votes, judgements, converted files
+└── window.json   what the window's user chose last
 """
 
 from __future__ import annotations

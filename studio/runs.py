@@ -1,14 +1,14 @@
 """A run is a directory. Its status and its lineage are read from it, never stored twice.
 
-    RUN/
-    ├── config.json     what was asked for; fixed after the start
-    ├── events.jsonl    what happened (events.py)
-    ├── worker.log      the worker's own output, tracebacks included
-    ├── lock            held while a worker lives
-    ├── stop            its presence asks the worker to stop
-    ├── checkpoints/    step-000123/ with a manifest
-    ├── adapter/        adapter_model.safetensors, adapter_config.json, tokenizer and template
-    └── result.json     written last
+RUN/
+├── config.json     what was asked for; fixed after the start
+├── events.jsonl    what happened (events.py)
+├── worker.log      the worker's own output, tracebacks included
+├── lock            held while a worker lives
+├── stop            its presence asks the worker to stop
+├── checkpoints/    step-000123/ with a manifest
+├── adapter/        adapter_model.safetensors, adapter_config.json, tokenizer and template
+└── result.json     written last
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from studio import events, paths
 from studio.errors import RunError
+from studio.events import Event
 
 STATUSES = ("new", "running", "finished", "failed", "stopped", "interrupted")
 
@@ -35,8 +36,9 @@ STATUSES = ("new", "running", "finished", "failed", "stopped", "interrupted")
 class RunConfig:
     """What a run was asked to do.
 
-    `kind` names the worker's job (train, merge, export, demo); `method` the training method; `model` is `starter`, a folder
-    or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from the method's defaults.
+    `kind` names the worker's job (train, merge, export, demo); `method` the training method; `model` is `starter`, a
+    folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from the method's
+    defaults.
     """
 
     kind: str
@@ -78,7 +80,7 @@ class Run:
         """Give the worker's log file."""
         return self.dir / "worker.log"
 
-    def events(self) -> list[events.Event]:
+    def events(self) -> list[Event]:
         """Read all events."""
         return events.read(self.dir / "events.jsonl")
 
@@ -99,7 +101,7 @@ class Run:
         lock.release()
         return False
 
-    def status(self, seen: list[events.Event] | None = None) -> str:
+    def status(self, seen: list[Event] | None = None) -> str:
         """Derive one of STATUSES from the lock and the last terminal event."""
         if self.alive():
             return "running"

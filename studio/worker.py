@@ -1,7 +1,7 @@
 """One run of any kind from start to finish; an error becomes a `failed` event.
 
-`run(run, emit, should_stop)` is the one door: the command line calls it in process, `jobs` starts `python -m studio worker
-RUN_DIR`, tests pass `emit=list.append`. It is also what `accelerate launch` and `torchrun` start.
+`run(run, emit, should_stop)` is the one door: the command line calls it in process, `jobs` starts `python -m studio
+worker RUN_DIR`, tests pass `emit=list.append`. It is also what `accelerate launch` and `torchrun` start.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         emit(events.event("failed", error=error.to_dict()))
         raise
     except MemoryError:
-        error = OutOfMemory("The machine's memory ran out.", "Close other programs, or set a smaller micro_batch_size.")
-        emit(events.event("failed", error=error.to_dict()))
-        raise error from None
+        full = OutOfMemory("The machine's memory ran out.", "Close other programs, or set a smaller micro_batch_size.")
+        emit(events.event("failed", error=full.to_dict()))
+        raise full from None
     except Exception as error:
         traceback.print_exc()
         made = StudioError(

@@ -1,8 +1,8 @@
-"""llama.cpp in a process of its own: load GGUF files, answer, tokenise, compare. Runs in a child (child.py), never in the window.
+"""llama.cpp in a process of its own (child.py): load GGUF files, answer, tokenise, compare. Never in the window.
 
-Prompts are rendered by `render/template` from the file's own template and passed as token ids, so that nothing is guessed
-from names; text that a person typed never becomes a control token. Each loaded file has its own context; requests for
-different files run at the same time.
+Prompts are rendered by `render/template` from the file's own template and passed as token ids, so that nothing is
+guessed from names; text that a person typed never becomes a control token. Each loaded file has its own context;
+requests for different files run at the same time.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _describe(llama: Any) -> Loaded:
                 stops[token] = text
     meta = llama.metadata
     tokens = {
-        f"{name}_token": texts.get(int(meta.get(f"tokenizer.ggml.{name}_token_id", -1)), "") for name in ("bos", "eos", "pad")
+        f"{name}_token": texts.get(int(meta.get(f"tokenizer.ggml.{name}_token_id", -1)), "")
+        for name in ("bos", "eos", "pad")
     }
     source = meta.get("tokenizer.chat_template", "")
     return Loaded(
@@ -133,7 +134,10 @@ def _unload(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str,
 
 
 def _ids(llama: Any, pieces: Sequence[Piece]) -> list[int]:
-    """Tokenise rendered pieces: what the template wrote with control tokens, what people typed without. No BOS is added."""
+    """Tokenise rendered pieces.
+
+    What the template wrote with control tokens, what people typed without. No BOS is added.
+    """
     ids: list[int] = []
     for piece in pieces:
         ids += llama.tokenize(piece.text.encode("utf-8"), add_bos=False, special=not piece.plain)
@@ -154,7 +158,7 @@ def _messages(request: dict[str, Any]) -> list[Message]:
 
 
 def _ask(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    """Stream an answer: {"text"} pieces, then {"done", "tokens", "tokens_per_s", "first_s", "stopped", "stop_token"}."""
+    """Stream an answer: {"text"} pieces, then {"done", "tokens", "tokens_per_s", "first_s", "stopped", ...}."""
     loaded = _loaded.get(request["gguf"])
     if loaded is None:
         for _ in _load(request, cancelled):
@@ -228,7 +232,7 @@ def _prompt(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str,
     """Render conversations with the file's own template and tokenise them, up to the assistant's turn."""
     llama = _open(request["gguf"], vocab_only=True)
     loaded = _describe(llama)
-    rows = []
+    rows: list[list[int] | dict[str, str]] = []
     for conversation in request["conversations"]:
         try:
             rows.append(_prompt_ids(loaded, [Message(m["role"], m["content"]) for m in conversation], raw=False))

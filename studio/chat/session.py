@@ -52,7 +52,7 @@ class Session:
         seed: int = 0,
         **sampling: float,
     ) -> Iterator[dict[str, Any]]:
-        """Stream the answers of all panes as they come: {"pane", "text"}, then {"pane", "done", "tokens", ...} for each.
+        """Stream the answers of all panes as they come: {"pane", "text"}, then {"pane", "done", "tokens", ...}.
 
         `histories` holds one list of turns per pane, ending with the user's. A pane that fails gives {"pane", "error"}.
         Closing the iterator stops all panes within a token.

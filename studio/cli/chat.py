@@ -49,7 +49,9 @@ def _file(name: str) -> str:
     if result is None:
         print(f"Exporting {run.id} as Q8_0 first.", file=sys.stderr)
         options: dict[str, Any] = {"quants": ["Q8_0"], "name": run.config.title}
-        made = runs.create(runs.RunConfig("export", run.config.title, run.config.model, parent=str(run.dir), options=options))
+        made = runs.create(
+            runs.RunConfig("export", run.config.title, run.config.model, parent=str(run.dir), options=options)
+        )
         result = do_here(made)
     return str(result["files"][0]["path"])
 
@@ -89,7 +91,9 @@ def _chat(args: argparse.Namespace, out: Out) -> None:
 
 
 def _ask(session: Session, histories: list[list[Turn]], options: dict[str, Any], live: bool) -> list[dict[str, Any]]:
-    answers = [{"who": pane.name, "text": "", "tokens": 0, "stopped": False, "tokens_per_s": 0.0} for pane in session.panes]
+    answers = [
+        {"who": pane.name, "text": "", "tokens": 0, "stopped": False, "tokens_per_s": 0.0} for pane in session.panes
+    ]
     alone = len(answers) == 1
     for item in session.ask(histories, **options):
         answer = answers[item["pane"]]

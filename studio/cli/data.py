@@ -43,7 +43,8 @@ def _preview(args: argparse.Namespace, out: Out) -> None:
     child = Child(INSPECT)
     try:
         rows = child.ask(
-            {"op": "preview", "data": args.file, "model": args.model, "template": args.template, "n": args.n}, timeout=300
+            {"op": "preview", "data": args.file, "model": args.model, "template": args.template, "n": args.n},
+            timeout=300,
         )["rows"]
     finally:
         child.close()

@@ -21,7 +21,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _doctor(args: argparse.Namespace, out: Out) -> int:
     checks = look()
     marks = {True: "ok   ", False: "FAILS"}
-    lines = [f"{marks[c['ok']]} {c['name']}: {c['found']}" + (f"\n      {c['remedy']}" if not c["ok"] else "") for c in checks]
+    lines = [
+        f"{marks[c['ok']]} {c['name']}: {c['found']}" + (f"\n      {c['remedy']}" if not c["ok"] else "")
+        for c in checks
+    ]
     out.result({"checks": checks}, "\n".join(lines))
     return 0 if all(c["ok"] for c in checks) else CheckFailed.exit_code
 
@@ -29,7 +32,11 @@ def _doctor(args: argparse.Namespace, out: Out) -> int:
 def look() -> list[dict[str, Any]]:
     """Make every check: [{"name", "ok", "found", "remedy"}]."""
     m = hardware.machine()
-    where = f"{m.gpu}, {m.vram_gb} GiB" if m.gpu else {"mps": "Apple GPU (MPS)"}.get(m.device, "no GPU: training on the CPU")
+    where = (
+        f"{m.gpu}, {m.vram_gb} GiB"
+        if m.gpu
+        else {"mps": "Apple GPU (MPS)"}.get(m.device, "no GPU: training on the CPU")
+    )
     return [
         _check("python", sys.version_info >= (3, 11), sys.version.split()[0], "Install Python 3.11 or newer."),
         _check("torch", bool(m.torch), f"{m.torch or m.problem}; {where}", "Run: ./run"),

@@ -21,7 +21,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     merge.set_defaults(do=_merge)
     export = verbs.add_parser("export", parents=[common], help="write GGUF files, each with a certificate")
     export.add_argument("source", metavar="RUN|MODEL")
-    export.add_argument("--quant", action="append", default=[], help="F32, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M; may be repeated")
+    export.add_argument(
+        "--quant", action="append", default=[], help="F32, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M; may be repeated"
+    )
     export.add_argument("--out", default="", help="a folder (by default in the run's directory)")
     export.add_argument("--system", default="", help="a system text for the Modelfile")
     export.set_defaults(do=_export)
@@ -52,7 +54,10 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     result = do_here(runs.create(runs.RunConfig("export", title, model=model, parent=parent, options=options)))
     marks = {True: "ok   ", False: "FAILS", None: "  -  "}
     lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
-    lines += [f"{marks[line['ok']]} {line['name']}: {line['value']} {line['remedy']}" for line in result["certificate"]["lines"]]
+    lines += [
+        f"{marks[line['ok']]} {line['name']}: {line['value']} {line['remedy']}"
+        for line in result["certificate"]["lines"]
+    ]
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
     out.result(result, "\n".join(lines))
     return 0 if result["certificate"]["ok"] else CheckFailed.exit_code

@@ -78,7 +78,13 @@ def _show(args: argparse.Namespace, out: Out) -> None:
     document = {**_describe(run), "lineage": [step["run"] for step in line], "result": run.result()}
     base = line[0]["model"] or "base"
     tree = "\n".join(
-        [base, *("  " * depth + f"└ {s['method'] or s['kind']}: {s['run']} ({s['status']})" for depth, s in enumerate(line))]
+        [
+            base,
+            *(
+                "  " * depth + f"└ {s['method'] or s['kind']}: {s['run']} ({s['status']})"
+                for depth, s in enumerate(line)
+            ),
+        ]
     )
     text = tree if args.tree else "\n".join(f"{key}: {value}" for key, value in document.items() if key != "result")
     out.result(document, text)

@@ -31,7 +31,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--parent", default="", help="the run to go on from")
     verb.add_argument("--out", type=Path, help="the run's directory (by default in Studio's data folder)")
     verb.add_argument("--title", default="", help="a name for people")
-    verb.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; may be repeated")
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; may be repeated"
+    )
     verb.add_argument("--drop-bad", action="store_true", help="leave out rows that cannot be used, counted")
     verb.set_defaults(do=_train)
 
@@ -99,7 +101,11 @@ def _summary(result: dict[str, Any]) -> str:
             f"{b['stops_after']:.0%}; length {b['length_before']:.0f} -> {b['length_after']:.0f} tokens"
         )
         example = b["examples"][0]
-        lines += [f"  {example['prompt']}", f"    before: {example['before'][:160]}", f"    after:  {example['after'][:160]}"]
+        lines += [
+            f"  {example['prompt']}",
+            f"    before: {example['before'][:160]}",
+            f"    after:  {example['after'][:160]}",
+        ]
     if result["advice"]:
         lines.append(result["advice"])
     return "\n".join(lines)

@@ -19,7 +19,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     app.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
     app.add_argument("--data-dir", type=Path, help="where runs and data live")
     app.set_defaults(do=_app)
-    demo = verbs.add_parser("demo", parents=[common], help="make a first assistant out of the starter model, and measure it")
+    demo = verbs.add_parser(
+        "demo", parents=[common], help="make a first assistant out of the starter model, and measure it"
+    )
     demo.add_argument("--seed", type=int, default=0, help="the tuning seed")
     demo.set_defaults(do=_demo)
 
@@ -38,9 +40,10 @@ def _demo(args: argparse.Namespace, out: Out) -> None:
     names = ("knows", "answers", "answers_strict", "stops", "prefers")
     rows = [(who, *(f"{result[who][name]:.1%}" for name in names)) for who in ("base", "sft", "dpo")]
     file = result["gguf"]
-    text = (
-        table(rows, ("", *names))
-        + f"\n\n{result['base']['n']} held-out questions, asked through llama.cpp; {result['seconds']['total']:.0f} s in all."
-        + f"\n{file['path']}  {file['bytes'] / 1e6:.1f} MB\nTalk to both: studio chat {result['runs']['dpo']} --against base"
+    said = (
+        f"{result['base']['n']} held-out questions, asked through llama.cpp; {result['seconds']['total']:.0f} s in all."
     )
+    made = f"{file['path']}  {file['bytes'] / 1e6:.1f} MB"
+    next_ = f"Talk to both: studio chat {result['runs']['dpo']} --against base"
+    text = "\n".join([table(rows, ("", *names)), "", said, made, next_])
     out.result(result, text)

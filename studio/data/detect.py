@@ -138,7 +138,9 @@ def _look(record: Record, warnings: Warnings) -> None:
     turns = record.messages if isinstance(record, Conversation) else record.prompt + record.chosen
     spoken = [turn for turn in turns if turn.role != "system"]
     if spoken and spoken[0].role == "assistant":
-        warnings.add("assistant_first", record.line, "The assistant speaks before the user; some templates refuse this.")
+        warnings.add(
+            "assistant_first", record.line, "The assistant speaks before the user; some templates refuse this."
+        )
     if any(_PLACEHOLDER.search(turn.content) for turn in turns):
         warnings.add("placeholder", record.line, "Fill in placeholders such as {{name}}, or the model learns them.")
 

@@ -19,7 +19,8 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_rows(path: Path, problems: list[Problem], warnings: Warnings) -> Iterator[tuple[int, Row]]:
     """Give (line, row) for every object in the file; lines that cannot be read are added to `problems`.
 
-    A JSON array counts its rows from 1; one JSON object alone is one row. Raises DataError when nothing can be read at all.
+    A JSON array counts its rows from 1; one JSON object alone is one row. Raises DataError when nothing can be read at
+    all.
     """
     if not path.is_file():
         raise DataError("There is no such file.", "Check the path.", file=str(path))

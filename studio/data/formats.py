@@ -1,7 +1,7 @@
 """The formats people have: how to recognise a row, and how to read it as a record.
 
-A format is a value: its name, its kind, the fields that give it away, and a reader. Detection (detect.py) looks at the rows
-only. Adding a format costs one reader and one line in FORMATS.
+A format is a value: its name, its kind, the fields that give it away, and a reader. Detection (detect.py) looks at the
+rows only. Adding a format costs one reader and one line in FORMATS.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _message(item: Any, field: str, role: str, content: str) -> Message:
     if not isinstance(said, str):
         raise RowError(f"{field}.{content}", f"expected text, found {type(said).__name__}", "Write text.")
     if who == "assistant" and not said.strip():
-        raise RowError(f"{field}.{content}", "the assistant's answer is empty", "Write the answer, or leave the row out.")
+        raise RowError(
+            f"{field}.{content}", "the assistant's answer is empty", "Write the answer, or leave the row out."
+        )
     train = item.get("train", item.get("weight", 1))
     return Message(who, said, bool(train))
 

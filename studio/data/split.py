@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from studio.data.records import Conversation, Message, Record
 
 
-def hold_out(records: Sequence[Record], share: float, seed: int, at_most: int = 500) -> tuple[list[Record], list[Record]]:
+def hold_out(
+    records: Sequence[Record], share: float, seed: int, at_most: int = 500
+) -> tuple[list[Record], list[Record]]:
     """Split records into (train, held out) by the hash of the prompt; at least one row is held out when `share` > 0.
 
     A set too small to give a row away (fewer than 20) keeps all of them for training.

@@ -24,7 +24,8 @@ from studio.export.merge import Merged
 if TYPE_CHECKING:
     from studio.render.encode import Renderer
 
-#: The largest mean KL of a type to the merged model in float32, nats per token (export.md gives the order of magnitude).
+#: The largest mean KL of a type to the merged model in float32, nats per token (export.md gives the order of
+#: magnitude).
 KL_LIMIT = {"F32": 1e-5, "F16": 1e-5, "Q8_0": 0.05, "Q6_K": 0.1, "Q5_K_M": 0.2, "Q4_K_M": 0.5}
 STOPS_LIMIT = 0.8
 _PROBES = (
@@ -93,8 +94,8 @@ def make_reference(
 ) -> Reference | None:
     """Run the merged model in transformers (float32) on conversations or plain probes and keep its logits on disk.
 
-    With an adapter, also the mean KL of the merged model to the base on the same ids: what the adapter does. None when the
-    machine has not the memory for the model in float32.
+    With an adapter, also the mean KL of the merged model to the base on the same ids: what the adapter does. None when
+    the machine has not the memory for the model in float32.
     """
     import numpy as np
 

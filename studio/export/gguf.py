@@ -1,8 +1,8 @@
 """Write a model as GGUF, tensor by tensor: the converter reads as a list of facts about an architecture.
 
-Facts shown bit-identical to llama.cpp's own converter: 1-d tensors stay float32; the rows of q and k are reordered for the
-interleaved rotary embedding; llama3's rope factors are a tensor of their own; tied embeddings write no output.weight.
-More architectures come as further entries of ARCHITECTURES.
+Facts shown bit-identical to llama.cpp's own converter: 1-d tensors stay float32; the rows of q and k are reordered for
+the interleaved rotary embedding; llama3's rope factors are a tensor of their own; tied embeddings write no
+output.weight. More architectures come as further entries of ARCHITECTURES.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ F16_MAX = 65504.0
 class Architecture:
     """How a transformers architecture maps to llama.cpp's.
 
-    `metadata(writer, config)` writes its hyperparameters; `change(name, array, config)` rearranges a tensor where layouts
-    differ; `extra(config)` gives tensors that the checkpoint does not hold.
+    `metadata(writer, config)` writes its hyperparameters; `change(name, array, config)` rearranges a tensor where
+    layouts differ; `extra(config)` gives tensors that the checkpoint does not hold.
     """
 
     arch: str
@@ -109,8 +109,8 @@ def write(
 ) -> Path:
     """Write base (+ adapter) as one F16 or F32 GGUF file with vocabulary, chat template and stop tokens.
 
-    One tensor is in memory at a time. The file appears whole or not at all. With an adapter the file's eos is the token that
-    ends a turn; a plain base keeps its own.
+    One tensor is in memory at a time. The file appears whole or not at all. With an adapter the file's eos is the token
+    that ends a turn; a plain base keeps its own.
     """
     import gguf
 
@@ -188,7 +188,9 @@ def _vocabulary(writer: GGUFWriter, folder: Path, rows: int, renderer: Renderer,
 def _mapped(mapping: Any, key: str) -> str:
     name = mapping.get_name(key, try_suffixes=(".weight", ".bias"))
     if name is None:
-        raise ModelError(f"The tensor {key} has no place in GGUF.", "This variant of the architecture is not supported.")
+        raise ModelError(
+            f"The tensor {key} has no place in GGUF.", "This variant of the architecture is not supported."
+        )
     return str(name)
 
 

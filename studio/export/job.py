@@ -33,14 +33,17 @@ def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[
         emit(events.event("note", level="info", code="merge", text=f"Merging into the 16-bit base at {out}."))
         files = merging.write_model(base, adapter, staging)
         staging.rename(out)
-    return {"out": str(out), "files": [{"path": str(out / f.name), "bytes": (out / f.name).stat().st_size} for f in files]}
+    return {
+        "out": str(out),
+        "files": [{"path": str(out / f.name), "bytes": (out / f.name).stat().st_size} for f in files],
+    }
 
 
 def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Write one GGUF file per type, check each by opening it, and write the Modelfile.
 
-    options: `quants` (types), `out` (a folder, by default RUN/files), `name`, `system`, `base` (also make the base's own file,
-    for chatting side by side).
+    options: `quants` (types), `out` (a folder, by default RUN/files), `name`, `system`, `base` (also make the base's
+    own file, for chatting side by side).
     """
     began = time.monotonic()
     base, adapter, about = _source(run)
@@ -77,7 +80,8 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     texts, prompts = _held_out(run.parent())
     reference = certificate.make_reference(base, adapter, renderer, texts, run.dir)
     progress = events.Progress(emit, "Checking the files", len(made), "files")
-    files, lines = [], []
+    files: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     try:
         for type_, path in made:
             halt()
@@ -165,7 +169,7 @@ def _held_out(parent: Run | None) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 class _room:
-    """Check for room on the disk before, and turn a full disk into a clear error without leaving a half-written folder."""
+    """Check for room on the disk before; a full disk becomes a clear error and leaves no half-written folder."""
 
     def __init__(self, out: Path, need: int, staging: Path | None = None) -> None:
         self.out, self.need, self.staging = out, int(need * 1.2), staging

@@ -2,8 +2,8 @@
 
     W' = W + scale * B A,   scale = alpha / r          (Hu et al. 2021, arXiv:2106.09685, section 4.1)
 
-Never into the 4-bit base: rounding the sum to 4 bits would throw away most of what was learned. Rows of control tokens that
-were trained replace the base's rows; brand-new tokens are appended.
+Never into the 4-bit base: rounding the sum to 4 bits would throw away most of what was learned. Rows of control tokens
+that were trained replace the base's rows; brand-new tokens are appended.
 """
 
 from __future__ import annotations
@@ -135,14 +135,19 @@ def read_adapter_config(adapter: Path) -> dict[str, Any]:
 
 
 def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 4 << 30) -> list[Path]:
-    """Write the merged model as bf16 safetensors shards with config, tokenizer and template: an ordinary model folder."""
+    """Write the merged model as bf16 safetensors shards with config, tokenizer and template.
+
+    An ordinary model folder.
+    """
     import torch
     from safetensors.torch import save_file
 
     merged = Merged(base, adapter)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
-    size, weight_map, files = 0, {}, []
+    size = 0
+    weight_map: dict[str, str] = {}
+    files: list[Path] = []
 
     def flush() -> None:
         path = out / f"model-{len(files) + 1:05d}.safetensors"

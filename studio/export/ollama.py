@@ -1,8 +1,8 @@
 """Write the Modelfile beside an exported file: FROM, TEMPLATE, PARAMETER stop, SYSTEM.
 
-TEMPLATE is a second copy of the truth in Go's template language, so it is written only for families where it renders what
-the model was trained on; for others the file's own Jinja template is used by Ollama versions that can. BOS is left out: it is
-added by the file's own flag.
+TEMPLATE is a second copy of the truth in Go's template language, so it is written only for families where it renders
+what the model was trained on; for others the file's own Jinja template is used by Ollama versions that can. BOS is left
+out: it is added by the file's own flag.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ TEMPLATES = {"chatml": _CHATML, "qwen": _CHATML, "llama3": _LLAMA3, "gemma": _GE
 def modelfile(gguf: str, family: str, stops: Sequence[str], *, system: str = "", added: bool = False) -> str:
     """Write a Modelfile for a GGUF file beside it.
 
-    `family` names the template family; the TEMPLATE is written when the family's template was added by us (`added`), so that
-    it is known to be the same, and left to the file's own template otherwise. Raises ExportError for a system text that
-    contains three quotes, which Ollama's format cannot hold.
+    `family` names the template family; the TEMPLATE is written when the family's template was added by us (`added`), so
+    that it is known to be the same, and left to the file's own template otherwise. Raises ExportError for a system text
+    that contains three quotes, which Ollama's format cannot hold.
     """
     if '"""' in system:
         raise ExportError('The system text contains """, which a Modelfile cannot hold.', "Take the three quotes out.")

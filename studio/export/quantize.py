@@ -58,9 +58,7 @@ def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[d
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, TYPES[request["type"]][0])
     params.nthread = os.cpu_count() or 1
-    code = llama_cpp.llama_model_quantize(
-        request["source"].encode(), request["out"].encode(), ctypes.byref(params)
-    )
+    code = llama_cpp.llama_model_quantize(request["source"].encode(), request["out"].encode(), ctypes.byref(params))
     if code:
         raise ExportError(
             f"llama.cpp could not make {request['type']} (code {code}).", "Choose another type; the log has its reason."

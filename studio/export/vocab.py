@@ -1,7 +1,7 @@
 """Write a tokenizer into a GGUF file: byte-level BPE from tokenizer.json.
 
-llama.cpp picks how it splits text before merging by a name (`pre`); it is chosen here from the tokenizer's own pre-tokenizer,
-and proven afterwards by the certificate, which compares ids on probe texts.
+llama.cpp picks how it splits text before merging by a name (`pre`); it is chosen here from the tokenizer's own pre-
+tokenizer, and proven afterwards by the certificate, which compares ids on probe texts.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def add_vocabulary(
 ) -> None:
     """Write tokens, types, merges, special ids and the chat template.
 
-    `rows` is the embedding's height: ids without a token are filled with unused ones. An answer must end at `end_of_turn`, so
-    where there is one it is both the eos and the eot of the file; programs that know only eos then stop as well.
+    `rows` is the embedding's height: ids without a token are filled with unused ones. An answer must end at
+    `end_of_turn`, so where there is one it is both the eos and the eot of the file; programs that know only eos then
+    stop as well.
     """
     from gguf import TokenType
 

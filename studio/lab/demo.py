@@ -1,8 +1,8 @@
 """The whole path on the starter model: base -> SFT -> DPO -> GGUF, asked the same held-out questions at each stage.
 
-Every figure is measured through llama.cpp on the exported Q8_0 files, with the same code for all three models. The questions
-are about subjects that no training row mentions, so what is learned is behaviour and what is answered is the base's own
-knowledge.
+Every figure is measured through llama.cpp on the exported Q8_0 files, with the same code for all three models. The
+questions are about subjects that no training row mentions, so what is learned is behaviour and what is answered is the
+base's own knowledge.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from studio.runs import Run, RunConfig
 
 Start = Callable[[RunConfig, str], dict[str, Any]]
 
-#: Chosen on the questions' `choose` split; the figures are of the `report` split. The starter is too small for 4 bits to pay.
+#: Chosen on the questions' `choose` split; the figures are of the `report` split. The starter is too small for 4 bits
+#: to pay.
 SFT = {
     "learning_rate": 5e-4,
     "epochs": 2,
@@ -94,7 +95,7 @@ def _files(title: str, base: bool) -> dict[str, Any]:
     return {"quants": ["Q8_0"], "name": title, "base": base}
 
 
-def load_questions(split: str) -> list[dict[str, Any]]:
+def load_questions(split: str) -> list[Any]:
     """Read the held-out questions of one split."""
     path = paths.assets() / "data" / "starter_questions.jsonl"
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -103,19 +104,24 @@ def load_questions(split: str) -> list[dict[str, Any]]:
 
 def ask(
     panes: Sequence[Pane],
-    questions: Sequence[dict[str, Any]],
+    questions: Sequence[Any],
     emit: events.Emit,
     should_stop: Callable[[], bool],
 ) -> dict[str, dict[str, float]]:
     """Ask every file every question, as a completion and as a question, and give the shares: {name: {"knows", ...}}."""
     session = Session(panes, n_ctx=512)
     progress = events.Progress(
-        lambda item: emit({**item, "part": "questions"}), "Asking held-out questions", len(panes) * len(questions), "questions"
+        lambda item: emit({**item, "part": "questions"}),
+        "Asking held-out questions",
+        len(panes) * len(questions),
+        "questions",
     )
     scores: dict[str, dict[str, float]] = {}
     try:
         for index, pane in enumerate(panes):
-            marks: dict[str, list[bool]] = {name: [] for name in ("knows", "answers", "answers_strict", "stops", "prefers")}
+            marks: dict[str, list[bool]] = {
+                name: [] for name in ("knows", "answers", "answers_strict", "stops", "prefers")
+            }
             for row in questions:
                 if should_stop():
                     raise Stopped("Stopped while asking questions.", "The runs made so far are kept.")

@@ -1,4 +1,7 @@
-"""Methods of post-training, one file each. Adding one costs a file, a pure loss if the mathematics is new, and a line here."""
+"""Methods of post-training, one file each.
+
+Adding one costs a file, a pure loss if the mathematics is new, and a line here.
+"""
 
 from __future__ import annotations
 

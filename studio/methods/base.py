@@ -27,46 +27,63 @@ class TrainConfig:
     """The settings that every method has; a method's own Config gives them its own defaults."""
 
     learning_rate: float = setting(
-        2e-4, "How far one step moves the adapter. Too high forgets, too low changes nothing.", low=1e-8, high=1.0,
+        2e-4,
+        "How far one step moves the adapter. Too high forgets, too low changes nothing.",
+        low=1e-8,
+        high=1.0,
         advanced=False,
     )
-    epochs: float = setting(
-        2.0, "How often every row is seen.", low=0.01, high=100, unit="passes", advanced=False
-    )
+    epochs: float = setting(2.0, "How often every row is seen.", low=0.01, high=100, unit="passes", advanced=False)
     batch_size: int = setting(
         16, "Rows that one step learns from together.", low=1, high=4096, unit="rows", advanced=False
     )
     micro_batch_size: int | None = setting(
-        None, "Rows in memory at once; the batch is made of several. Empty: chosen for the device.", low=1, high=1024,
+        None,
+        "Rows in memory at once; the batch is made of several. Empty: chosen for the device.",
+        low=1,
+        high=1024,
         unit="rows",
     )
     max_length: int = setting(
-        1024, "Longest row. Older turns are dropped first; an answer is never cut.", low=16, high=131072,
-        unit="tokens", advanced=False,
+        1024,
+        "Longest row. Older turns are dropped first; an answer is never cut.",
+        low=16,
+        high=131072,
+        unit="tokens",
+        advanced=False,
     )
-    max_steps: int | None = setting(None, "Stop after so many steps. Empty: all epochs.", low=1, high=10**7, unit="steps")
-    warmup_ratio: float = setting(0.05, "Share of the steps in which the learning rate rises to its full value.",
-                                  low=0.0, high=0.9)
+    max_steps: int | None = setting(
+        None, "Stop after so many steps. Empty: all epochs.", low=1, high=10**7, unit="steps"
+    )
+    warmup_ratio: float = setting(
+        0.05, "Share of the steps in which the learning rate rises to its full value.", low=0.0, high=0.9
+    )
     lr_scheduler: str = setting("cosine", "How the learning rate falls.", choices=("cosine", "linear", "constant"))
     weight_decay: float = setting(0.0, "Pull of the adapter's weights towards zero.", low=0.0, high=1.0)
     max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened.", low=0.0, high=1000.0)
-    lora_r: int = setting(16, "Rank of the adapter: how much it can learn. With a parent, the parent's.", low=1, high=1024,
-                          advanced=False)
+    lora_r: int = setting(
+        16, "Rank of the adapter: how much it can learn. With a parent, the parent's.", low=1, high=1024, advanced=False
+    )
     lora_alpha: int = setting(32, "Scale of the adapter (alpha / r). With a parent, the parent's.", low=1, high=4096)
-    lora_dropout: float = setting(0.0, "Share of the adapter's inputs that are dropped while it learns.", low=0.0, high=0.9)
+    lora_dropout: float = setting(
+        0.0, "Share of the adapter's inputs that are dropped while it learns.", low=0.0, high=0.9
+    )
     quantize_base: str = setting(
         "nf4", "Keep the base in 4 bits while training (QLoRA), or in 16/32 bits.", choices=("nf4", "none")
     )
     gradient_checkpointing: bool = setting(True, "Recompute activations to save memory (about a third slower).")
     template: str = setting(
-        "", "Chat template family. Empty: the model's own, else the family that fits.",
+        "",
+        "Chat template family. Empty: the model's own, else the family that fits.",
         choices=("", "chatml", "llama3", "mistral", "gemma", "phi3", "qwen", "plain"),
     )
     held_out: float = setting(0.05, "Share of the rows kept aside to measure on.", low=0.0, high=0.5)
-    eval_every: int | None = setting(None, "Steps between measurements. Empty: about ten in a run.", low=1, high=10**6,
-                                     unit="steps")
-    save_every: int | None = setting(None, "Steps between checkpoints. Empty: about five in a run.", low=1, high=10**6,
-                                     unit="steps")
+    eval_every: int | None = setting(
+        None, "Steps between measurements. Empty: about ten in a run.", low=1, high=10**6, unit="steps"
+    )
+    save_every: int | None = setting(
+        None, "Steps between checkpoints. Empty: about five in a run.", low=1, high=10**6, unit="steps"
+    )
     seed: int = setting(0, "The same seed gives the same run again.", low=0, high=2**31 - 1)
 
 
@@ -85,9 +102,10 @@ class StepOutput:
 class Method:
     """A method of post-training.
 
-    `encode(record, renderer, config)` gives one example, or None when the row does not fit; `collate(examples, pad_id)` a
-    batch of tensors; `count(batch)` what the loss is averaged over (learned tokens, pairs); `step(policy, batch, config,
-    num_items)` the loss. `reference` asks for the frozen parent's log-probabilities of every example before training.
+    `encode(record, renderer, config)` gives one example, or None when the row does not fit; `collate(examples, pad_id)`
+    a batch of tensors; `count(batch)` what the loss is averaged over (learned tokens, pairs); `step(policy, batch,
+    config, num_items)` the loss. `reference` asks for the frozen parent's log-probabilities of every example before
+    training.
     """
 
     name: str

@@ -22,20 +22,47 @@ class Config(TrainConfig):
     """DPO's settings; the learning rate is far below SFT's, since the loss moves answers apart without an anchor."""
 
     learning_rate: float = setting(
-        2e-5, "How far one step moves the adapter. DPO needs far less than SFT.", low=1e-8, high=1.0,
+        2e-5,
+        "How far one step moves the adapter. DPO needs far less than SFT.",
+        low=1e-8,
+        high=1.0,
         source="TRL's advice for adapters (1e-5), Llama 3 (1e-5), measured on a 135M model (5e-5 changed no answer)",
         advanced=False,
     )
-    epochs: float = setting(1.0, "How often every pair is seen.", low=0.01, high=100, unit="passes", advanced=False,
-                            source="Zephyr DPO-QLoRA")
-    beta: float = setting(0.1, "Tie to the parent: higher keeps closer to it.", low=1e-4, high=100.0,
-                          source="DPO paper, section 6", advanced=False)
-    label_smoothing: float = setting(0.0, "Share of pairs believed to be labelled the wrong way round (cDPO).",
-                                     low=0.0, high=0.5)
-    nll_coef: float = setting(0.0, "Weight of the chosen answer's own loss: keeps it likely while the pair moves apart.",
-                              low=0.0, high=10.0, source="Llama 3 uses 0.2")
-    warmup_ratio: float = setting(0.1, "Share of the steps in which the learning rate rises to its full value.",
-                                  low=0.0, high=0.9, source="Zephyr DPO-QLoRA")
+    epochs: float = setting(
+        1.0,
+        "How often every pair is seen.",
+        low=0.01,
+        high=100,
+        unit="passes",
+        advanced=False,
+        source="Zephyr DPO-QLoRA",
+    )
+    beta: float = setting(
+        0.1,
+        "Tie to the parent: higher keeps closer to it.",
+        low=1e-4,
+        high=100.0,
+        source="DPO paper, section 6",
+        advanced=False,
+    )
+    label_smoothing: float = setting(
+        0.0, "Share of pairs believed to be labelled the wrong way round (cDPO).", low=0.0, high=0.5
+    )
+    nll_coef: float = setting(
+        0.0,
+        "Weight of the chosen answer's own loss: keeps it likely while the pair moves apart.",
+        low=0.0,
+        high=10.0,
+        source="Llama 3 uses 0.2",
+    )
+    warmup_ratio: float = setting(
+        0.1,
+        "Share of the steps in which the learning rate rises to its full value.",
+        low=0.0,
+        high=0.9,
+        source="Zephyr DPO-QLoRA",
+    )
 
 
 def encode(record: Record, renderer: Renderer, config: Config) -> Example | None:

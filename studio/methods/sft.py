@@ -1,4 +1,7 @@
-"""Supervised fine-tuning with the loss on the assistant's tokens only (QLoRA: Dettmers et al. 2023, arXiv:2305.14314)."""
+"""Supervised fine-tuning with the loss on the assistant's tokens only (QLoRA.
+
+Dettmers et al. 2023, arXiv:2305.14314).
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,12 @@ class Config(TrainConfig):
     """SFT's settings; the defaults are QLoRA's and the alignment handbook's for adapters."""
 
     learning_rate: float = setting(
-        2e-4, "How far one step moves the adapter. Too high forgets, too low changes nothing.", low=1e-8, high=1.0,
-        source="QLoRA, Zephyr SFT-QLoRA", advanced=False,
+        2e-4,
+        "How far one step moves the adapter. Too high forgets, too low changes nothing.",
+        low=1e-8,
+        high=1.0,
+        source="QLoRA, Zephyr SFT-QLoRA",
+        advanced=False,
     )
 
 

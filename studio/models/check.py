@@ -72,7 +72,10 @@ class TensorInfo:
 
 
 def inspect(model: str) -> ModelInfo:
-    """Check a model (`starter`, a folder, a hub id) and describe it. Raises ModelError with a remedy when it cannot be used."""
+    """Check a model (`starter`, a folder, a hub id) and describe it.
+
+    Raises ModelError with a remedy when it cannot be used.
+    """
     folder = hub.resolve(model)
     config = read_config(folder)
     architecture = (config.get("architectures") or ["unknown"])[0]

@@ -1,8 +1,8 @@
-"""Families of models: the chat template a base model gets, the token that ends a turn, and the tokens that stop an answer.
+"""Families of models: the chat template a base model gets, the token that ends a turn, the tokens that stop.
 
-A model's own template always wins; a family's fills the gap for a base model that has none. One function decides the stop
-tokens from template and vocabulary; training, chat, GGUF and Modelfile all use it. The templates are written from each
-family's documented format.
+A model's own template always wins; a family's fills the gap for a base model that has none. One function decides the
+stop tokens from template and vocabulary; training, chat, GGUF and Modelfile all use it. The templates are written from
+each family's documented format.
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("chatml", "ChatML", _CHATML, "<|im_end|>", ("<|im_start|>", "<|im_end|>")),
-        Family(
-            "llama3", "Llama 3", _LLAMA3, "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-        ),
+        Family("llama3", "Llama 3", _LLAMA3, "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
         Family("mistral", "Mistral", _MISTRAL, "", ("[INST]", "[/INST]")),
         Family("gemma", "Gemma", _GEMMA, "<end_of_turn>", ("<start_of_turn>", "<end_of_turn>")),
         Family("phi3", "Phi-3", _PHI3, "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")),
@@ -138,7 +136,10 @@ _ENDINGS = (
 
 
 def choose(architecture: str, vocabulary: Collection[str], wanted: str = "") -> Family:
-    """Choose the family for a base model without a template: the wanted one, else the one whose tokens it knows, else ChatML."""
+    """Choose the family for a base model without a template.
+
+    The wanted one, else the one whose tokens it knows, else ChatML.
+    """
     if wanted:
         return FAMILIES[wanted]
     for name in ("llama3", "gemma", "chatml", "phi3"):
@@ -160,9 +161,9 @@ def identify(template: str) -> str:
 def stop_tokens(template: str, vocabulary: Collection[str], eos: str | None) -> list[str]:
     """List the tokens at which an answer ends: the one that ends a turn in this template first, then end of document.
 
-    `template` is the Jinja text in use, `vocabulary` the model's tokens, `eos` its end-of-sequence token. Only tokens that
-    exist are listed; a token of another family that merely exists in the vocabulary counts only when the template writes it
-    or when it is the end of a document.
+    `template` is the Jinja text in use, `vocabulary` the model's tokens, `eos` its end-of-sequence token. Only tokens
+    that exist are listed; a token of another family that merely exists in the vocabulary counts only when the template
+    writes it or when it is the end of a document.
     """
     found = [token for token in _ENDINGS if token in vocabulary and token in template]
     if eos and eos in vocabulary and eos not in found:

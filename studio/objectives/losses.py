@@ -1,7 +1,7 @@
 """The objectives: tensors and floats in, losses out. No model, no global, nothing changed in place.
 
-Notation used for tensor shapes: B rows (pairs for preference losses), T positions. Losses are computed in float32, or in
-float64 when given float64.
+Notation used for tensor shapes: B rows (pairs for preference losses), T positions. Losses are computed in float32, or
+in float64 when given float64.
 """
 
 from __future__ import annotations

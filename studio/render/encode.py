@@ -1,8 +1,9 @@
 """From a conversation to token ids and labels: what training, preview, chat and export all use.
 
 Labels are -100 except on the assistant's tokens and the token that ends its turn. The mask is made by position: each
-assistant turn is found by rendering the conversation up to it (with the generation prompt) and through it, both of which
-must be prefixes of the whole; it is never guessed from token ids, so a pad token equal to the end token cannot hide it.
+assistant turn is found by rendering the conversation up to it (with the generation prompt) and through it, both of
+which must be prefixes of the whole; it is never guessed from token ids, so a pad token equal to the end token cannot
+hide it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Encoded:
 class Renderer:
     """A tokenizer with the chat template and the stop tokens in use."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, architecture: str = "", wanted: str = "") -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: str, architecture: str = "", wanted: str = ""
+    ) -> None:
         vocabulary = tokenizer.get_vocab()
         fam = family.choose(architecture, vocabulary, wanted)
         own = bool(template) and not wanted
@@ -162,7 +165,10 @@ def load(folder: Path, template: str = "") -> Renderer:
 
 
 def fit(encoded: Encoded, max_length: int) -> bool:
-    """Tell whether a row can be learned whole: nothing is ever cut from its end, where the token that stops it stands."""
+    """Tell whether a row can be learned whole.
+
+    Nothing is ever cut from its end, where the token that stops it stands.
+    """
     return len(encoded.ids) <= max_length and encoded.trained > 0
 
 

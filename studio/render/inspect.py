@@ -1,8 +1,8 @@
-"""Look at data as the model will see it. Runs in a child, so that tokenizers and foreign templates never run in the window.
+"""Look at data as the model will see it: in a child, so that tokenizers and templates never run in the window.
 
-Requests: {"op": "check", "data", "model"} gives data check's document with token counts; {"op": "row", "data", "model",
-"index", "max_length"} one row with its learned tokens marked; {"op": "preview", "data", "model", "n"} what the command line
-prints.
+Requests: {"op": "check", "data", "model"} gives the check's document with token counts; {"op": "row", "data", "model",
+"index", "max_length"} one row with its learned tokens marked; {"op": "preview", "data", "model", "n"} what the command
+line prints.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
         try:
             sides = _sides(record, renderer)
         except InputError as error:
-            problem = {"line": record.line, "field": error.field or "", "problem": error.message, "remedy": error.remedy}
+            problem = {
+                "line": record.line,
+                "field": error.field or "",
+                "problem": error.message,
+                "remedy": error.remedy,
+            }
             if len(document["errors"]) < detect.LISTED:
                 document["errors"].append(problem)
             document["error_count"] += 1
@@ -80,7 +85,9 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
 
 def _sides(record: Record, renderer: Renderer) -> list[Encoded]:
     if isinstance(record, Preference):
-        return [renderer.conversation([*record.prompt, *side], only_last=True) for side in (record.chosen, record.rejected)]
+        return [
+            renderer.conversation([*record.prompt, *side], only_last=True) for side in (record.chosen, record.rejected)
+        ]
     return [renderer.conversation(record.messages)]
 
 
@@ -162,5 +169,3 @@ def _plain(encoded: Encoded) -> dict[str, Any]:
         "labels": encoded.labels,
         "trained_share": encoded.trained / max(1, len(encoded.ids)),
     }
-
-

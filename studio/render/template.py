@@ -1,7 +1,7 @@
 """Render a chat template in a sandbox, and keep apart what the template wrote and what people wrote.
 
-The rendered text equals transformers' `apply_chat_template(tokenize=False)`. Text that looks like a control token but was
-typed by a person is marked, so that it is tokenised as plain text, in training and in chat alike.
+The rendered text equals transformers' `apply_chat_template(tokenize=False)`. Text that looks like a control token but
+was typed by a person is marked, so that it is tokenised as plain text, in training and in chat alike.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there: written beside, fsynced, listed in a manifest, renamed.
 
-A run can be killed at any moment. A checkpoint is used for resuming only when every file in it has the length and the sha256
-that its manifest says; otherwise the one before it is taken.
+A run can be killed at any moment. A checkpoint is used for resuming only when every file in it has the length and the
+sha256 that its manifest says; otherwise the one before it is taken.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def verify(folder: Path) -> str:
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """Give the newest checkpoint that is whole, and why newer ones were passed over."""
-    passed = []
+    passed: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         problem = verify(path)
         if not problem:

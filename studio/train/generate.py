@@ -66,7 +66,14 @@ def behaviour(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]])
     """Compare answers of parent and child to the same prompts: share changed, share stopped, mean length in tokens."""
     n = len(after)
     if not n:
-        return {"n": 0, "changed": 0.0, "stops_before": 0.0, "stops_after": 0.0, "length_before": 0.0, "length_after": 0.0}
+        return {
+            "n": 0,
+            "changed": 0.0,
+            "stops_before": 0.0,
+            "stops_after": 0.0,
+            "length_before": 0.0,
+            "length_after": 0.0,
+        }
 
     def mean(values: Sequence[float]) -> float:
         return sum(values) / n

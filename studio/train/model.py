@@ -1,7 +1,7 @@
 """Load the base (in 4 bits or not) with its adapter, find control tokens that the base never learned, score tokens.
 
-The base is loaded once; a parent's adapter is continued, not stacked, so that a run's adapter alone turns the base into what
-was trained, and merging needs no order.
+The base is loaded once; a parent's adapter is continued, not stacked, so that a run's adapter alone turns the base into
+what was trained, and merging needs no order.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def device() -> torch.device:
 
 
 def compute_dtype(where: torch.device) -> torch.dtype:
-    """Choose the dtype of the base's arithmetic: bf16 on GPUs that have it, float32 on a CPU (exact and safe everywhere)."""
+    """Choose the dtype of the base's arithmetic.
+
+    Bf16 on GPUs that have it, float32 on a CPU (exact and safe everywhere).
+    """
     import torch
 
     if where.type == "cuda" and torch.cuda.is_bf16_supported():

@@ -1,4 +1,7 @@
-"""One offline training run from its config to its adapter: read, encode, score the reference, train, measure what changed."""
+"""One offline training run from its config to its adapter.
+
+Read, encode, score the reference, train, measure what changed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from studio.models import check, hub
 from studio.render import encode
 from studio.runs import Run
 
-#: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new tokens.
+#: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new
+#: tokens.
 ABOUT = "studio.json"
 ASKED = 20
 HARDLY = 0.1
@@ -149,7 +153,8 @@ def adapter_about(adapter: Path) -> dict[str, Any]:
     path = adapter / ABOUT
     if not path.is_file():
         raise RunError(
-            f"Run {adapter.parent.name} has no finished adapter.", "Let it finish first: studio resume " + adapter.parent.name
+            f"Run {adapter.parent.name} has no finished adapter.",
+            "Let it finish first: studio resume " + adapter.parent.name,
         )
     about: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return about
@@ -229,7 +234,10 @@ def _reference(
     emit: events.Emit,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Score every example with the frozen parent, which is the policy before its first step: no second copy is needed."""
+    """Score every example with the frozen parent, which is the policy before its first step.
+
+    No second copy is needed.
+    """
     import torch
 
     from studio.objectives.logps import sequence_logps
@@ -253,7 +261,10 @@ def _reference(
 def _before(
     run: Run, loop: Any, policy: Any, renderer: encode.Renderer, prompts: Sequence[Sequence[Message]], emit: events.Emit
 ) -> dict[str, Any]:
-    """Measure the parent once and keep it: a resumed run must compare with the parent, not with a half-trained child."""
+    """Measure the parent once and keep it.
+
+    A resumed run must compare with the parent, not with a half-trained child.
+    """
     from studio.train import generate
 
     path = run.dir / "before.json"
@@ -268,9 +279,7 @@ def _before(
     return measured
 
 
-def _save(
-    run: Run, policy: Any, renderer: encode.Renderer, folder: Path, method: Method, config: TrainConfig
-) -> None:
+def _save(run: Run, policy: Any, renderer: encode.Renderer, folder: Path, method: Method, config: TrainConfig) -> None:
     """Write the adapter with its tokenizer and template beside, then rename it into place."""
     staging = run.dir / ".adapter"
     shutil.rmtree(staging, ignore_errors=True)
@@ -296,11 +305,10 @@ def _advice(changed: dict[str, Any], method: Method) -> str:
     if not changed["n"]:
         return ""
     if changed["changed"] <= HARDLY:
-        return (
-            f"Only {round(changed['changed'] * changed['n'])} of {changed['n']} answers changed, whatever the loss says. "
-            f"Try a higher learning_rate (x3) or more epochs"
-            + (", or pairs whose answers differ more." if method.record == "preference" else ".")
-        )
+        count = round(changed["changed"] * changed["n"])
+        few = f"Only {count} of {changed['n']} answers changed, whatever the loss says."
+        pairs = ", or pairs whose answers differ more" if method.record == "preference" else ""
+        return f"{few} Try a higher learning_rate (three times) or more epochs{pairs}."
     if changed["stops_after"] < 0.8:
         return "Many answers do not stop by themselves. Check that the rows end where an answer should end."
     return ""

@@ -1,7 +1,8 @@
 """The one subclass of transformers.Trainer: it runs any offline method.
 
-Trainer keeps the schedule, accumulation, clipping, the optimizer, exact resume and distribution. Ours are: the method's loss,
-checkpoints that are whole or not there, held-out measurements without touching the random state, and events for all of it.
+Trainer keeps the schedule, accumulation, clipping, the optimizer, exact resume and distribution. Ours are: the method's
+loss, checkpoints that are whole or not there, held-out measurements without touching the random state, and events for
+all of it.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class StudioTrainer(Trainer):
                 report_to=[],
                 disable_tqdm=True,
             ),
-            train_dataset=train,  # type: ignore[arg-type]
-            eval_dataset=held_out if held_out else None,  # type: ignore[arg-type]
+            train_dataset=train,
+            eval_dataset=held_out if held_out else None,
             data_collator=lambda examples: method.collate(examples, pad_id),
             callbacks=[_Narrator(self, should_stop)],
         )
@@ -116,7 +117,7 @@ class StudioTrainer(Trainer):
         with torch.no_grad():
             for start in range(0, len(self.held_out), size):
                 batch = self._prepare_inputs(self.method.collate(self.held_out[start : start + size], self.pad_id))
-                _add(sums, self.method.step(self.policy, batch, self.config).metrics)
+                _add(sums, self.method.step(self.policy, batch, self.config, None).metrics)
         self.model.train()
         metrics = _means(sums)
         self.emit(events.event("evaluated", step=self.state.global_step, **metrics))
