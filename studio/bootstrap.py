@@ -240,7 +240,7 @@ def install_llama(offline: list[str], lines: list[str], afresh: bool) -> None:
     cache = wheel_cache(flags)
     if not [*cache.glob("*.whl")]:
         if not compiler():
-            raise Problem(f"{LLAMA} has to be built, and there is no a C++ compiler.\n  What to do: install {COMPILER}")
+            raise Problem(f"{LLAMA} has to be built, and there is no C++ compiler.\n  What to do: install {COMPILER}.")
         say(f"      built from source, once: about 5 minutes on 2 cores (CMAKE_ARGS={flags})")
         source = ["--no-deps", "--no-cache-dir", "--no-binary", LLAMA, "--wheel-dir", str(cache / "new")]
         pip("wheel", *offline, *source, *lines, CMAKE_ARGS=flags)
@@ -295,12 +295,12 @@ def ensure(wanted: list[str], offline: bool, afresh: bool = False) -> str:
                 say(f"      {'not installed' if note else 'done'}, {time.monotonic() - start:.0f} s")
     why = read_stamp("llama").partition("\n")[2] if "llama" in steps else ""
     if why:
-        say(f"Chat is off, the rest works: {why}\n  Then run: ./run install")
+        say(f"Chat is off, the rest works: {why} Then run: ./run install")
     return why
 
 
 def install(name: str, lines: list[str], offline: list[str], afresh: bool) -> str:
-    """Do one step; returns the cause if the one that may fail has failed."""
+    """Do one step; returns a line with the cause if the one that may fail has failed."""
     if name != "llama":
         cuda = name == "torch" and os.name == "nt" and CUDA and not offline  # PyPI's wheel for Windows is CPU only
         index = ["--extra-index-url", "https://download.pytorch.org/whl/cu130"] if cuda else []
@@ -309,7 +309,7 @@ def install(name: str, lines: list[str], offline: list[str], afresh: bool) -> st
     try:
         install_llama(offline, lines, afresh)
     except Problem as problem:
-        return f"\n{problem}"
+        return "\n" + " ".join(str(problem).split())
     return ""
 
 
