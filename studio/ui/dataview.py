@@ -1,4 +1,4 @@
-"""Drawing of the data page: the file's line, a row with its learned tokens marked, lengths, and what to look at first."""
+"""Drawing of the data page: the file, a row with its learned tokens marked, lengths, and what to look at first."""
 
 from __future__ import annotations
 

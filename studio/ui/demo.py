@@ -36,7 +36,7 @@ def hero(scene: Scene) -> str:
     trouble = kit.ended(view) if view is not None else ""
     text = (
         "Studio takes the small starter model that ships with it through every step: taught to answer, aligned with "
-        "preferences, exported to one file, checked, and asked questions it never saw. A few minutes, nothing is downloaded."
+        "preferences, exported to one file, checked, and asked what it never saw. A few minutes; nothing is fetched."
     )
     return trouble + _head("See the whole path once", text) + _steps("", {})
 

@@ -1,7 +1,7 @@
 """What a data file looks like to the model: asked of render/inspect's child, kept while the window lives.
 
-Tokenizers and foreign templates run in that child only. A file is known by its path, its change time and its size, so that
-an edited file is read again.
+Tokenizers and foreign templates run in that child only. A file is known by its path, its change time and its size, so
+that an edited file is read again.
 """
 
 from __future__ import annotations

@@ -122,11 +122,13 @@ def paths_card(scene: Scene) -> str:
     """Draw where the files are."""
     _, result = _result(scene)
     found = result.get("files") or []
-    lines = "".join(
-        f'<div class="st-command">{parts.code(Path(str(file["path"])).name)}{parts.copy_button(str(file["path"]), "Copy path")}</div>'
-        for file in found
-    )
+    lines = "".join(_place(str(file["path"])) for file in found)
     return parts.card("Where they are", lines) if found else ""
+
+
+def _place(path: str) -> str:
+    button = parts.copy_button(path, "Copy path")
+    return f'<div class="st-command"><code title="{esc(path)}">{esc(Path(path).name)}</code>{button}</div>'
 
 
 def onward(scene: Scene) -> str:

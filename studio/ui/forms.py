@@ -1,7 +1,7 @@
 """Dataclass <-> components: a method's settings become a form, and a form becomes the values that differ from defaults.
 
-Labels, help, ranges, units and sources are read from the fields; nothing about a setting is written here. What a user typed
-goes to the engine as it is, and the engine's own check says what is wrong with it.
+Labels, help, ranges, units and sources are read from the fields; nothing about a setting is written here. What a user
+typed goes to the engine as it is, and the engine's own check says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Form:
 
     def changed(self, values: Sequence[Any]) -> dict[str, Any]:
         """Give the settings that differ from the defaults, checked; ConfigError names all that is wrong."""
-        made = build(self.config, dict(zip((s.name for s in self.settings), values, strict=True)))
+        made: Any = build(self.config, dict(zip((s.name for s in self.settings), values, strict=True)))
         return {s.name: getattr(made, s.name) for s in self.settings if getattr(made, s.name) != s.default}
 
     def shown(self, values: dict[str, Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """The outermost layer of the window's server: who may talk to it, and what its pages may load.
 
-Covers: DNS rebinding (Host), other web pages and other local web apps (Origin, Sec-Fetch-Site), other users of this machine
-(a one-use token in the opened address, exchanged for a cookie), loading from outside and framing (response headers).
+Covers: DNS rebinding (Host), other web pages and other local web apps (Origin, Sec-Fetch-Site), other users of this
+machine (a one-use token in the opened address, exchanged for a cookie), loading from outside and framing (headers).
 Does not cover: what a page shows (parts.py escapes it) and what a handler accepts (the engine checks it).
 """
 

@@ -1,7 +1,8 @@
 """What the pages share: live parts, error edges, starting and stopping runs.
 
-A live part is a component and a function that draws it from what is on disk; the shell draws all of them once a second and
-sends what has changed. `edge` is the window's edge for errors: cause and remedy on the page, the traceback in window.log.
+A live part is a component and a function that draws it from what is on disk; the shell draws all of them once a second
+and sends what has changed. `edge` is the window's edge for errors: cause and remedy on the page, the traceback in
+window.log.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from studio import jobs, runs
 from studio.errors import RunError, StudioError
 from studio.ui import choice, live, parts, talk
+from studio.ui.live import Scene, View
 
 log = logging.getLogger("studio.window")
 
@@ -23,17 +25,17 @@ log = logging.getLogger("studio.window")
 class Kit:
     """Collects what the pages register while they are laid out."""
 
-    lives: list[tuple[Any, Callable[[live.Scene], Any]]] = field(default_factory=list)
-    restores: list[tuple[list[Any], Callable[[live.Scene], list[Any]]]] = field(default_factory=list)
+    lives: list[tuple[Any, Callable[[Scene], Any]]] = field(default_factory=list)
+    restores: list[tuple[list[Any], Callable[[Scene], list[Any]]]] = field(default_factory=list)
     changes: list[Any] = field(default_factory=list)
     opening: list[tuple[Callable[[], Generator[str]], Any]] = field(default_factory=list)
 
-    def live(self, component: Any, draw: Callable[[live.Scene], Any]) -> Any:
+    def live(self, component: Any, draw: Callable[[Scene], Any]) -> Any:
         """Draw a component from the disk, now and whenever the disk changes."""
         self.lives.append((component, draw))
         return component
 
-    def restore(self, components: list[Any], read: Callable[[live.Scene], list[Any]]) -> None:
+    def restore(self, components: list[Any], read: Callable[[Scene], list[Any]]) -> None:
         """Fill inputs from the disk when the page is opened (not later: somebody may be typing)."""
         self.restores.append((components, read))
 
@@ -114,12 +116,12 @@ def stop() -> None:
         jobs.stop(view.run)
 
 
-def resumable(view: live.View | None) -> bool:
+def resumable(view: View | None) -> bool:
     """Tell whether a run can be taken up again."""
     return view is not None and view.status in ("interrupted", "stopped", "failed")
 
 
-def ended(view: live.View) -> str:
+def ended(view: View) -> str:
     """Draw how a run ended, when it did not finish; empty for other runs."""
     if view.status == "failed":
         tail = _tail(view)
@@ -137,7 +139,7 @@ def ended(view: live.View) -> str:
     return ""
 
 
-def _tail(view: live.View) -> str:
+def _tail(view: View) -> str:
     """Give the log's place, never its tracebacks."""
     return f"The worker's log: {view.run.log}"
 

@@ -160,7 +160,8 @@ def look() -> Scene:
         busy = sorted((v for v in views if v.running), key=lambda v: v.config.kind != "demo")
         scene = Scene(chosen, views, busy[0] if busy else None, {}, None)
         scene.demo = next((view for view in views if view.config.kind == "demo"), None)
-        picked = chosen.get("runs") if isinstance(chosen.get("runs"), dict) else {}
+        found = chosen.get("runs")
+        picked: dict[str, Any] = found if isinstance(found, dict) else {}
         for step in STEPS:
             mine = scene.of_step(step)
             if mine:

@@ -1,7 +1,7 @@
 """Pieces of HTML that every page is made of. Pure functions: text in, HTML out; everything that is not ours is escaped.
 
-`esc` is the one door for foreign text (models, datasets, file names, error messages). Functions whose argument is called
-`inner` take HTML made here.
+`esc` is the one door for foreign text (models, datasets, file names, error messages). An argument called `inner` takes
+HTML made here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Plots as inline SVG, built on the server: no chart library, no flicker, the same after a reload.
 
 Lines carry their name and last value at their end instead of a legend. Every colour is written in the element with a
-fallback, so that a plot without its style sheet is still a plot. Each plot is drawn twice, wide and narrow, and the style
-sheet shows the one that fits, so that its text keeps its size on a telephone.
+fallback, so that a plot without its style sheet is still a plot. Each plot is drawn twice, wide and narrow, and the
+style sheet shows the one that fits, so that its text keeps its size on a telephone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Start the window's server on this machine: environment, port, keys, browser. Nothing is fetched, nothing is shared."""
+"""Start the window's server on this machine: environment, port, keys, browser. Nothing is fetched or shared."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -13,6 +14,7 @@ from typing import Any
 
 from studio import paths
 from studio.errors import InputError
+from studio.ui.guard import Door, Guard
 
 LOOPBACK = "127.0.0.1"
 
@@ -26,23 +28,35 @@ def launch(port: int = 7860, browser: bool = True, data_dir: str = "", offline: 
         os.environ["STUDIO_HOME"] = str(Path(data_dir).expanduser().resolve())
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    server, door = prepare(port)
-    link = door.new_link()
+    window = prepare(port)
+    link = window.door.new_link()
     print(f"Studio is at {link}\nThe address works once. Enter: a new address. Ctrl+C: end.", flush=True)
     if browser:
-        threading.Thread(target=_open_browser, args=(link, server), daemon=True).start()
+        threading.Thread(target=_open_browser, args=(link, window.server), daemon=True).start()
     if sys.stdin is not None and sys.stdin.isatty():
-        threading.Thread(target=_new_links, args=(door,), daemon=True).start()
-    server.run()
+        threading.Thread(target=_new_links, args=(window.door,), daemon=True).start()
+    window.run()
 
 
-def prepare(port: int) -> tuple[Any, Any]:
-    """Build the server and its door without running it: (uvicorn.Server, Door)."""
+@dataclasses.dataclass
+class Window:
+    """A window that is ready to serve: its uvicorn server, its keys, its bound socket."""
+
+    server: Any
+    door: Door
+    sock: socket.socket
+
+    def run(self) -> None:
+        """Serve until it is told to end."""
+        self.server.run(sockets=[self.sock])
+
+
+def prepare(port: int) -> Window:
+    """Build everything without serving yet."""
     scrub_environment()
     import fastapi
     import uvicorn
 
-    from studio.ui.guard import Door, Guard
     from studio.ui.shell import build, mount
 
     sock = _free_port(port)
@@ -50,12 +64,8 @@ def prepare(port: int) -> tuple[Any, Any]:
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mount(app, build(), door.port)
     _log_to_file()
-    config = uvicorn.Config(
-        Guard(app, door), fd=sock.fileno(), log_config=None, access_log=False, server_header=False, ws="none"
-    )
-    server = uvicorn.Server(config)
-    server.studio_socket = sock  # type: ignore[attr-defined]  # keeps the descriptor open
-    return server, door
+    config = uvicorn.Config(Guard(app, door), log_config=None, access_log=False, server_header=False, ws="none")
+    return Window(uvicorn.Server(config), door, sock)
 
 
 def scrub_environment() -> None:
@@ -116,7 +126,7 @@ def _open_browser(link: str, server: Any) -> None:
     webbrowser.open(link)
 
 
-def _new_links(door: Any) -> None:
+def _new_links(door: Door) -> None:
     """Print a fresh address whenever Enter is pressed: another browser, or the first one closed too early."""
     for _ in sys.stdin:
         print(f"Studio is at {door.new_link()}", flush=True)

@@ -11,15 +11,15 @@ from studio import paths
 
 NAME = "starter"
 WORLD = (
-    "It knows a small world and nothing else: countries with their capitals, currencies and languages, animals and their "
-    "young, colours, opposites, plurals, past tenses, small sums and chemical symbols. It answers questions about those, "
-    "in one sentence. Ask it anything else and it makes something up."
+    "It knows a small world and nothing else: countries with their capitals, currencies and languages, animals and "
+    "their young, colours, opposites, plurals, past tenses, small sums and chemical symbols. Once taught, it answers "
+    "questions about those in one sentence. Ask anything else and it says it does not know, or makes something up."
 )
-#: Real base models that a machine of some size can tune: (hub id, size, what it takes).
+#: Real base models for the way on: (hub id, parameters, download, licence).
 NEXT = (
-    ("HuggingFaceTB/SmolLM2-135M", "135 M", "any machine, a few hours on a CPU"),
-    ("Qwen/Qwen3-0.6B-Base", "0.6 B", "a GPU of 4 GB"),
-    ("Qwen/Qwen3-1.7B-Base", "1.7 B", "a GPU of 6 GB"),
+    ("HuggingFaceTB/SmolLM2-135M", "135 M", "0.3 GB", "Apache-2.0"),
+    ("HuggingFaceTB/SmolLM2-360M", "360 M", "0.7 GB", "Apache-2.0"),
+    ("HuggingFaceTB/SmolLM2-1.7B", "1.7 B", "3.4 GB", "Apache-2.0"),
 )
 SAMPLES = {"train": "starter_sft.jsonl", "align": "starter_pairs.jsonl"}
 

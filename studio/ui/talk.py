@@ -1,7 +1,7 @@
 """The conversation of the chat page: which files, what was said, and one session that answers in both panes.
 
-What was said is kept in `$STUDIO_HOME/chat.json`, so that a reload shows it again. One session a window: two tabs share it
-and take turns. A pane's history is its own answers, so that each side goes on from what it said itself.
+What was said is kept in `$STUDIO_HOME/chat.json`, so that a reload shows it again. One session a window: two tabs share
+it and take turns. A pane's history is its own answers, so that each side goes on from what it said itself.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def unload() -> None:
 
 
 def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
-    """Answer the last turn in both panes: gives the turns again and again as the answers grow, at most 15 times a second."""
+    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 15 times a second."""
     if not _busy.acquire(blocking=False):
         raise InputError("Another tab is asking.", "Wait for its answer, or press Stop there.")
     try:

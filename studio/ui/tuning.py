@@ -1,4 +1,4 @@
-"""What Train and Align have in common: the curve, the facts, the samples and the result of a training run. Pure drawing."""
+"""What Train and Align have in common: curve, facts, samples and result of a training run. Pure drawing."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 from typing import Any
 
@@ -60,7 +61,7 @@ def page(tools: kit.Kit) -> None:
     tools.after(clear.click(lambda: talk.keep([]), None, None, queue=False, **quiet))
     tools.after(edit.click(back, text, text, queue=False, **quiet))
     for side, box in (("left", left), ("right", right)):
-        tools.live(box, lambda scene, side=side: _files(scene, side))
+        tools.live(box, functools.partial(_files, side))
         tools.after(box.input(lambda path, side=side: talk.pick(side, path), box, None, queue=False, **quiet))
     settings = [system, temperature, tokens, seed]
     gr.on([system.blur, temperature.release, tokens.release, seed.blur], _keep, settings, None, queue=False, **quiet)
@@ -120,7 +121,7 @@ def back(text: str) -> str:
     return str(said[-1]["user"])
 
 
-def _files(scene: live.Scene, side: str) -> Any:
+def _files(side: str, scene: live.Scene) -> Any:
     current = talk.chosen(scene)[("left", "right").index(side)]
     names = [(source.label, source.path) for source in talk.sources(scene)]
     return gr.update(choices=names, value=current.path if current else None)

@@ -129,8 +129,10 @@ def _starter(scene: Scene) -> str:
     chosen = scene.model == starter.NAME
     asked = "".join(f"<li>{esc(q)}</li>" for q in starter.questions())
     ask = f"<h3>It can answer</h3><ul class='st-chips'>{asked}</ul>" if asked else ""
-    rows = [(parts.code(name), esc(size), esc(takes)) for name, size, takes in starter.NEXT]
-    beyond = "<h3>Real models, when you have seen the path</h3>" + parts.table(("Hub id", "Size", "Takes"), rows)
+    rows = [(parts.code(name), *map(esc, more)) for name, *more in starter.NEXT]
+    beyond = "<h3>Real models, when you have seen the path</h3>" + parts.table(
+        ("Hub id", "Size", "Download", "Licence"), rows
+    )
     button = "" if chosen else parts.actions(parts.press("st-use-starter", "Use the starter"))
     mark = parts.pill("chosen", "good") if chosen else esc("ships with Studio")
     return parts.card("Studio starter", f"<p>{esc(starter.WORLD)}</p>{ask}{beyond}{button}", mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Tune:
                 groups.append(group)
                 inputs += form.inputs
                 self._remember(name, form)
-                tools.restore(form.inputs, lambda scene, name=name, form=form: form.shown(_saved(scene, name)))
+                tools.restore(form.inputs, functools.partial(_shown, name, form))
         method.change(lambda chosen: [gr.update(visible=chosen == n) for n in names], method, groups, queue=False)
         tools.live(box, lambda scene: _box(scene.line.get(self.step)))
         if self.step == "align":
@@ -141,6 +142,10 @@ def _next(scene: live.Scene, step: str) -> str:
 
 def _may_resume(scene: live.Scene, step: str) -> bool:
     return scene.running is None and kit.resumable(scene.line.get(step))
+
+
+def _shown(method: str, form: Form, scene: live.Scene) -> list[Any]:
+    return form.shown(_saved(scene, method))
 
 
 def _saved(scene: live.Scene, method: str) -> dict[str, Any]:
