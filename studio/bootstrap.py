@@ -72,8 +72,8 @@ def requirements() -> dict[str, list[str]]:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    steps: dict[str, list[str]] = {"torch": [], "base": [], "dev": [], "llama": []}
-    steps["dev"] += project.get("optional-dependencies", {}).get("dev", [])
+    dev = project.get("optional-dependencies", {}).get("dev", [])
+    steps: dict[str, list[str]] = {"torch": [], "base": [], "dev": dev, "llama": []}
     for line in project["dependencies"]:
         name = re.split(r"[^\w.-]", line)[0]
         steps[{"torch": "torch", LLAMA: "llama"}.get(name, "base")].append(line)
@@ -117,9 +117,7 @@ def check_machine(todo: list[str], offline: bool) -> None:
         raise Problem("PyTorch has no build for Intel Macs. On Apple silicon: use a Python that is not under Rosetta.")
     if free < need:
         raise Problem(f"{free:.1f} GB are free in {ROOT}, the install needs up to {need:.1f} GB: free some space.")
-    say(
-        f"Studio installs into {VENV}: Python {platform.python_version()}, {free:.0f} GB free, up to {need:.1f} needed."
-    )
+    say(f"Installing into {VENV}: Python {platform.python_version()}, {free:.0f} GB free, up to {need:.1f} needed.")
     if "llama" in todo and not compiler():
         say(f"No C++ compiler: chat may be off until you install {COMPILER} and run: ./run install")
     if "torch" in todo and sys.platform == "linux" and not (CUDA or offline):
@@ -327,19 +325,22 @@ def main(arguments: list[str]) -> int:
     """Install what the verb needs, then do it."""
     offline = arguments[:1] == ["--offline"]
     verb, *rest = arguments[offline:] or ["app"]
+    steps = ["torch", "base"]
+    if verb in ("test", "check") or (verb == "install" and read_stamp("dev")):
+        steps.append("dev")
+    if verb != "check":
+        steps.append("llama")
+    chat_is_off = ensure(steps, offline, afresh=verb == "install")
     if verb == "install":
-        developer = ["dev"] if read_stamp("dev") else []
-        return 2 if ensure(["torch", "base", "llama", *developer], offline, afresh=True) else 0
-    if verb not in ("test", "check"):
-        ensure(["torch", "base", "llama"], offline)
-        return start(["-m", "studio", verb, *rest])
-    ensure(["torch", "base", "dev", *(["llama"] if verb == "test" else [])], offline)
-    os.chdir(ROOT)
+        return 2 if chat_is_off else 0
+    if verb == "check":
+        tools = (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"])
+        return max([int(subprocess.call([str(PYTHON), "-m", *tool], cwd=ROOT) != 0) for tool in tools])
     if verb == "test":
+        os.chdir(ROOT)
         slow = ["-m", "slow or not slow"] if "--slow" in rest else []
         return start(["-m", "pytest", *slow, *(word for word in rest if word != "--slow")])
-    tools = (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"])
-    return max([int(subprocess.call([str(PYTHON), "-m", *tool]) != 0) for tool in tools])
+    return start(["-m", "studio", verb, *rest])
 
 
 if __name__ == "__main__":

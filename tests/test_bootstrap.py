@@ -179,7 +179,7 @@ def test_starts_without_llama_cpp_and_says_what_to_run(project: Project) -> None
         started = project.run("hello")
         assert started.returncode == 0 and json.loads(started.stdout)[0] == "2.0"
         assert "Chat is off" in started.stderr and "./run install" in started.stderr
-    assert "Studio installs" not in started.stderr
+    assert "Installing" not in started.stderr
     assert project.run("install").returncode == 2
 
 
