@@ -53,7 +53,7 @@ def make_model(folder: Path, *, control: bool = True, vocab: int = 512, seed: in
     values: dict[str, object] = {
         "vocab_size": size,
         "hidden_size": 64,
-        "intermediate_size": 96,
+        "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

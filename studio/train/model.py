@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: A control token's embedding shorter than this share of the median row was never trained (Llama 3 base: about 0.01).
 UNTRAINED_NORM = 0.35
+NF4_BLOCK = 64
 
 
 @dataclasses.dataclass
@@ -168,7 +169,20 @@ def load_base(folder: Path, quantize_base: str, where: torch.device) -> Any:
         ) from error
     for parameter in base.parameters():
         parameter.requires_grad_(False)
+    if quantize_base == "nf4":
+        _check_blocks(base)
     return base
+
+
+def _check_blocks(base: Any) -> None:
+    """bitsandbytes packs weights in blocks of 64 along each row; a row of another length fails only when it is used."""
+    for name, module in base.named_modules():
+        if type(module).__name__ == "Linear4bit" and module.in_features % NF4_BLOCK:
+            raise ConfigError(
+                f"{name} has {module.in_features} inputs, which 4 bits cannot hold (no multiple of {NF4_BLOCK}).",
+                "Use --set quantize_base=none.",
+                field="quantize_base",
+            )
 
 
 def _untrained(base: Any, renderer: Renderer) -> list[int]:

@@ -1,0 +1,190 @@
+"""Exported files against transformers and against llama.cpp reading them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_model
+
+from studio import runs, worker
+from studio.chat.session import ENGINE
+from studio.child import Child
+from studio.errors import ExportError
+from studio.export import certificate, gguf, merge, quantize
+from studio.render import encode
+
+pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+
+FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 128}
+
+
+def train(model: Path, data: Path, **settings: Any) -> runs.Run:
+    config = runs.RunConfig("train", "t", str(model), "sft", str(data), settings={**FAST, "learning_rate": 2e-3, **settings})
+    run = runs.create(config)
+    worker.work(run)
+    return run
+
+
+@pytest.fixture
+def sft(tiny: Path, sft_file: Path) -> runs.Run:
+    return train(tiny, sft_file)
+
+
+def kl(path: Path, base: Path, adapter: Path | None, renderer: encode.Renderer, folder: Path) -> float:
+    """Mean KL of a file to transformers on real token ids, computed by peft and by llama.cpp, not by our merge."""
+    import numpy as np
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if len(renderer.tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(renderer.tokenizer), mean_resizing=False)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    model.eval()
+    text = "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n<|im_start|>assistant\nThe capital of France is 7."
+    row = renderer.tokenizer(text)["input_ids"]
+    with torch.no_grad():
+        logits = model(torch.tensor([row])).logits[0].float().numpy()
+    np.save(folder / "reference.npy", logits)
+    child = Child(ENGINE)
+    try:
+        request = {"op": "compare", "gguf": str(path), "rows": [row], "reference": str(folder / "reference.npy")}
+        return float(child.ask(request)["kl"])
+    finally:
+        child.close()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"tie_word_embeddings": False, "num_key_value_heads": 4},
+        {"head_dim": 32},
+        {"attention_bias": True},
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+    ],
+    ids=["tied-gqa", "untied", "head-dim", "bias", "llama3-rope", "linear-rope"],
+)
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_a_converted_llama_gives_transformers_logits(tmp_path: Path, config: dict[str, Any], dtype: str) -> None:
+    base = make_model(tmp_path / "model", **config)
+    renderer = encode.load(base)
+    path = gguf.write(base, None, tmp_path / "x.gguf", renderer, name="x", dtype=dtype)
+    assert kl(path, base, None, renderer, tmp_path) < 1e-5
+
+
+def test_an_exported_run_is_the_adapter_on_the_base(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
+    options = {"quants": ["F16", "Q8_0", "Q4_K_M"], "out": str(tmp_path / "out"), "base": True}
+    export = runs.create(runs.RunConfig("export", "My Model", str(tiny), parent=str(sft.dir), options=options))
+    result = worker.work(export)
+    renderer = encode.load(tiny)
+    paths = {file["type"]: Path(file["path"]) for file in result["files"]}
+    assert kl(paths["F16"], tiny, sft.adapter, renderer, tmp_path) < 1e-5
+    assert kl(paths["F16"], tiny, None, renderer, tmp_path) > 1e-3, "the adapter must show"
+    assert kl(Path(result["base_file"]), tiny, None, renderer, tmp_path) < 0.01
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        ["Modelfile"] + [f"my-model-{t}.gguf{s}" for t in paths for s in ("", ".certificate.json")]
+    )
+    for file in result["files"]:
+        path = Path(file["path"])
+        assert file["bytes"] == path.stat().st_size
+        lines = {line["name"]: line for line in json.loads(Path(file["certificate"]).read_text())["lines"]}
+        assert lines["token ids"]["ok"] and lines["prompt"]["ok"] and lines["numbers"]["ok"] and lines["adapter"]["ok"]
+    text = (tmp_path / "out" / "Modelfile").read_text()
+    assert text.startswith("FROM ./my-model-F16.gguf\n") and 'PARAMETER stop "<|im_end|>"' in text
+
+
+def test_brand_new_token_rows_reach_the_file(tiny_bare: Path, sft_file: Path, tmp_path: Path) -> None:
+    run = train(tiny_bare, sft_file)
+    renderer = encode.load(tiny_bare)
+    path = gguf.write(tiny_bare, run.adapter, tmp_path / "x.gguf", renderer, name="x")
+    assert kl(path, tiny_bare, run.adapter, renderer, tmp_path) < 1e-5
+
+
+def test_a_merged_folder_loads_in_transformers_and_is_the_adapter_on_the_base(
+    sft: runs.Run, tiny: Path, tmp_path: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    files = merge.write_model(tiny, sft.adapter, tmp_path / "merged", max_shard=40_000)
+    assert len(files) > 1
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32), sft.adapter)
+    ids = torch.arange(4, 40)[None]
+    with torch.no_grad():
+        difference = (merged(ids).logits - peft(ids).logits).abs().max()
+    assert float(difference) < 0.02  # bf16 rounds the merged weights
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+
+
+def test_a_file_with_another_template_or_tensor_turns_the_certificate_red(
+    sft: runs.Run, tiny: Path, tmp_path: Path
+) -> None:
+    renderer = encode.load(tiny)
+    good = gguf.write(tiny, sft.adapter, tmp_path / "good.gguf", renderer, name="x")
+    reference = certificate.make_reference(tiny, sft.adapter, renderer, [("What is 3 + 3?", "6")], tmp_path)
+
+    def lines(path: Path) -> dict[str, Any]:
+        made = certificate.make(path, "F16", renderer, reference, [], tuned=True)
+        return {line["name"]: line["ok"] for line in made["lines"]}
+
+    assert all(ok is not False for ok in lines(good).values())
+    plain = gguf.write(tiny, None, tmp_path / "plain.gguf", renderer, name="x")
+    assert lines(plain)["numbers"] is False and lines(plain)["prompt"] is False
+    other = gguf.write(tiny, sft.adapter, tmp_path / "other.gguf", encode.load(tiny, "phi3"), name="x")
+    assert lines(other)["prompt"] is False
+
+
+def test_an_adapter_of_another_base_is_refused(sft: runs.Run, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other", hidden_size=32)
+    with pytest.raises(ExportError, match="base"):
+        merge.Merged(other, sft.adapter).tensor("model.norm.weight")
+
+
+@pytest.mark.parametrize("setting", ["use_dora", "modules_to_save", "rank_pattern"])
+def test_what_cannot_be_merged_is_refused_with_the_reason(sft: runs.Run, tmp_path: Path, setting: str) -> None:
+    config = json.loads((sft.adapter / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, setting: ["x"]}))
+    with pytest.raises(ExportError, match=setting):
+        merge.read_adapter_config(tmp_path)
+
+
+def test_a_failed_export_leaves_nothing_half_written(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = encode.load(tiny)
+    tensor = merge.Merged.tensor
+
+    def broken(self: merge.Merged, name: str) -> Any:
+        value = tensor(self, name)
+        return value * float("inf") if name == "model.layers.1.mlp.up_proj.weight" else value
+
+    monkeypatch.setattr(merge.Merged, "tensor", broken)
+    with pytest.raises(ExportError, match=r"up_proj.weight holds values"):
+        gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quantizing_a_damaged_file_is_an_error_not_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 40)
+    with pytest.raises(Exception, match=r"llama\.cpp|ended") as caught:
+        quantize.quantize(tmp_path / "bad.gguf", tmp_path / "out.gguf", "Q8_0")
+    assert not isinstance(caught.value, subprocess.SubprocessError) and sys.exc_info()[0] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.gguf"]

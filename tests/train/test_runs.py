@@ -1,0 +1,163 @@
+"""Short real runs on a tiny model: what happens, in which order, and what is left on the disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_jsonl
+
+from studio import runs, worker
+from studio.errors import ConfigError, DataError, ModelError, RunError, Stopped, TrainingError
+from studio.train import checkpoint
+
+FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 128}
+
+
+def train(model: Path, data: Path, method: str = "sft", parent: str = "", **settings: Any) -> tuple[runs.Run, list[Any]]:
+    seen: list[Any] = []
+    config = runs.RunConfig(
+        "train", "t", model=str(model), method=method, data=str(data), parent=parent, settings={**FAST, **settings}
+    )
+    run = runs.create(config)
+    worker.work(run, seen.append)
+    return run, seen
+
+
+def test_sft_then_dpo(tiny: Path, sft_file: Path, pairs_file: Path) -> None:
+    sft, seen = train(tiny, sft_file, epochs=2, learning_rate=1e-3)
+    kinds = [item["type"] for item in seen]
+    assert kinds[0] == "started" and kinds[-1] == "finished"
+    assert kinds.index("evaluated") < kinds.index("step") < kinds.index("checkpoint")
+    steps = [item for item in seen if item["type"] == "step"]
+    assert [item["step"] for item in steps] == list(range(1, 11)) and {item["total"] for item in steps} == {10}
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert seen == sft.events()
+    assert sft.status() == "finished"
+    result = sft.result()
+    assert result is not None
+    assert result["heldout"]["after"] < result["heldout"]["before"]
+    assert set(result["behaviour"]) >= {"n", "changed", "stops_before", "stops_after", "length_before", "length_after"}
+    assert (sft.adapter / "adapter_model.safetensors").is_file() and (sft.adapter / "chat_template.jinja").is_file()
+
+    dpo, seen = train(tiny, pairs_file, "dpo", parent=str(sft.dir), learning_rate=1e-3)
+    first = next(item for item in seen if item["type"] == "step")
+    last = [item for item in seen if item["type"] == "step"][-1]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-4)
+    assert last["rewards/margins"] > 0 and last["loss"] < first["loss"]
+    assert [run.id for run in dpo.lineage()] == [sft.id, dpo.id]
+    assert dpo.result()["parent"] == str(sft.dir)  # type: ignore[index]
+
+
+def test_new_control_tokens_are_trained_and_said(tiny_bare: Path, sft_file: Path) -> None:
+    from safetensors.torch import load_file
+
+    run, seen = train(tiny_bare, sft_file)
+    note = next(item for item in seen if item.get("code") == "new_tokens")
+    assert "<|im_start|> <|im_end|>" in note["text"]
+    weights = load_file(run.adapter / "adapter_model.safetensors")
+    rows = next(value for name, value in weights.items() if "trainable_tokens" in name)
+    assert rows.shape == (2, 64) and rows[0].tolist() != rows[1].tolist()
+
+
+def test_four_bits_train_on_a_cpu(tiny: Path, sft_file: Path) -> None:
+    run, seen = train(tiny, sft_file, quantize_base="nf4", max_steps=2)
+    assert run.status() == "finished"
+    assert all(math.isfinite(item["loss"]) for item in seen if item["type"] == "step")
+
+
+def test_the_same_seed_gives_the_same_adapter(tiny: Path, sft_file: Path) -> None:
+    sums = [
+        checkpoint.sha256(train(tiny, sft_file, max_steps=3)[0].adapter / "adapter_model.safetensors") for _ in range(2)
+    ]
+    assert sums[0] == sums[1]
+
+
+def test_a_stop_saves_and_a_resume_ends_bit_identical(tiny: Path, sft_file: Path) -> None:
+    whole, whole_events = train(tiny, sft_file, epochs=2, lora_dropout=0.1)
+    config = whole.config
+    run = runs.create(config)
+    seen: list[Any] = []
+    with pytest.raises(Stopped):
+        worker.work(run, seen.append, lambda: sum(item["type"] == "step" for item in seen) >= 4)
+    assert run.status() == "stopped" and run.result() is None
+    assert [path.name for path in run.checkpoints()][-1] == "step-000004"
+    worker.work(run)
+    name = "adapter_model.safetensors"
+    assert checkpoint.sha256(run.adapter / name) == checkpoint.sha256(whole.adapter / name)
+
+    def losses(items: list[Any]) -> dict[int, float]:
+        return {item["step"]: item["loss"] for item in items if item["type"] == "step"}
+
+    assert losses(run.events()) == losses(whole_events)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny: Path, sft_file: Path) -> None:
+    run = runs.create(runs.RunConfig("train", "t", str(tiny), "sft", str(sft_file), settings={**FAST, "save_every": 1}))
+    seen: list[Any] = []
+    with pytest.raises(Stopped):
+        worker.work(run, seen.append, lambda: sum(item["type"] == "step" for item in seen) >= 3)
+    newest = run.checkpoints()[-1]
+    (newest / "optimizer.pt").write_bytes((newest / "optimizer.pt").read_bytes()[:-1])
+    worker.work(run, seen.append)
+    assert any("optimizer.pt" in item.get("text", "") for item in seen if item["type"] == "note")
+    assert run.status() == "finished"
+
+
+def test_two_workers_never_share_a_run(tiny: Path, sft_file: Path) -> None:
+    run = runs.create(runs.RunConfig("train", "t", str(tiny), "sft", str(sft_file), settings=FAST))
+    with run.hold(), pytest.raises(RunError, match="already going"):
+        worker.work(run)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_so(
+    tiny: Path, sft_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studio.objectives import losses
+
+    monkeypatch.setattr(losses, "sft_loss", lambda logps, mask, n: logps.sum() * float("nan"))
+    seen: list[Any] = []
+    run = runs.create(runs.RunConfig("train", "t", str(tiny), "sft", str(sft_file), settings={**FAST, "held_out": 0}))
+    with pytest.raises(TrainingError, match="nan at step 1"):
+        worker.work(run, seen.append)
+    assert run.status() == "failed" and seen[-1]["error"]["remedy"]
+    assert not run.adapter.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"method": "dpo"}, DataError),
+        ({"data": "/nowhere.jsonl"}, DataError),
+        ({"model": "/nowhere"}, ModelError),
+        ({"settings": {"max_length": 16}}, DataError),
+        ({"settings": {"learning_rate": "nan"}}, ConfigError),
+        ({"method": "magic"}, ConfigError),
+        ({"parent": "nobody"}, RunError),
+    ],
+)
+def test_bad_input_ends_as_a_failed_event_with_a_remedy(
+    tiny: Path, sft_file: Path, change: dict[str, Any], error: type[Exception]
+) -> None:
+    values = {"kind": "train", "title": "t", "model": str(tiny), "method": "sft", "data": str(sft_file), **change}
+    values["settings"] = {**FAST, **change.get("settings", {})}
+    run = runs.create(runs.RunConfig(**values))
+    seen: list[Any] = []
+    with pytest.raises(error):
+        worker.work(run, seen.append)
+    assert seen[-1]["type"] == "failed" and seen[-1]["error"]["remedy"]
+    assert run.status() == "failed" and not run.adapter.exists() and run.result() is None
+
+
+def test_rows_that_do_not_fit_are_counted(tiny: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": f"Q{i}", "completion": "word " * (200 if i == 3 else 2)} for i in range(30)
+    ]
+    run, seen = train(tiny, write_jsonl(tmp_path / "d.jsonl", rows), max_steps=1)
+    text = next(item["text"] for item in seen if item.get("code") == "too_long")
+    assert text.startswith("1 rows are longer than 128 tokens") and "lines 4" in text
+    assert json.loads((run.dir / "result.json").read_text())["rows"]["left_out"] == 1
