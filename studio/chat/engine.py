@@ -55,7 +55,7 @@ def _library() -> Any:
         import llama_cpp
     except (ImportError, OSError, RuntimeError) as error:
         raise ToolMissing(
-            f"llama-cpp-python is not installed or does not load here ({error}).", "Install it with: ./run llama"
+            f"llama-cpp-python is not installed or does not load here ({error}).", "Install it with: ./run install"
         ) from None
     return llama_cpp
 

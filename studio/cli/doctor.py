@@ -58,7 +58,7 @@ def _check(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:
 
 def _decode(m: hardware.Machine) -> dict[str, Any]:
     """Let llama.cpp decode a few tokens of the starter in a child: some builds crash on some CPUs at the first one."""
-    remedy = "Build it for this machine: ./run llama"
+    remedy = "Build it for this machine: ./run install"
     if not m.llama:
         return _check("llama.cpp", False, m.problem or "not installed", remedy)
     from studio.export.job import base_file

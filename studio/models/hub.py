@@ -17,7 +17,7 @@ def resolve(model: str) -> Path:
     if model == "starter":
         return paths.models() / "starter"
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model.strip() and folder.is_dir():
         return folder.resolve()
     if _HUB_ID.fullmatch(model):
         return _download(model)
