@@ -1,9 +1,10 @@
-"""The whole path on a real pre-trained model: 120 rows in a marked style, SFT, Q8_0, 20 held-out questions through llama.cpp.
+"""The whole path on a real pre-trained model: 120 rows in a marked style, SFT, Q8_0, 20 held-out questions.
 
     python benchmarks/real_model.py --model FOLDER [--json]
 
-Claim: at least 16 of 20 answers carry the style and at least 16 stop by themselves, in under 6 minutes on 2 cores. FOLDER is
-any model folder that Studio can train and export. Exit code 3 when the claim does not hold.
+Claim: asked through llama.cpp, at least 16 of 20 answers carry the style and at least 16 stop by themselves, in under 6
+minutes on 2 cores. FOLDER is any model folder that Studio can train and export. Exit code 3 when the claim does not
+hold.
 """
 
 from __future__ import annotations

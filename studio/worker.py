@@ -6,15 +6,17 @@ worker RUN_DIR`, tests pass `emit=list.append`. It is also what `accelerate laun
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from studio import events, paths, runs
-from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError
+from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError, TrainingError
 from studio.runs import Run, RunConfig
 
 Job = Callable[..., dict[str, Any]]
@@ -51,17 +53,33 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         full = OutOfMemory("The machine's memory ran out.", "Close other programs, or set a smaller micro_batch_size.")
         emit(events.event("failed", error=full.to_dict()))
         raise full from None
-    except Exception as error:
-        traceback.print_exc()
-        made = StudioError(
-            f"Something went wrong in Studio itself: {type(error).__name__}: {str(error)[:300]}",
-            f"The details are in {run.log}. Please report them.",
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise _ours(run, error, emit) from error
+        have = shutil.disk_usage(run.dir).free / 1e9
+        disk = TrainingError(
+            f"The disk is full ({have:.2f} GB free). The last checkpoint is whole.",
+            f"Free some, then: studio resume {run.id}",
         )
-        emit(events.event("failed", error=made.to_dict()))
-        raise made from error
+        emit(events.event("failed", error=disk.to_dict()))
+        raise disk from None
+    except Exception as error:
+        raise _ours(run, error, emit) from error
     paths.write_text(run.dir / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     emit(events.event("finished", result=result))
     return result
+
+
+def _ours(run: Run, error: Exception, emit: events.Emit) -> StudioError:
+    """Tell an error that is our fault: in words as an event, with its traceback in the log."""
+    with run.log.open("a", encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    made = StudioError(
+        f"Something went wrong in Studio itself: {type(error).__name__}: {str(error)[:300]}",
+        f"The details are in {run.log}. Please report them.",
+    )
+    emit(events.event("failed", error=made.to_dict()))
+    return made
 
 
 def work(run_: Run, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> dict[str, Any]:

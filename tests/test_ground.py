@@ -44,8 +44,21 @@ def test_values_from_flags_and_forms_become_settings(given_: dict[str, Any], exp
     assert config.build(Sample, given_) == expected
 
 
-@pytest.mark.parametrize("bad", [{"rate": "nan"}, {"rate": "inf"}, {"rate": 2}, {"count": 0}, {"count": "1.5"}, {"kind": "c"},
-                                 {"on": "perhaps"}, {"rat": 1}, {"rate": None}, {"rate": "x"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"rate": "nan"},
+        {"rate": "inf"},
+        {"rate": 2},
+        {"count": 0},
+        {"count": "1.5"},
+        {"kind": "c"},
+        {"on": "perhaps"},
+        {"rat": 1},
+        {"rate": None},
+        {"rate": "x"},
+    ],
+)
 def test_a_bad_value_names_its_field_and_a_remedy(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         config.build(Sample, bad)
@@ -108,7 +121,9 @@ def test_progress_tells_rate_and_time_left() -> None:
     assert 0 < seen[-1]["rate"] <= 100
 
 
-@pytest.mark.parametrize("name", ["../x", "/abs", "C:\\x", "con", "nul.txt", "name.", "a" * 65, "a\nb", "--help", "", "A", ".x"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/abs", "C:\\x", "con", "nul.txt", "name.", "a" * 65, "a\nb", "--help", "", "A", ".x"]
+)
 def test_a_dangerous_name_is_refused(name: str) -> None:
     with pytest.raises(InputError):
         paths.check_name(name)
@@ -204,11 +219,12 @@ def test_a_memory_limit_holds(child: Child) -> None:
 def test_a_child_ends_with_its_parent() -> None:
     import subprocess
 
+    places = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
     code = (
-        "import os, sys; sys.path[:0] = [%r, %r]\n"
+        f"import os, sys; sys.path[:0] = {places!r}\n"
         "from studio.child import Child\n"
         "c = Child('test_ground:echo'); print(c.ask({'do': 'count', 'n': 1})['pid'], flush=True); os._exit(0)"
-    ) % (str(Path(__file__).parent.parent), str(Path(__file__).parent))
+    )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     pid = int(done.stdout)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
 from studio import runs
@@ -17,7 +15,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     app = verbs.add_parser("app", parents=[common], help="open the window in the browser, on this machine only")
     app.add_argument("--port", type=int, default=7860, help="the first port to try")
     app.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
-    app.add_argument("--data-dir", type=Path, help="where runs and data live")
+    app.add_argument("--data-dir", default="", help="where runs and data live")
     app.set_defaults(do=_app)
     demo = verbs.add_parser(
         "demo", parents=[common], help="make a first assistant out of the starter model, and measure it"
@@ -27,11 +25,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _app(args: argparse.Namespace, out: Out) -> None:
-    if args.data_dir:
-        os.environ["STUDIO_HOME"] = str(args.data_dir.expanduser().resolve())
     from studio import ui
 
-    ui.launch(port=args.port, browser=not args.no_browser)
+    ui.launch(port=args.port, browser=not args.no_browser, data_dir=args.data_dir)
 
 
 def _demo(args: argparse.Namespace, out: Out) -> None:

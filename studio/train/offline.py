@@ -111,6 +111,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
 
     _save(run, policy, renderer, folder, method, config)
     changed = generate.behaviour(before["answers"], answers)
+    changed["held_out"] = bool(held_rows)
     changed["examples"] = [
         {"prompt": prompt[-1].content, "before": old["text"], "after": new["text"]}
         for prompt, old, new in zip(prompts, before["answers"], answers, strict=True)

@@ -1,4 +1,4 @@
-"""The command line is a contract: one JSON document, the right exit code, one message with a remedy, nothing half-written."""
+"""The command line is a contract: one JSON document, the right exit code, one message with a remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ import pytest
 from studio.cli.__main__ import run
 
 ROOT = Path(__file__).parent.parent.parent
-FAST = ["--set", "quantize_base=none", "--set", "gradient_checkpointing=false", "--set", "max_steps=2", "--set", "max_length=128"]
+FAST = [
+    word
+    for value in ("quantize_base=none", "gradient_checkpointing=false", "max_steps=2", "max_length=128")
+    for word in ("--set", value)
+]
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, Any, str]:
@@ -56,7 +60,8 @@ def test_data_preview_gives_ids_and_labels(
         assert row["text"].startswith("<|im_start|>user\nWhat is ")
     code, rows, _ = call(capsys, "data", "preview", pairs_file, "--model", tiny, "--json", "-n", 1)
     assert code == 0 and set(rows[0]) == {"chosen", "rejected", "common_prefix"}
-    assert rows[0]["chosen"]["ids"][: rows[0]["common_prefix"]] == rows[0]["rejected"]["ids"][: rows[0]["common_prefix"]]
+    chosen, rejected, shared = rows[0]["chosen"]["ids"], rows[0]["rejected"]["ids"], rows[0]["common_prefix"]
+    assert chosen[:shared] == rejected[:shared] and chosen[shared] != rejected[shared]
 
 
 def test_the_path_from_data_to_a_file_that_chats(
@@ -81,7 +86,7 @@ def test_the_path_from_data_to_a_file_that_chats(
     )
     assert code == 0
     assert [set(a) for a in said["answers"]] == [{"who", "text", "tokens", "stopped", "tokens_per_s"}] * 2
-    code, merged, _ = call(capsys, "merge", dpo["dir"], "--out", tmp_path / "merged", "--json")
+    code, _, _ = call(capsys, "merge", dpo["dir"], "--out", tmp_path / "merged", "--json")
     assert code == 0 and (tmp_path / "merged" / "model.safetensors").is_file()
     code, listed, _ = call(capsys, "runs", "--json")
     assert code == 0 and dpo["run"] in [row["run"] for row in listed]

@@ -24,11 +24,19 @@ ANSWER = (Message("user", "Hi"), Message("assistant", "Hello."))
         ({"messages": CHAT}, "messages", ANSWER),
         ({"conversations": CHAT}, "messages", ANSWER),
         ({"messages": [{**CHAT[0], "content": [{"type": "text", "text": "Hi"}]}, CHAT[1]]}, "messages", ANSWER),
-        ({"messages": [CHAT[0], {**CHAT[1], "weight": 0}]}, "messages", (ANSWER[0], Message("assistant", "Hello.", False))),
+        (
+            {"messages": [CHAT[0], {**CHAT[1], "weight": 0}]},
+            "messages",
+            (ANSWER[0], Message("assistant", "Hello.", False)),
+        ),
         ({"id": 7, "conversations": SHARE}, "sharegpt", ANSWER),
         ({"conversations": SHARE, "system": "Be kind."}, "sharegpt", (Message("system", "Be kind."), *ANSWER)),
         ({"instruction": "Hi", "input": "", "output": "Hello."}, "alpaca", ANSWER),
-        ({"instruction": "Add", "input": "1, 2", "output": "3"}, "alpaca", (Message("user", "Add\n\n1, 2"), Message("assistant", "3"))),
+        (
+            {"instruction": "Add", "input": "1, 2", "output": "3"},
+            "alpaca",
+            (Message("user", "Add\n\n1, 2"), Message("assistant", "3")),
+        ),
         (
             {"instruction": "Hi", "input": "", "output": "Hello.", "history": [["A", "B"]]},
             "alpaca",
@@ -37,7 +45,7 @@ ANSWER = (Message("user", "Hi"), Message("assistant", "Hello."))
         ({"prompt": "Hi", "completion": "Hello."}, "prompt_completion", ANSWER),
         ({"prompt": [CHAT[0]], "completion": [CHAT[1]]}, "prompt_completion", ANSWER),
     ],
-)  # fmt: skip
+)
 def test_a_conversation_is_read_from_every_format(
     tmp_path: Path, row: dict[str, Any], name: str, expected: tuple[Message, ...]
 ) -> None:
@@ -151,9 +159,7 @@ def test_placeholders_and_an_assistant_that_speaks_first_are_warned_of(tmp_path:
 
 
 def test_equal_questions_are_never_on_both_sides_of_a_split() -> None:
-    records = [
-        Conversation((Message("user", f"Q{i % 40}"), Message("assistant", str(i))), i) for i in range(200)
-    ]
+    records = [Conversation((Message("user", f"Q{i % 40}"), Message("assistant", str(i))), i) for i in range(200)]
     train, held = split.hold_out(records, 0.1, seed=3)
     assert len(train) + len(held) == 200 and 1 <= len(held) <= 20
     assert not {r.messages[0] for r in train} & {r.messages[0] for r in held}  # type: ignore[union-attr]

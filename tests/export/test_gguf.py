@@ -24,8 +24,8 @@ FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 
 
 
 def train(model: Path, data: Path, **settings: Any) -> runs.Run:
-    config = runs.RunConfig("train", "t", str(model), "sft", str(data), settings={**FAST, "learning_rate": 2e-3, **settings})
-    run = runs.create(config)
+    given = {**FAST, "learning_rate": 2e-3, **settings}
+    run = runs.create(runs.RunConfig("train", "t", str(model), "sft", str(data), settings=given))
     worker.work(run)
     return run
 
@@ -168,7 +168,9 @@ def test_what_cannot_be_merged_is_refused_with_the_reason(sft: runs.Run, tmp_pat
         merge.read_adapter_config(tmp_path)
 
 
-def test_a_failed_export_leaves_nothing_half_written(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_nothing_half_written(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     renderer = encode.load(tiny)
     tensor = merge.Merged.tensor
 

@@ -56,7 +56,8 @@ def test_dpo_loss_agrees_with_the_oracle(case: dict[str, object], dtype: torch.d
     logps, ref, mask = _scored(dtype)
     chosen, rejected = sequence_logps(logps, mask).chunk(2)
     ref_chosen, ref_rejected = sequence_logps(ref, mask).chunk(2)
-    losses, good, bad = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, case["beta"], case["label_smoothing"])  # type: ignore[arg-type]
+    beta, smoothing = case["beta"], case["label_smoothing"]
+    losses, good, bad = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, smoothing)  # type: ignore[arg-type]
     assert losses.tolist() == pytest.approx(case["losses"], rel=rel)
     assert good.tolist() == pytest.approx(case["chosen_rewards"], rel=rel)
     assert bad.tolist() == pytest.approx(case["rejected_rewards"], rel=rel)
@@ -72,7 +73,8 @@ def test_dpo_loss_is_log_2_when_the_policy_is_the_reference() -> None:
 
 def test_dpo_loss_by_hand() -> None:
     """beta 0.5, chosen up by 2, rejected down by 2: h = 4, loss = log(1 + e^-2) = 0.126928."""
-    losses, good, bad = dpo_loss(torch.tensor([-1.0]), torch.tensor([-4.0]), torch.tensor([-3.0]), torch.tensor([-2.0]), 0.5)
+    policy, ref = (torch.tensor([-1.0]), torch.tensor([-4.0])), (torch.tensor([-3.0]), torch.tensor([-2.0]))
+    losses, good, bad = dpo_loss(*policy, *ref, 0.5)
     assert float(losses) == pytest.approx(math.log(1 + math.exp(-2)))
     assert (float(good), float(bad)) == (1.0, -1.0)
 

@@ -44,11 +44,9 @@ def test_ids_equal_transformers_rendering(renderer: encode.Renderer) -> None:
 
 def test_exactly_the_answers_and_their_end_are_learned(renderer: encode.Renderer) -> None:
     encoded = renderer.conversation(TALK)
-    learned = [
-        renderer.decode([token for token, label in zip(encoded.ids, encoded.labels, strict=True) if label == token], special=True)
-    ]
+    learned = renderer.decode([label for label in encoded.labels if label != -100], special=True)
     end = renderer.stop_tokens[0]
-    assert learned[0].replace(" ", "") == f"ThecapitalofFranceisParis.{end}Tokyo.{end}"
+    assert learned.replace(" ", "") == f"ThecapitalofFranceisParis.{end}Tokyo.{end}"
     assert all(label in (-100, token) for token, label in zip(encoded.ids, encoded.labels, strict=True))
 
 

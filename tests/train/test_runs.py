@@ -17,7 +17,9 @@ from studio.train import checkpoint
 FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 128}
 
 
-def train(model: Path, data: Path, method: str = "sft", parent: str = "", **settings: Any) -> tuple[runs.Run, list[Any]]:
+def train(
+    model: Path, data: Path, method: str = "sft", parent: str = "", **settings: Any
+) -> tuple[runs.Run, list[Any]]:
     seen: list[Any] = []
     config = runs.RunConfig(
         "train", "t", model=str(model), method=method, data=str(data), parent=parent, settings={**FAST, **settings}
