@@ -36,7 +36,9 @@ def _turn(index: int, turn: talk.Turn) -> str:
     out = f'<div class="st-user" dir="auto">{esc(turn.get("user", ""))}</div>'
     if answers[index] is None:
         return out
-    text = esc(answers[index]) or f'<span class="st-muted">{esc(turn.get("note") or "…")}</span>'
+    ended = bool(stats[index])
+    text = esc(answers[index]) if answers[index].strip() or not ended else '<span class="st-muted">(nothing)</span>'
+    text = text or f'<span class="st-muted">{esc(turn.get("note") or "…")}</span>'
     return f'{out}<div class="st-answer" dir="auto">{text}</div>{_stats(stats[index], answers[index])}'
 
 

@@ -158,14 +158,15 @@ def side(scene: Scene) -> str:
     if lengths:
         over = sum(n > limit for n in lengths)
         label = f"Length of {len(lengths):,} rows: {min(lengths)} to {max(lengths)} tokens, {over} longer than {limit}"
-        drawn = plots.histogram(lengths, limit=limit, label=label)
+        drawn = plots.histogram(lengths, limit=limit, label=label, width=330)
         out += parts.card("Length", drawn, "tokens")
+    facts, model = scene.chosen.get("facts") or {}, examine.model_of(scene)
     total, learned = found.get("tokens"), found.get("trained_tokens")
     rows = [
         ("Learned", f"{parts.share(learned / total)} of {total:,} tokens" if total and learned is not None else ""),
         ("Longest kept", f"{limit:,} tokens, set on {_PAGE[step]}"),
         ("Template", esc(found.get("template") or "")),
-        ("Tokens of", esc(examine.model_of(scene))),
+        ("Tokens of", esc(facts.get("name") if facts.get("model") == model else model)),
     ]
     return out + parts.card("", parts.facts(rows))
 

@@ -12,6 +12,12 @@ from studio.ui import kit, parts, rail
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
+_MAKES = (
+    '<ul class="st-plain-list"><li>One GGUF file for each type, with the tuning inside.</li>'
+    "<li>A certificate for each file: token ids, prompt, beginning, ending, numbers and adapter, found by opening the "
+    "file itself.</li><li>A Modelfile, and the two lines that bring it into Ollama.</li>"
+    "<li>The base as a file of its own, for the chat side by side.</li></ul>"
+)
 _SIGNS = {True: ("✓", "good", "holds"), False: ("✕", "bad", "does not hold"), None: ("–", "plain", "does not apply")}
 
 
@@ -98,11 +104,11 @@ def _line(line: Mapping[str, Any]) -> str:
 
 
 def ollama(scene: Scene) -> str:
-    """Draw the lines that bring the file into Ollama, and the Modelfile."""
+    """Draw the lines that bring the file into Ollama, and the Modelfile; before an export, what one makes."""
     view, result = _result(scene)
     place = str(result.get("modelfile") or "")
     if view is None or not place:
-        return ""
+        return parts.card("What it makes", _MAKES)
     name = slug(view.config.title, "assistant")
     create, run = f"ollama create {name} -f {shlex.quote(place)}", f"ollama run {name}"
     text = _modelfile(place)

@@ -56,9 +56,12 @@ def component(s: Setting) -> Any:
     return gr.Textbox(value=show(s, s.default), max_lines=1, **common)
 
 
+_SPELLED = {"lora": "LoRA", "lr": "learning rate", "nll": "NLL"}
+
+
 def label(s: Setting) -> str:
     """Name a setting as people read it, with its unit: `max_length` -> Max length (tokens)."""
-    words = s.name.replace("_", " ")
+    words = " ".join(_SPELLED.get(word, word) for word in s.name.split("_"))
     words = words[0].upper() + words[1:]
     return f"{words} ({s.unit})" if s.unit else words
 

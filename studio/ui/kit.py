@@ -7,7 +7,6 @@ window.log.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -68,7 +67,6 @@ def explain(error: Exception) -> str:
 def edge(handler: Callable[..., str]) -> Callable[..., str]:
     """Give what a handler shows, or its error as a card. For handlers with one HTML output."""
 
-    @functools.wraps(handler)
     def wrapped(*values: Any) -> str:
         try:
             return handler(*values)
@@ -81,7 +79,6 @@ def edge(handler: Callable[..., str]) -> Callable[..., str]:
 def edges(handler: Callable[..., Generator[str]]) -> Callable[..., Generator[str]]:
     """Do the same for a handler that shows several things one after the other."""
 
-    @functools.wraps(handler)
     def wrapped(*values: Any) -> Generator[str]:
         try:
             yield from handler(*values)
@@ -118,7 +115,9 @@ def stop() -> None:
 
 def resumable(view: View | None) -> bool:
     """Tell whether a run can be taken up again."""
-    return view is not None and view.status in ("interrupted", "stopped", "failed")
+    if view is None:
+        return False
+    return view.status in ("interrupted", "stopped") or (view.status == "failed" and view.checkpoint is not None)
 
 
 def ended(view: View) -> str:

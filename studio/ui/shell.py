@@ -97,6 +97,7 @@ def mount(app: Any, window: gr.Blocks, port: int) -> None:
         path="/",
         server_name="127.0.0.1",
         server_port=port,
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         footer_links=[],
         run_history=False,
         allowed_paths=[],

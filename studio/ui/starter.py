@@ -43,8 +43,8 @@ def questions(count: int = 6) -> list[str]:
         if question:
             kinds.setdefault(str(row.get("kind") or ""), []).append(question)
     picked: list[str] = []
-    for turn in range(count):
-        picked += [asked[(turn * 7) % len(asked)] for asked in kinds.values() if len(picked) < 10 * count]
+    for turn in range(1 + count // max(1, len(kinds))):
+        picked += [asked[(7 * turn + 11 * place) % len(asked)] for place, asked in enumerate(kinds.values())]
     return list(dict.fromkeys(picked))[:count]
 
 

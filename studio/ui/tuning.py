@@ -17,6 +17,8 @@ def curves(view: View | None) -> str:
     """Draw the loss (and for preferences the margins) of a run as far as it has come."""
     if view is None:
         return ""
+    if not view.steps and not view.running:
+        return kit.ended(view)
     last = view.last_step()
     total = float((last or {}).get("total") or 0)
     where = f"step {last.get('step', 0):,} of {total:,.0f}" if last else ""
@@ -28,7 +30,7 @@ def curves(view: View | None) -> str:
     drawn = plots.both(lambda width: plots.lines(loss, x_end=total, label=describe(name, loss), width=width))
     if not any(s.points for s in loss):
         drawn = waiting(view)
-    out = parts.card(name, drawn, esc(where), "st-chart")
+    out = kit.ended(view) + parts.card(name, drawn, esc(where), "st-chart")
     if margins := view.curve("rewards/margins"):
         series = [
             plots.Series("training", margins),
@@ -51,8 +53,6 @@ def describe(name: str, series: Sequence[plots.Series]) -> str:
 
 def waiting(view: View) -> str:
     """Say what happens before the first step."""
-    if not view.running:
-        return parts.note("This run made no step.")
     progress = view.progress or {}
     what = str(progress.get("phase") or "Loading the model")
     count = f", {progress.get('done', 0):,} of {progress['total']:,}" if progress.get("total") else ""
@@ -129,8 +129,7 @@ def samples(view: View | None) -> str:
     for prompt, answers in list(groups.items())[:2]:
         shown = answers if len(answers) <= 4 else [answers[0], *answers[-3:]]
         lines = "".join(
-            f'<p dir="auto">{parts.pill(f"{step:,}", "accent" if step == shown[-1][0] else "plain")} '
-            f"{esc(text, 240) or '<span class=st-muted>(nothing)</span>'}</p>"
+            f'<p dir="auto">{parts.pill(f"{step:,}", "accent" if step == shown[-1][0] else "plain")} {said(text)}</p>'
             for step, text in shown
         )
         out.append(f'<div class="st-sample"><small dir="auto">{esc(prompt, 160)}</small>{lines}</div>')
@@ -140,58 +139,70 @@ def samples(view: View | None) -> str:
 def result(view: View | None) -> str:
     """Draw what a finished run changed; what got worse stands first."""
     if view is None or view.status != "finished":
-        return kit.ended(view) if view is not None else ""
+        return ""
     found = view.result()
-    held, behaviour = found.get("heldout") or {}, found.get("behaviour") or {}
-    rows: list[tuple[bool, str, str, str]] = []
-    if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
-        good = better(held)
-        rows.append(
-            (
-                good,
-                f"Held-out {held.get('name') or 'loss'}",
-                change(held["before"], held["after"]),
-                f"n {held.get('n', '?')}",
-            )
-        )
-    if (n := behaviour.get("n")) and isinstance(n, int):
-        changed, stops = (
-            behaviour.get("changed") or 0,
-            (behaviour.get("stops_before") or 0, behaviour.get("stops_after") or 0),
-        )
-        ratio = [s if isinstance(s, float) and s <= 1 else s / n for s in stops]
-        part = changed if isinstance(changed, float) and changed <= 1 else changed / n
-        rows.append((part > 0, "Answers that changed", parts.share(part), f"n {n}"))
-        rows.append(
-            (ratio[1] >= ratio[0], "Stops by itself", f"{parts.share(ratio[0])} → {parts.share(ratio[1])}", f"n {n}")
-        )
-        if behaviour.get("length_after") is not None:
-            pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
-            rows.append((True, "Length of an answer", f"{pair} tokens", f"n {n}"))
-    lines = [
-        (
-            esc(name),
-            esc(value),
-            parts.pill("better" if good else "worse", "good" if good else "bad") if judged else "",
-            esc(n),
-        )
-        for good, name, value, n in sorted(rows, key=lambda row: row[0])
-        for judged in (name.startswith(("Held-out", "Stops")),)
-    ]
-    advice = parts.note(str(found["advice"])) if found.get("advice") else ""
+    rows = sorted(_changes(found), key=lambda row: row[0])
+    lines = [(esc(name), esc(value), _MARKS[mark], esc(n)) for mark, name, value, n in rows]
+    advice = f'<p class="st-advice">{esc(found["advice"])}</p>' if found.get("advice") else ""
     table = parts.table(("What", "Before → after", "", ""), lines) if lines else ""
-    return parts.card("What changed", table + advice) + examples(behaviour.get("examples") or [])
+    shown = parts.card("What changed", table + advice) if lines or advice else ""
+    return shown + examples((found.get("behaviour") or {}).get("examples") or [])
 
 
-def better(held: Mapping[str, Any]) -> bool:
+#: Worse first; 2 is for figures that are neither good nor bad by themselves.
+_MARKS = {
+    0: parts.pill("worse", "bad"),
+    1: parts.pill("the same", "plain"),
+    2: "",
+    3: parts.pill("better", "good"),
+}
+
+
+def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str]]:
+    """Give (key of _MARKS, name, value, how many) for each figure of a result."""
+    held, behaviour = found.get("heldout") or {}, found.get("behaviour") or {}
+    rows: list[tuple[int, str, str, str]] = []
+    if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
+        name = f"Held-out {held.get('name') or 'loss'}"
+        rows.append((judge(held), name, change(held["before"], held["after"]), f"n {held.get('n', '?')}"))
+    n = behaviour.get("n")
+    if not isinstance(n, int) or n < 1:
+        return rows
+    changed = _ratio(behaviour.get("changed"), n)
+    rows.append((2 if changed else 1, "Answers that changed", parts.share(changed), f"n {n}"))
+    before, after = _ratio(behaviour.get("stops_before"), n), _ratio(behaviour.get("stops_after"), n)
+    mark = 1 if before == after < 1 else 3 if after >= before else 0
+    rows.append((mark, "Stops by itself", f"{parts.share(before)} → {parts.share(after)}", f"n {n}"))
+    if behaviour.get("length_after") is not None:
+        pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
+        rows.append((2, "Length of an answer", f"{pair} tokens", f"n {n}"))
+    return rows
+
+
+def _ratio(value: object, n: int) -> float:
+    """Read a count of n, or a share that is one already."""
+    if not isinstance(value, int | float):
+        return 0.0
+    return float(value) if isinstance(value, float) and value <= 1 else value / n
+
+
+def judge(held: Mapping[str, Any]) -> int:
     """Tell whether a held-out figure improved: losses fall, everything else rises."""
-    falls = "loss" in str(held.get("name") or "loss") or "perplexity" in str(held.get("name"))
-    return bool(held["after"] <= held["before"] if falls else held["after"] >= held["before"])
+    name = str(held.get("name") or "loss")
+    gain = held["after"] - held["before"]
+    if "loss" in name or "perplexity" in name:
+        gain = -gain
+    return 3 if gain > 0 else 0 if gain < 0 else 1
 
 
 def change(before: float, after: float, digits: int = 2) -> str:
     """Write two values with an arrow."""
     return f"{number(before, digits)} → {number(after, digits)}"
+
+
+def said(text: object) -> str:
+    """Write an answer; one without a visible character says so."""
+    return esc(text, 240) if str(text or "").strip() else '<span class="st-muted">(nothing)</span>'
 
 
 def examples(found: Sequence[Mapping[str, Any]]) -> str:
@@ -200,8 +211,8 @@ def examples(found: Sequence[Mapping[str, Any]]) -> str:
         return ""
     rows = "".join(
         f'<div class="st-pair"><p class="st-prompt" dir="auto">{esc(item.get("prompt", ""), 300)}</p>'
-        f'<div><small>before</small><p dir="auto">{esc(item.get("before", ""), 300)}</p></div>'
-        f'<div><small>after</small><p dir="auto">{esc(item.get("after", ""), 300)}</p></div></div>'
+        f'<div><small>before</small><p dir="auto">{said(item.get("before"))}</p></div>'
+        f'<div><small>after</small><p dir="auto">{said(item.get("after"))}</p></div></div>'
         for item in found[:4]
     )
     return parts.card("Before and after", rows, "prompts that no training row contains")

@@ -94,7 +94,7 @@ def test_a_failed_run_shows_cause_and_remedy_but_no_traceback(home: Path) -> Non
     error = {"kind": "OutOfMemory", "message": "The memory ran out.", "remedy": "Set a smaller micro_batch_size."}
     run = disk.write_run(home, "20261124-200001-a-aaaa", SFT, [{"type": "started"}, {"type": "failed", "error": error}])
     (run.dir / "worker.log").write_text("Traceback (most recent call last):\n  boom\n", "utf-8")
-    shown = tuning.result(live.look().line["train"])
+    shown = tuning.curves(live.look().line["train"])
     assert "The memory ran out." in shown and "micro_batch_size" in shown and "Traceback" not in shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 from typing import Any
 
@@ -10,6 +11,8 @@ import gradio as gr
 from studio.errors import DataError
 from studio.ui import choice, dataview, examine, kit, live, parts, starter
 from studio.ui.pages.tune import header
+
+_NAMES = {"train": "Train", "align": "Align"}
 
 
 def page(tools: kit.Kit) -> None:
@@ -36,10 +39,11 @@ def page(tools: kit.Kit) -> None:
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
             tools.live(kit.slot(), lambda s: dataview.preview(s) if dataview.looking(s)[0] else dataview.nothing(s))
             tools.live(kit.slot(), dataview.warnings)
+            tools.live(kit.slot(), dataview.in_use)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
             tools.live(kit.slot(), dataview.side)
-            tools.live(kit.slot(), dataview.in_use)
             with gr.Row(elem_classes="st-buttons"):
+                tools.live(kit.slot(), _onward)
                 use = gr.Button(
                     "Use this data", elem_id="st-data-use", variant="primary", elem_classes="st-small", visible=False
                 )
@@ -47,22 +51,22 @@ def page(tools: kit.Kit) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for event in (read.click, path.submit):
         tools.after(event(kit.edges(lambda text: open_file(examine.find(text))), path, trouble, **quiet))
-    tools.after(
-        upload.upload(kit.edges(lambda file: open_file(examine.keep(file))), upload, trouble, **quiet).then(
-            lambda: None, None, upload, **quiet
-        )
-    )
+    dropped = upload.upload(kit.edges(lambda file: open_file(examine.keep(file))), upload, trouble, **quiet)
+    tools.after(dropped.then(lambda: (None, _path()), None, [upload, path], **quiet))
     for step in starter.SAMPLES:
         button = gr.Button(step, elem_id=f"st-sample-{step}", elem_classes="st-hidden")
-        tools.after(
-            button.click(kit.edges(lambda step=step: open_file(str(starter.sample(step)))), None, trouble, **quiet)
-        )
+        opened = button.click(kit.edges(functools.partial(open_sample, step)), None, trouble, **quiet)
+        tools.after(opened.then(_path, None, path, **quiet))
     for name, by in (("prev", -1), ("next", 1)):
         button = gr.Button(name, elem_id=f"st-row-{name}", elem_classes="st-hidden")
-        tools.after(button.click(kit.edge(lambda by=by: turn(by)), None, trouble, **quiet))
+        tools.after(button.click(kit.edge(functools.partial(turn, by)), None, trouble, **quiet))
     tools.after(use.click(kit.edge(use_data), None, trouble, **quiet))
     tools.opening.append((kit.edges(reopen), trouble))
-    tools.restore([path], lambda scene: [(scene.chosen.get("looking") or {}).get("file") or ""])
+    tools.restore([path], lambda scene: [_path()])
+
+
+def _path() -> str:
+    return str(choice.get("looking").get("file") or "")
 
 
 def _button(scene: live.Scene) -> Any:
@@ -72,8 +76,18 @@ def _button(scene: live.Scene) -> Any:
     step = examine.STEP_OF_KIND.get(str(found.get("kind")))
     used = step is not None and scene.data(step).get("file") == file
     ready = step is not None and not found.get("errors") and not used
-    text = "In use" if used else f"Use this data for {'Align' if step == 'align' else 'Train'}"
-    return gr.update(visible=True, interactive=ready, value=text)
+    return gr.update(
+        visible=not used, interactive=ready, value=f"Use this data for {_NAMES.get(step or '', 'training')}"
+    )
+
+
+def _onward(scene: live.Scene) -> str:
+    """Draw the way on, once the shown file is in use."""
+    file, _, found = dataview.looking(scene)
+    step = examine.STEP_OF_KIND.get(str((found or {}).get("kind")), "")
+    return (
+        parts.link(step, f"Next: {_NAMES[step]}", filled=True) if step and scene.data(step).get("file") == file else ""
+    )
 
 
 def open_file(file: str, index: int = 0) -> Generator[str]:
@@ -88,6 +102,11 @@ def open_file(file: str, index: int = 0) -> Generator[str]:
         step = examine.STEP_OF_KIND.get(str(found.get("kind")), "train")
         examine.row(file, model, index, examine.max_length(scene, step))
     yield ""
+
+
+def open_sample(step: str) -> Generator[str]:
+    """Show the data that ships with the starter."""
+    yield from open_file(str(starter.sample(step)))
 
 
 def reopen() -> Generator[str]:

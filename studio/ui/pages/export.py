@@ -44,7 +44,7 @@ def page(tools: kit.Kit) -> None:
             tools.live(kit.slot(), exportview.paths_card)
             with gr.Row(elem_classes="st-buttons"):
                 tools.live(kit.slot(), exportview.onward)
-                again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small", visible=False)
+                again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small st-last", visible=False)
                 start = gr.Button("Export", elem_id="st-export-start", variant="primary", elem_classes="st-small")
     tools.live(kit.slot(), exportview.command)
     tools.live(source, _sources)
@@ -86,7 +86,10 @@ def _start(scene: live.Scene) -> Any:
     done = bool(exportview.onward(scene))
     ready = scene.running is None and bool(trained(scene))
     return gr.update(
-        value="Export again" if done else "Export", variant="secondary" if done else "primary", interactive=ready
+        value="Export again" if done else "Export",
+        variant="secondary" if done else "primary",
+        interactive=ready,
+        visible=scene.running is None,
     )
 
 

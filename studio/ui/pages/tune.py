@@ -41,7 +41,13 @@ class Tune:
                 picker = self._picker(tools)
                 with gr.Row(elem_classes="st-buttons"):
                     tools.live(kit.slot(), lambda scene: _next(scene, step))
-                    again = gr.Button("Resume", elem_id=f"st-{step}-resume", elem_classes="st-small", visible=False)
+                    again = gr.Button(
+                        "Resume",
+                        elem_id=f"st-{step}-resume",
+                        variant="primary",
+                        elem_classes="st-small st-last",
+                        visible=False,
+                    )
                     start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
         tools.live(kit.slot(), lambda scene: tuning.command(scene, step, self.methods[0].name))
         tools.live(again, lambda scene: gr.update(visible=_may_resume(scene, step)))
@@ -122,10 +128,16 @@ class Tune:
 def _start(scene: live.Scene, step: str, text: str) -> Any:
     """Fill the button while it is the next thing to do; not while something runs or after it was done."""
     done = (view := scene.line.get(step)) is not None and view.status == "finished"
-    words = {"train": "Train again", "align": "Align again"}
-    ready = bool(scene.model and scene.data(step)) and scene.running is None
-    variant = "secondary" if done else "primary"
-    return gr.update(value=words[step] if done else text, variant=variant, interactive=ready)
+    words = (
+        "Start anew"
+        if kit.resumable(view)
+        else {"train": "Train again", "align": "Align again"}[step]
+        if done
+        else text
+    )
+    variant = "secondary" if done or kit.resumable(view) else "primary"
+    ready = bool(scene.model and scene.data(step))
+    return gr.update(value=words, variant=variant, interactive=ready, visible=scene.running is None)
 
 
 def _next(scene: live.Scene, step: str) -> str:
