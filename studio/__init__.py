@@ -1,3 +1,131 @@
-"""Studio turns a base model into an assistant, on one consumer GPU or a plain CPU, and proves what came out."""
+"""Studio turns a base model into an assistant, on one consumer GPU or a plain CPU, and proves what came out.
 
+The Python door: the command line's verbs as functions. Importing it loads no framework; each gives the document
+that `--json` prints, tells its progress to `emit` and raises StudioErrors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from studio.events import Emit
+    from studio.models.check import ModelInfo
+    from studio.runs import RunConfig
+
+__all__ = ["check_data", "check_model", "demo", "export", "merge", "train"]
 __version__ = "0.1.0"
+
+
+def check_data(path: str | Path) -> dict[str, Any]:
+    """Find a data file's format and list what is wrong with it."""
+    from studio.data import detect
+
+    return detect.check(path).to_dict()
+
+
+def check_model(model: str) -> ModelInfo:
+    """Check a model (`starter`, a folder, a hub id) and describe it; ModelError when it cannot be used."""
+    from studio.models import check
+
+    return check.inspect(model)
+
+
+def train(
+    method: str,
+    *,
+    data: str | Path,
+    model: str = "",
+    parent: str = "",
+    out: Path | None = None,
+    title: str = "",
+    settings: Mapping[str, Any] | None = None,
+    drop_bad: bool = False,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Train with a method; a bad setting is refused before anything is written.
+
+    `parent` is the run to go on from (its model is taken when none is named); `out` the run's directory.
+    """
+    from studio import config, runs
+    from studio.errors import ConfigError
+    from studio.methods import METHODS
+
+    if method not in METHODS:
+        raise ConfigError(f"There is no method {method!r}.", f"Choose one of: {', '.join(METHODS)}.", field="method")
+    given = dict(settings or {})
+    checked = config.build(METHODS[method].Config, given)
+    before = runs.find(parent) if parent else None
+    base = model or (before.config.model if before else "")
+    if not base:
+        raise ConfigError("No base model was named.", "Name starter, a folder or a hub id.", field="model")
+    folder, file = Path(base).expanduser(), Path(data).expanduser()
+    made = runs.RunConfig(
+        kind="train",
+        title=title or f"{method} {file.stem}",
+        model=str(folder.resolve()) if base != "starter" and folder.is_dir() else base,
+        method=method,
+        data=str(file.resolve()),
+        parent=str(before.dir) if before else "",
+        settings={name: getattr(checked, name) for name in given},
+        options={"drop_bad": True} if drop_bad else {},
+    )
+    return _do(made, out, emit, should_stop)
+
+
+def merge(
+    source: str, out: str | Path, *, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None
+) -> dict[str, Any]:
+    """Write a run merged into its 16-bit base as an ordinary model folder."""
+    from studio.runs import RunConfig
+
+    model, parent, title = _source(source)
+    options = {"out": str(Path(out).expanduser().resolve())}
+    return _do(RunConfig("merge", f"merge {title}", model, parent=parent, options=options), None, emit, should_stop)
+
+
+def export(
+    source: str,
+    *,
+    quants: Sequence[str] = (),
+    out: str | Path = "",
+    system: str = "",
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Write a run, or a model without an adapter, as GGUF files, each with a certificate, and a Modelfile."""
+    from studio.runs import RunConfig
+
+    model, parent, title = _source(source)
+    options: dict[str, Any] = {"quants": list(quants), "system": system, "name": title}
+    if out:
+        options["out"] = str(Path(out).expanduser().resolve())
+    return _do(RunConfig("export", title, model, parent=parent, options=options), None, emit, should_stop)
+
+
+def demo(*, seed: int = 0, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """Walk the whole path on the starter model and measure every stage on held-out questions."""
+    from studio.runs import RunConfig
+
+    return _do(RunConfig("demo", "First assistant", "starter", options={"seed": seed}), None, emit, should_stop)
+
+
+def _source(name: str) -> tuple[str, str, str]:
+    """Read RUN|MODEL: (model, the run's directory, title)."""
+    from studio import runs
+
+    if runs.is_run(name):
+        run = runs.find(name)
+        return run.config.model, str(run.dir), run.config.title
+    return name, "", check_model(name).name
+
+
+def _do(
+    config: RunConfig, out: Path | None, emit: Emit | None, should_stop: Callable[[], bool] | None
+) -> dict[str, Any]:
+    from studio import runs, worker
+
+    return worker.work(runs.create(config, out), emit, should_stop)

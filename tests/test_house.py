@@ -97,6 +97,14 @@ def test_importing_a_door_loads_no_framework(module: str, banned: set[str]) -> N
     assert done.stdout.strip() == "[]"
 
 
+def test_the_python_door_is_sorted_and_whole() -> None:
+    import studio
+
+    public = [name for name, value in vars(studio).items() if not name.startswith("_") and callable(value)]
+    ours = [name for name in public if getattr(getattr(studio, name), "__module__", "") == "studio"]
+    assert studio.__all__ == sorted(studio.__all__) == sorted(ours)
+
+
 def test_every_from_pretrained_refuses_foreign_code_in_words() -> None:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

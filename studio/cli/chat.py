@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import studio
 from studio import runs
 from studio.chat.session import Pane, Session
 from studio.cli.output import Out
-from studio.cli.running import do_here
+from studio.cli.running import watching
 from studio.errors import RunError
 
 Turn = dict[str, str]
@@ -48,11 +49,8 @@ def _file(name: str) -> str:
     result = run.result() if run.config.kind == "export" else _exported(run)
     if result is None:
         print(f"Exporting {run.id} as Q8_0 first.", file=sys.stderr)
-        options: dict[str, Any] = {"quants": ["Q8_0"], "name": run.config.title}
-        made = runs.create(
-            runs.RunConfig("export", run.config.title, run.config.model, parent=str(run.dir), options=options)
-        )
-        result = do_here(made)
+        with watching() as watch:
+            result = studio.export(str(run.dir), **watch)
     return str(result["files"][0]["path"])
 
 

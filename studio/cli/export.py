@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from studio import runs
+import studio
 from studio.cli.output import Out
-from studio.cli.running import do_here
+from studio.cli.running import watching
 from studio.errors import CheckFailed
-from studio.models import check
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -29,35 +28,31 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     export.set_defaults(do=_export)
 
 
-def source(name: str) -> tuple[str, str, str]:
-    """Read RUN|MODEL: (model, parent run's directory, title)."""
-    if runs.is_run(name):
-        run = runs.find(name)
-        return run.config.model, str(run.dir), run.config.title
-    info = check.inspect(name)
-    return name, "", info.name
-
-
 def _merge(args: argparse.Namespace, out: Out) -> None:
-    model, parent, title = source(args.run)
-    target = str(Path(args.out).expanduser().resolve())
-    run = runs.create(runs.RunConfig("merge", f"merge {title}", model=model, parent=parent, options={"out": target}))
-    result = do_here(run)
+    with watching() as watch:
+        result = studio.merge(args.run, args.out, **watch)
     out.result(result, f"Merged into {result['out']}")
 
 
 def _export(args: argparse.Namespace, out: Out) -> int:
-    model, parent, title = source(args.source)
-    options: dict[str, Any] = {"quants": args.quant, "system": args.system, "name": title}
-    if args.out:
-        options["out"] = str(Path(args.out).expanduser().resolve())
-    result = do_here(runs.create(runs.RunConfig("export", title, model=model, parent=parent, options=options)))
-    marks = {True: "ok   ", False: "FAILS", None: "  -  "}
+    with watching() as watch:
+        result = studio.export(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
     lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
-    lines += [
-        f"{marks[line['ok']]} {line['name']}: {line['value']} {line['remedy']}"
-        for line in result["certificate"]["lines"]
-    ]
+    lines += _certificate(result["certificate"]["lines"])
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
     out.result(result, "\n".join(lines))
     return 0 if result["certificate"]["ok"] else CheckFailed.exit_code
+
+
+def _certificate(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Write the lines of all files, each file under its name."""
+    marks = {True: "ok   ", False: "FAILS", None: "  -  "}
+    text, file = [], ""
+    for line in found:
+        if line["file"] != file:
+            file = line["file"]
+            text.append(file)
+        text.append(f"  {marks[line['ok']]} {line['name']}: {line['value']}")
+        if line["remedy"]:
+            text.append(f"        {line['remedy']}")
+    return text

@@ -1,15 +1,19 @@
-"""Verbs about runs: runs, show, stop, resume, delete, worker; and how a run is done in this process."""
+"""Verbs about runs: runs, show, stop, resume, delete, worker; and how a run in this process is watched."""
 
 from __future__ import annotations
 
 import argparse
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from studio import jobs, runs, worker
 from studio.cli.output import Out, Ticker, table
 from studio.errors import RunError, StudioError
+
+Watch = dict[str, Any]
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -33,8 +37,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     work.set_defaults(do=_work)
 
 
-def do_here(run: runs.Run) -> dict[str, Any]:
-    """Do a run in this process, showing its events; the first Ctrl+C saves and stops, the second ends at once."""
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Show a run's events while it is done here; the first Ctrl+C saves and stops, the second ends at once."""
     asked = False
 
     def on_interrupt(number: int, frame: Any) -> None:
@@ -46,7 +51,7 @@ def do_here(run: runs.Run) -> dict[str, Any]:
     ticker = Ticker()
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        return worker.work(run, ticker, lambda: asked)
+        yield {"emit": ticker, "should_stop": lambda: asked}
     finally:
         signal.signal(signal.SIGINT, before)
         ticker.close()
@@ -103,7 +108,8 @@ def _resume(args: argparse.Namespace, out: Out) -> None:
     if run.result() is not None:
         raise RunError(f"Run {run.id} has finished.", "Start a new one with `studio train`.")
     (run.dir / "stop").unlink(missing_ok=True)
-    result = do_here(run)
+    with watching() as watch:
+        result = worker.work(run, **watch)
     out.result(result, f"{run.id} finished: {run.dir}")
 
 

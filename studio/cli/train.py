@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import studio
 from studio import config as settings
-from studio import runs
 from studio.cli.output import Out
-from studio.cli.running import do_here
+from studio.cli.running import watching
 from studio.errors import ConfigError
 from studio.methods import METHODS
 
@@ -58,36 +58,19 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
 
 
 def _train(args: argparse.Namespace, out: Out) -> None:
-    given = pairs(args.set)
-    method = METHODS[args.method]
-    config = settings.build(method.Config, given)  # before anything is written
-    parent = runs.find(args.parent) if args.parent else None
-    model = args.model or (parent.config.model if parent else "")
-    if not model:
-        raise ConfigError("No base model was named.", "Add --model starter, a folder or a hub id.", field="model")
-    data = Path(args.data).expanduser()
-    title = args.title or f"{method.name} {data.stem}"
-    kept = {name: getattr(config, name) for name in given}
-    run = runs.create(
-        runs.RunConfig(
-            kind="train",
-            title=title,
-            model=_absolute(model),
-            method=method.name,
-            data=str(data.resolve()),
-            parent=str(parent.dir) if parent else "",
-            settings=kept,
-            options={"drop_bad": True} if args.drop_bad else {},
-        ),
-        args.out,
-    )
-    result = do_here(run)
+    with watching() as watch:
+        result = studio.train(
+            args.method,
+            data=args.data,
+            model=args.model,
+            parent=args.parent,
+            out=args.out,
+            title=args.title,
+            settings=pairs(args.set),
+            drop_bad=args.drop_bad,
+            **watch,
+        )
     out.result(result, _summary(result))
-
-
-def _absolute(model: str) -> str:
-    folder = Path(model).expanduser()
-    return str(folder.resolve()) if model != "starter" and folder.is_dir() else model
 
 
 def _summary(result: dict[str, Any]) -> str:

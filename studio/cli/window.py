@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import runs
+import studio
 from studio.cli.output import Out, table
-from studio.cli.running import do_here
+from studio.cli.running import watching
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def _app(args: argparse.Namespace, out: Out) -> None:
 
 
 def _demo(args: argparse.Namespace, out: Out) -> None:
-    run = runs.create(runs.RunConfig("demo", "First assistant", model="starter", options={"seed": args.seed}))
-    result = do_here(run)
+    with watching() as watch:
+        result = studio.demo(seed=args.seed, **watch)
     names = ("knows", "answers", "answers_strict", "stops", "prefers")
     rows = [(who, *(f"{result[who][name]:.1%}" for name in names)) for who in ("base", "sft", "dpo")]
     file = result["gguf"]
