@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.ui import kit, parts, plots, rail, tuning
+from studio.ui import kit, parts, plots, rail, starter, tuning
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -44,7 +44,9 @@ def hero(scene: Scene) -> str:
 def onward(scene: Scene) -> str:
     """Draw the way on, once the assistant is made."""
     view = scene.demo
-    return parts.link("chat", "Talk to it", filled=True) if view is not None and view.status == "finished" else ""
+    if view is None or view.status != "finished":
+        return ""
+    return parts.link("chat", "Talk to it", filled=starter.leads(scene.model))
 
 
 def _head(title: str, text: str) -> str:

@@ -66,11 +66,9 @@ def _verdict(lines: list[Mapping[str, Any]]) -> str:
     if not lines:
         return ""
     bad = sum(line.get("ok") is False for line in lines)
-    return (
-        parts.pill(f"{bad} of {len(lines)} do not hold", "bad")
-        if bad
-        else parts.pill(f"all {_applied(lines)} hold", "good")
-    )
+    if bad:
+        return parts.pill(f"{bad} of {len(lines)} {'does' if bad == 1 else 'do'} not hold", "bad")
+    return parts.pill(f"all {_applied(lines)} hold", "good")
 
 
 def _applied(lines: list[Mapping[str, Any]]) -> int:

@@ -29,6 +29,11 @@ def here() -> bool:
     return any((paths.models() / NAME).glob("*.safetensors"))
 
 
+def leads(model: str) -> bool:
+    """Tell whether the first screen leads to the starter: until another model is chosen."""
+    return model in ("", NAME)
+
+
 def sample(step: str) -> Path:
     """Give the sample data of a step."""
     return paths.assets() / "data" / SAMPLES[step]

@@ -102,7 +102,7 @@ def _button(scene: Scene) -> Any:
     return gr.update(
         value="Make it again" if again else "Make your first assistant",
         visible=not (scene.demo is not None and scene.demo.running),
-        variant="secondary" if again else "primary",
+        variant="secondary" if again or not starter.leads(scene.model) else "primary",
         interactive=not going,
     )
 
@@ -154,5 +154,5 @@ def _facts(scene: Scene) -> str:
         ("Licence", esc(facts.get("licence") or "not stated")),
         ("Folder", parts.code(facts["folder"])),
     ]
-    button = parts.actions(parts.link("data", "Choose the data", filled=True))
+    button = parts.actions(parts.link("data", "Choose the data", filled=not starter.leads(scene.model)))
     return parts.card(str(facts["name"]), parts.facts(rows), parts.pill("in use", "good")) + button

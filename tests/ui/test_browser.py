@@ -1,0 +1,205 @@
+"""The window in headless Chromium: nothing of a model runs in it, and no reload, second tab or crash loses anything."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import disk
+import pytest
+
+from studio.ui import choice, live, starter, talk
+from studio.ui.rail import PAGES
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browser.chromium() is None, reason="there is no Chromium on this machine"),
+]
+PORT = 7990
+
+
+@pytest.fixture
+def chrome() -> Iterator[Any]:
+    with browser.browser() as made:
+        yield made
+
+
+@pytest.fixture
+def served(home: Path) -> Iterator[browser.Served]:
+    window = browser.Served(home, PORT)
+    yield window
+    window.close()
+
+
+def wait(seconds: float, what: Any) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
+
+
+def test_nothing_of_a_model_runs_or_leaves(home: Path, chrome: Any) -> None:
+    from test_parts import PAYLOADS
+
+    disk.whole_path(home)
+    disk.choices(home)
+    wicked = "\n".join(PAYLOADS)
+    talk.keep([{"user": wicked, "answers": [wicked, wicked], "stats": [None, {"stopped": True, "stop_token": wicked}]}])
+    result = home / "runs" / "20261124-200001-starter-sft-aaaa" / "result.json"
+    made = json.loads(result.read_text("utf-8"))
+    made["behaviour"]["examples"] = [{"prompt": p, "before": p, "after": p} for p in PAYLOADS[:4]]
+    made["advice"] = wicked
+    result.write_text(json.dumps(made), "utf-8")
+    window = browser.Served(home, PORT)
+    try:
+        tab = browser.open_tab(chrome.new_context(), window.link)
+        for page in PAGES:
+            browser.go(tab, page)
+            assert "Traceback" not in tab.inner_text("body")
+        browser.go(tab, "chat")
+        assert "<script>alert(1)</script>" in tab.inner_text("#st-pane-1")
+        inside = "section :is(script, iframe, form, object, embed, style, meta, base, link, img)"
+        assert tab.evaluate(f"document.querySelectorAll('{inside}').length") == 0
+        fixed = (
+            "[...document.querySelectorAll('.st-page *')].filter(e => getComputedStyle(e).position === 'fixed').length"
+        )
+        assert tab.evaluate(fixed) == 0
+        assert tab.dialogs == [] and tab.strangers == []
+    finally:
+        window.close()
+
+
+def test_every_page_can_be_used_with_the_keyboard(home: Path, chrome: Any) -> None:
+    disk.whole_path(home)
+    disk.choices(home)
+    window = browser.Served(home, PORT)
+    try:
+        tab = browser.open_tab(chrome.new_context(), window.link)
+        for page in PAGES:
+            browser.go(tab, page)
+            reached = set()
+            tab.evaluate("document.activeElement.blur()")
+            for _ in range(45):
+                tab.keyboard.press("Tab")
+                at = tab.evaluate(
+                    "(() => { const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();"
+                    " return [e.innerText || e.placeholder || e.tagName, s.outlineStyle, b.width * b.height] })()"
+                )
+                reached.add(str(at[0]).split("\n")[0])
+                assert at[2] > 0, f"{page}: an invisible stop, {at}"
+            assert {"Model", "Data", "Train", "Align", "Export", "Chat"} <= reached, page
+            buttons = "[...document.querySelectorAll('.st-filled, button.primary')]"
+            filled = tab.evaluate(f"{buttons}.filter(e => e.offsetParent).map(e => e.innerText)")
+            assert len(filled) <= 1 and set(filled) <= reached, (page, filled)
+    finally:
+        window.close()
+
+
+def test_wrong_input_gets_cause_and_remedy(home: Path, chrome: Any, served: browser.Served, tmp_path: Path) -> None:
+    tab = browser.open_tab(chrome.new_context(), served.link)
+    tab.fill("#st-model-name input, #st-model-name textarea", "/no/such/model")
+    tab.click("#st-model-check")
+    tab.wait_for_selector("[role=alert]:visible")
+    assert "There is no model" in tab.inner_text("[role=alert]:visible") and "What to do" in tab.inner_text(
+        "[role=alert]:visible"
+    )
+    browser.go(tab, "data")
+    tab.fill("#st-data-path input, #st-data-path textarea", str(tmp_path / "none.jsonl"))
+    tab.click("#st-data-open")
+    tab.wait_for_selector("#st-page-data [role=alert]")
+    assert "There is no file" in tab.inner_text("#st-page-data [role=alert]")
+    assert "Traceback" not in tab.content() and tab.strangers == []
+
+
+def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
+    home: Path, tiny: Path, sft_file: Path, chrome: Any, served: browser.Served
+) -> None:
+    settings = {"quantize_base": "none", "epochs": "30", "batch_size": "4", "max_length": "128"}
+    choice.update(form={"sft": settings})
+    context = chrome.new_context()
+    tab = browser.open_tab(context, served.link)
+    tab.fill("#st-model-name input, #st-model-name textarea", str(tiny))
+    tab.click("#st-model-check")
+    wait(60, lambda: choice.read().get("model") == str(tiny))
+    browser.go(tab, "data")
+    tab.fill("#st-data-path input, #st-data-path textarea", str(sft_file))
+    tab.click("#st-data-open")
+    tab.wait_for_selector(".st-tokens .st-learned", timeout=120_000)
+    assert tab.evaluate("getComputedStyle(document.querySelector('.st-eot')).fontWeight") == "700"
+    tab.click("#st-data-use")
+    browser.go(tab, "train")
+    tab.click("#st-train-start:enabled")
+    tab.wait_for_selector(".st-strip [role=progressbar]", timeout=60_000)
+    tab.wait_for_selector("#st-page-train polyline >> visible=true", timeout=180_000)
+
+    tab.reload()
+    tab.wait_for_selector("#st-page-train polyline >> visible=true", timeout=60_000)
+    assert "step" in tab.inner_text(".st-strip") and tab.is_visible("#st-stop")
+
+    other = browser.open_tab(context, served.address, "chat")
+    assert "step" in other.inner_text(".st-strip") and other.is_visible("#st-stop")
+    browser.go(other, "train")
+    assert not other.is_visible("#st-train-start")
+
+    run = live.look().running
+    assert run is not None
+    served.kill()
+    before = live.look().running
+    assert before is not None and before.run.alive()
+    again = browser.Served(home, PORT)
+    try:
+        assert again.address == served.address
+        reached = (live.look().running or before).last_step()
+        shown = "document.querySelector('.st-strip')?.innerText.match(/step (\\d+)/)?.[1]"
+        tab.wait_for_function(f"({shown} | 0) > {(reached or {}).get('step', 0)}", timeout=60_000)
+        tab.click("#st-stop")
+        tab.wait_for_selector("#st-train-resume", state="visible", timeout=60_000)
+        other.wait_for_selector("#st-train-resume", state="visible", timeout=60_000)
+        tab.click("#st-train-resume")
+        tab.wait_for_selector("#st-stop", state="visible", timeout=60_000)
+        tab.wait_for_selector("text=Next: Align", timeout=240_000)
+        assert len(live.look().views) == 1 and live.look().views[0].status == "finished"
+        assert "Traceback" not in tab.content() and tab.strangers == [] and other.strangers == []
+    finally:
+        again.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not starter.here(), reason="the starter's weights are not there")
+def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
+    home: Path, chrome: Any, served: browser.Served, tmp_path: Path
+) -> None:
+    tab = browser.open_tab(chrome.new_context(viewport={"width": 1280, "height": 860}), served.link)
+    tab.click("#st-demo")
+    tab.wait_for_selector("text=Making your first assistant", timeout=60_000)
+    tab.wait_for_selector("#st-page-model polyline >> visible=true", timeout=300_000)
+    tab.reload()
+    tab.wait_for_selector("#st-page-model polyline >> visible=true", timeout=60_000)
+    tab.wait_for_selector("text=Your first assistant is made", timeout=1_800_000)
+    assert "questions that no training row contains" in tab.inner_text("#st-page-model")
+    browser.go(tab, "chat")
+    tab.click(".st-chips button >> nth=0")
+    tab.keyboard.press("Control+Enter")
+    grown: list[set[int]] = [set(), set()]
+    end = time.monotonic() + 120
+    while time.monotonic() < end and tab.locator(".st-stats").count() < 2:
+        for index, length in enumerate(
+            tab.evaluate("[...document.querySelectorAll('.st-answer')].map(e => e.innerText.length)")
+        ):
+            grown[index].add(length)
+        tab.wait_for_timeout(30)
+    assert len(grown[0]) > 2, "the base's answer did not stream"
+    assert "stopped at" in tab.inner_text("#st-pane-1") and "tokens/s" in tab.inner_text("#st-pane-0")
+    said = tab.inner_text("#st-pane-1 .st-answer")
+    tab.reload()
+    tab.wait_for_selector("#st-pane-1 .st-answer", timeout=60_000)
+    assert tab.inner_text("#st-pane-1 .st-answer") == said
+    for page in PAGES:
+        browser.go(tab, page)
+        tab.screenshot(path=str(tmp_path / f"{page}.png"))
+        assert "Traceback" not in tab.inner_text("body")
+    assert tab.strangers == [] and tab.dialogs == []
