@@ -23,12 +23,15 @@ def pane(index: int, source: talk.Source | None, said: list[talk.Turn]) -> str:
     identity = f"{source.label} · {source.sha256[:6]}" if source.sha256 else source.label
     body = "".join(_turn(index, turn) for turn in said)
     if not said:
-        text = "It continues the text you write." if source.raw else "It answers, in the template it was trained with."
+        text = (
+            "It continues the text you write, each time afresh."
+            if source.raw
+            else "It answers, in the template it was trained with."
+        )
         body = f'<p class="st-note st-quiet">{text}</p>'
-    return (
-        f'<section class="st-card st-pane"><div class="st-head"><h2>{name}</h2>'
-        f'<code class="st-aside">{esc(identity, 90)}</code></div><div class="st-said">{body}</div></section>'
-    )
+    head = f'<div class="st-head"><h2>{name}</h2><code class="st-aside">{esc(identity, 90)}</code></div>'
+    answers = f'<div class="st-scrolled"><div class="st-said">{body}</div></div>'
+    return f'<section class="st-card st-pane">{head}{answers}</section>'
 
 
 def _turn(index: int, turn: talk.Turn) -> str:

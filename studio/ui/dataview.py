@@ -201,7 +201,11 @@ def samples() -> str:
 def nothing(scene: Scene) -> str:
     """Draw the empty state of the page: what to look at first."""
     used = next((scene.data(step) for step in _PAGE if scene.data(step)), None)
-    what = "Nothing opened" if used else "No data yet"
+    what = "No file is open" if used else "No data yet"
     why = "Conversations teach it to answer; pairs of answers teach it which is better."
-    button = "" if used else parts.press("st-sample-train", "Use the sample data")
+    button = parts.press("st-sample-train", "Use the sample data")
+    if used:
+        button = parts.press(
+            "st-open-used", f"Look at {str(used.get('file')).replace(chr(92), '/').rsplit('/', 1)[-1]}"
+        )
     return parts.card("", parts.empty(what, why, button))

@@ -9,8 +9,8 @@ from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
 PARTS = (
-    ("sft", "Teach", "600 conversations"),
-    ("dpo", "Align", "pairs of answers"),
+    ("sft", "Teach", "from conversations"),
+    ("dpo", "Align", "from pairs of answers"),
     ("export", "Export", "one file, checked"),
     ("questions", "Ask", "questions it never saw"),
 )
@@ -36,7 +36,8 @@ def hero(scene: Scene) -> str:
     trouble = kit.ended(view) if view is not None else ""
     text = (
         "Studio takes the small starter model that ships with it through every step: taught to answer, aligned with "
-        "preferences, exported to one file, checked, and asked what it never saw. A few minutes; nothing is fetched."
+        "preferences, exported to one file, checked, and asked what it never saw. It takes about three minutes on two "
+        "cores, and nothing is fetched."
     )
     return trouble + _head("See the whole path once", text) + _steps("", {})
 
@@ -56,7 +57,7 @@ def _head(title: str, text: str) -> str:
 def _going(view: View) -> str:
     newest = view.newest() or {}
     part = str(newest.get("part") or "sft")
-    said = " · ".join(rail.now(view))
+    said = ", ".join(rail.now({**newest, "part": ""}))
     curve = [
         plots.Series("teaching", view.curve(part="sft")),
         plots.Series("aligning", view.curve(part="dpo"), "amber"),
@@ -64,9 +65,8 @@ def _going(view: View) -> str:
     curve = [s for s in curve if s.points]
     end = max((s.points[-1][0] for s in curve), default=0)
     total = max(end, *(float(item.get("total") or 0) for item in view.steps.values()), 0.0) if view.steps else 1.0
-    drawn = plots.both(
-        lambda width: plots.lines(curve, x_end=total, label=tuning.describe("Loss", curve), width=width, height=200)
-    )
+    label = tuning.describe("Loss", curve)
+    drawn = plots.both(lambda width: plots.lines(curve, x_end=total, label=label, width=width, height=220), wide=940)
     text = "Closing this page does not stop it. Train, Align and Export show each step while it goes."
     return _head("Making your first assistant", text) + _steps(part, {part: said}) + (drawn if curve else "")
 

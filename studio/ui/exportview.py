@@ -36,7 +36,7 @@ def going(scene: Scene) -> str:
         button = parts.link("train", "Go to Train")
         return parts.card("", parts.empty("Nothing to export yet", "A file is made from a trained run.", button))
     if view.running:
-        said = " · ".join(rail.now(view))
+        said = " · ".join(rail.now(view.newest()))
         return parts.card("Exporting", f'<div class="st-waiting">{parts.note(said)}</div>', esc(view.config.title))
     return kit.ended(view)
 

@@ -94,7 +94,11 @@ def begin(config: runs.RunConfig) -> None:
         raise RunError(f"“{busy.config.title}” is running.", "Wait until it ends, or press Stop; one run at a time.")
     talk.unload()
     run = runs.create(config)
-    jobs.start(run)
+    try:
+        jobs.start(run)
+    except RunError:  # another tab or a terminal was faster
+        runs.delete(run)
+        raise
 
 
 def resume(step: str) -> str:

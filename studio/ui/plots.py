@@ -28,9 +28,9 @@ class Series:
     dots: bool = False
 
 
-def both(draw: Callable[[int], str]) -> str:
-    """Draw a plot for wide and for narrow windows."""
-    return f'<div class="st-wide">{draw(600)}</div><div class="st-narrow">{draw(340)}</div>'
+def both(draw: Callable[[int], str], wide: int = 600) -> str:
+    """Draw a plot for wide and for narrow windows, in about the pixels that it will take."""
+    return f'<div class="st-wide">{draw(wide)}</div><div class="st-narrow">{draw(340)}</div>'
 
 
 def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from studio.ui.live import Scene, View
 from studio.ui.parts import amount, duration, esc, number, pill, share
 
@@ -69,8 +71,8 @@ def strip(scene: Scene) -> str:
         f'aria-valuenow="{percent}"><i style="width:{percent or 0}%"></i></div>'
     )
     stopping = '<span class="st-muted">stopping at the next step</span>' if view.run.should_stop() else ""
-    spans = "".join(f"<span>{esc(text)}</span>" for text in now(view))
-    return f'<div class="st-strip" role="status">{pill(name(view))}{bar}{spans}{stopping}</div>'
+    spans = "".join(f"<span>{esc(text)}</span>" for text in now(view.newest()))
+    return f'<div class="st-strip"><span role="status">{pill(name(view))}</span>{bar}{spans}{stopping}</div>'
 
 
 def name(view: View) -> str:
@@ -82,15 +84,14 @@ def name(view: View) -> str:
 _PARTS = {"sft": "teaching", "dpo": "aligning", "export": "exporting", "questions": "asking questions"}
 
 
-def now(view: View) -> list[str]:
-    """Say in a few words what a run is doing now."""
-    newest = view.newest()
-    if newest is None:
+def now(newest: dict[str, Any] | None) -> list[str]:
+    """Say in a few words what a run is doing now, from its newest event."""
+    if not newest:
         return ["starting"]
     said = []
     if part := newest.get("part"):
         said.append(_PARTS.get(str(part), str(part)))
-    if newest["type"] == "step":
+    if newest.get("type") == "step":
         said.append(f"step {newest.get('step', 0):,} of {newest.get('total', 0):,}")
         if newest.get("loss") is not None:
             said.append(f"loss {number(newest['loss'])}")

@@ -39,6 +39,16 @@ def sample(step: str) -> Path:
     return paths.assets() / "data" / SAMPLES[step]
 
 
+def samples() -> dict[str, dict[str, Any]]:
+    """Give the sample data as the data in use of both steps."""
+    kinds = {"train": "sft", "align": "preference"}
+    return {
+        step: {"file": str(sample(step)), "kind": kind, "rows": len(_rows(sample(step))), "flagged": 0}
+        for step, kind in kinds.items()
+        if sample(step).is_file()
+    }
+
+
 def questions(count: int = 6) -> list[str]:
     """Give questions that the starter can answer, of different kinds."""
     rows = _rows(paths.assets() / "data" / "starter_questions.jsonl")
@@ -53,7 +63,7 @@ def questions(count: int = 6) -> list[str]:
     return list(dict.fromkeys(picked))[:count]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text("utf-8").splitlines()

@@ -6,6 +6,7 @@ it and take turns. A pane's history is its own answers, so that each side goes o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -36,12 +37,14 @@ class Source:
 _busy = threading.Lock()
 _stop = threading.Event()
 _session: Any = None
+_sums: dict[tuple[str, int, int], str] = {}
 _loaded: tuple[tuple[str, bool], ...] = ()
 
 
 def sources(scene: live.Scene) -> list[Source]:
     """List the files of all finished exports of the chosen model, newest first, the base after the tuned ones."""
-    tuned, bases = [], []
+    tuned: list[Source] = []
+    bases: list[Source] = []
     for view in scene.of_step("export"):
         if view.status != "finished":
             continue
@@ -51,9 +54,30 @@ def sources(scene: live.Scene) -> list[Source]:
             tuned.append(Source(label, str(file.get("path")), False, str(file.get("sha256") or ""), view.id))
         if base := result.get("base_file"):
             entry = base if isinstance(base, dict) else {"path": base}
-            label = f"Base · {Path(str(entry['path'])).stem} ({view.id[4:13]})"
-            bases.append(Source(label, str(entry["path"]), True, str(entry.get("sha256") or ""), view.id))
+            path = str(entry["path"])
+            if path not in [other.path for other in bases]:
+                bases.append(Source(f"{view.config.model} base", path, True, _fingerprint(path), view.id))
     return [source for source in (*tuned, *bases) if Path(source.path).is_file()]
+
+
+def _fingerprint(path: str) -> str:
+    """Give a file's sha256; a file that was not read yet is read in the background, and named in the next look."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ""
+    key = (path, stat.st_mtime_ns, stat.st_size)
+    if key in _sums:
+        return _sums[key]
+    _sums[key] = ""
+
+    def work() -> None:
+        with open(path, "rb") as file:
+            _sums[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        live.touch()
+
+    threading.Thread(target=work, daemon=True).start()
+    return ""
 
 
 def chosen(scene: live.Scene) -> list[Source | None]:
@@ -123,7 +147,7 @@ def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, An
     yield said
     session = _open([file for file in files if file is not None])
     turn["note"] = ""
-    histories = [history(said, index) for index in places]
+    histories = [history(said, index, raw=getattr(files[index], "raw", False)) for index in places]
     pieces = session.ask(histories, **settings)
     shown = 0.0
     try:
@@ -150,9 +174,11 @@ def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, An
     yield said
 
 
-def history(said: list[Turn], index: int) -> list[dict[str, str]]:
-    """Give a pane's conversation as messages; the last one is the question."""
+def history(said: list[Turn], index: int, raw: bool = False) -> list[dict[str, str]]:
+    """Give a pane's conversation as messages, the question last; raw text has no turns, only the question."""
     messages: list[dict[str, str]] = []
+    if raw:
+        return [{"role": "user", "content": said[-1]["user"]}]
     for turn in said[:-1]:
         answers = turn.get("answers") or [None, None]
         if answers[index] is not None:

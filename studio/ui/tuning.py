@@ -67,7 +67,9 @@ def figures(scene: Scene, step: str) -> str:
     last, evaluated = view.last_step() or {}, view.held_out()
     rows = [("Run", esc(view.config.title)), ("Model", esc(view.config.model)), ("Data", esc(_name(view.config.data)))]
     if view.config.parent:
-        rows.append(("Starts from", esc(_name(view.config.parent))))
+        name = _name(view.config.parent)
+        title = next((other.config.title for other in scene.views if other.id == name), name)
+        rows.append(("Starts from", f'<span title="{esc(name)}">{esc(title)}</span>'))
     if view.running:
         rows = [
             ("Time left", esc(parts.duration(last.get("seconds_left")))),
@@ -141,42 +143,50 @@ def result(view: View | None) -> str:
     if view is None or view.status != "finished":
         return ""
     found = view.result()
-    rows = sorted(_changes(found), key=lambda row: row[0])
-    lines = [(esc(name), esc(value), _MARKS[mark], esc(n)) for mark, name, value, n in rows]
+    lines = [(esc(name), esc(value), mark, esc(n)) for _, mark, name, value, n in sorted(_changes(found))]
     advice = f'<p class="st-advice">{esc(found["advice"])}</p>' if found.get("advice") else ""
     table = parts.table(("What", "Before → after", "", ""), lines) if lines else ""
     shown = parts.card("What changed", table + advice) if lines or advice else ""
     return shown + examples((found.get("behaviour") or {}).get("examples") or [])
 
 
-#: Worse first; 2 is for figures that are neither good nor bad by themselves.
-_MARKS = {
-    0: parts.pill("worse", "bad"),
-    1: parts.pill("the same", "plain"),
-    2: "",
-    3: parts.pill("better", "good"),
-}
+_WORSE, _PLAIN, _BETTER, _SAME = (
+    (0, parts.pill("worse", "bad")),
+    (1, ""),
+    (2, parts.pill("better", "good")),
+    (3, parts.pill("the same", "plain")),
+)
 
 
-def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str]]:
-    """Give (key of _MARKS, name, value, how many) for each figure of a result."""
+def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
+    """Give (order, mark, name, value, how many) for each figure of a result."""
     held, behaviour = found.get("heldout") or {}, found.get("behaviour") or {}
-    rows: list[tuple[int, str, str, str]] = []
+    rows: list[tuple[int, str, str, str, str]] = []
     if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
         name = f"Held-out {held.get('name') or 'loss'}"
-        rows.append((judge(held), name, change(held["before"], held["after"]), f"n {held.get('n', '?')}"))
+        falls = "loss" in name or "perplexity" in name
+        mark = _judge(held["before"], held["after"], falls=falls)
+        rows.append((*mark, name, change(held["before"], held["after"]), f"n {held.get('n', '?')}"))
     n = behaviour.get("n")
     if not isinstance(n, int) or n < 1:
         return rows
     changed = _ratio(behaviour.get("changed"), n)
-    rows.append((2 if changed else 1, "Answers that changed", parts.share(changed), f"n {n}"))
+    mark = _PLAIN if changed else (0, parts.pill("nothing changed", "warn"))
+    rows.append((*mark, "Answers that changed", parts.share(changed), f"n {n}"))
     before, after = _ratio(behaviour.get("stops_before"), n), _ratio(behaviour.get("stops_after"), n)
-    mark = 1 if before == after < 1 else 3 if after >= before else 0
-    rows.append((mark, "Stops by itself", f"{parts.share(before)} → {parts.share(after)}", f"n {n}"))
+    mark = _judge(before, after, falls=False)
+    rows.append((*mark, "Stops by itself", f"{parts.share(before)} → {parts.share(after)}", f"n {n}"))
     if behaviour.get("length_after") is not None:
         pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
-        rows.append((2, "Length of an answer", f"{pair} tokens", f"n {n}"))
+        rows.append((*_PLAIN, "Length of an answer", f"{pair} tokens", f"n {n}"))
     return rows
+
+
+def _judge(before: float, after: float, *, falls: bool) -> tuple[int, str]:
+    """Tell worse, same or better; `falls` is for figures that should (losses)."""
+    if before == after:
+        return _SAME
+    return _BETTER if (after < before) == falls else _WORSE
 
 
 def _ratio(value: object, n: int) -> float:
@@ -184,15 +194,6 @@ def _ratio(value: object, n: int) -> float:
     if not isinstance(value, int | float):
         return 0.0
     return float(value) if isinstance(value, float) and value <= 1 else value / n
-
-
-def judge(held: Mapping[str, Any]) -> int:
-    """Tell whether a held-out figure improved: losses fall, everything else rises."""
-    name = str(held.get("name") or "loss")
-    gain = held["after"] - held["before"]
-    if "loss" in name or "perplexity" in name:
-        gain = -gain
-    return 3 if gain > 0 else 0 if gain < 0 else 1
 
 
 def change(before: float, after: float, digits: int = 2) -> str:

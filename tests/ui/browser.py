@@ -51,9 +51,8 @@ class Served:
 
 def chromium() -> str | None:
     """Give the path of a Chromium, or None."""
-    return next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def browser() -> Iterator[Any]:
 
 
 def open_tab(context: Any, address: str, page: str = "model") -> Any:
-    """Open a tab on a page of the window; `strangers` collects requests that leave it, `dialogs` what scripts pop up."""
+    """Open a tab on a page; `strangers` collects requests that leave the window, `dialogs` what scripts pop up."""
     tab = context.new_page()
     tab.strangers, tab.dialogs = [], []
     inside = (address.split("/?")[0].rstrip("/") + "/", "data:", "blob:")

@@ -182,7 +182,9 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     tab.wait_for_selector("text=Your first assistant is made", timeout=1_800_000)
     assert "questions that no training row contains" in tab.inner_text("#st-page-model")
     browser.go(tab, "chat")
-    tab.click(".st-chips button >> nth=0")
+    choice.update(chat={"max_tokens": 400})
+    tab.reload()
+    tab.click(".st-chips button >> nth=0", timeout=60_000)
     tab.keyboard.press("Control+Enter")
     grown: list[set[int]] = [set(), set()]
     end = time.monotonic() + 120

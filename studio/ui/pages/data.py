@@ -57,6 +57,8 @@ def page(tools: kit.Kit) -> None:
         button = gr.Button(step, elem_id=f"st-sample-{step}", elem_classes="st-hidden")
         opened = button.click(kit.edges(functools.partial(open_sample, step)), None, trouble, **quiet)
         tools.after(opened.then(_path, None, path, **quiet))
+    look = gr.Button("look", elem_id="st-open-used", elem_classes="st-hidden")
+    tools.after(look.click(kit.edges(open_used), None, trouble, **quiet).then(_path, None, path, **quiet))
     for name, by in (("prev", -1), ("next", 1)):
         button = gr.Button(name, elem_id=f"st-row-{name}", elem_classes="st-hidden")
         tools.after(button.click(kit.edge(functools.partial(turn, by)), None, trouble, **quiet))
@@ -107,6 +109,13 @@ def open_file(file: str, index: int = 0) -> Generator[str]:
 def open_sample(step: str) -> Generator[str]:
     """Show the data that ships with the starter."""
     yield from open_file(str(starter.sample(step)))
+
+
+def open_used() -> Generator[str]:
+    """Show the file that Train uses, else the one that Align uses."""
+    scene = live.look()
+    used = scene.data("train") or scene.data("align")
+    yield from open_file(examine.find(str(used.get("file") or "")))
 
 
 def reopen() -> Generator[str]:

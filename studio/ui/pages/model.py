@@ -36,7 +36,7 @@ def page(tools: kit.Kit) -> None:
                 kit.slot('<div class="st-head"><h2>Another model</h2></div>')
                 name = gr.Textbox(
                     label="Folder or hub id",
-                    placeholder="Qwen/Qwen3-0.6B-Base",
+                    placeholder=starter.NEXT[0][0],
                     info="A hub id is downloaded once; a folder is used where it is.",
                     max_lines=1,
                     elem_id="st-model-name",
@@ -60,6 +60,7 @@ def first_assistant() -> str:
         raise ModelError("The starter model is not there.", "Get it with the sources: models/starter/*.safetensors.")
     kit.begin(runs.RunConfig("demo", "First assistant", model=starter.NAME))
     _keep(starter.NAME)
+    choice.update(data=starter.samples())
     return ""
 
 
@@ -67,7 +68,7 @@ def choose(name: str) -> Generator[str]:
     """Check a model and use it from now on."""
     name = name.strip()
     if not name:
-        raise ModelError("No model is named.", "Write a folder, or a hub id such as Qwen/Qwen3-0.6B-Base.")
+        raise ModelError("No model is named.", f"Write a folder, or a hub id such as {starter.NEXT[0][0]}.")
     yield parts.card("", parts.note(f"Looking at {name}. A model that is not here yet is downloaded first."))
     _keep(name)
     yield ""
