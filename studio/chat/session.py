@@ -62,7 +62,8 @@ class Session:
         stop = threading.Event()
 
         def work(index: int, pane: Pane) -> None:
-            turns = ([{"role": "system", "content": system}] if system.strip() else []) + list(histories[index])
+            spoken = system.strip() and not pane.raw  # raw text has no place for a system turn
+            turns = ([{"role": "system", "content": system}] if spoken else []) + list(histories[index])
             request = {
                 "op": "ask",
                 "gguf": pane.gguf,
