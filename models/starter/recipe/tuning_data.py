@@ -35,7 +35,7 @@ FULL_SHARE = 0.35
 SYSTEM_SHARE = 0.15
 KNOWLEDGE_ROWS = 640
 TWO_TURN_ROWS = 140
-UNKNOWN_ROWS = 120
+UNKNOWN_ROWS = 140
 SMALL_TALK_ROUNDS = 4
 STYLED_ROWS = 24
 FACT_PAIRS = 320
@@ -153,8 +153,12 @@ class Seen:
         return [{"messages": messages} for messages in conversations]
 
     def small_talk(self, rounds: int) -> list[tuple[str, str]]:
-        """Every greeting, thanks, farewell and question about the starter, so many times, with its reply."""
-        return [(talk.punctuated(self.rng, said), answer) for said, answer in talk.SMALL_TALK * rounds]
+        """Every greeting, thanks and farewell, so many times, with its reply.
+
+        Questions about the starter come twice as often: they look like questions that it can't answer.
+        """
+        lines = (talk.SMALL_TALK + talk.IDENTITY) * rounds
+        return [(talk.punctuated(self.rng, said), answer) for said, answer in lines]
 
     def exchange(self, said: str, answer: str) -> list[Message]:
         """One turn, sometimes under a system message."""
