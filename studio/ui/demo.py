@@ -64,7 +64,7 @@ def _going(view: View) -> str:
     ]
     curve = [s for s in curve if s.points]
     end = max((s.points[-1][0] for s in curve), default=0)
-    total = max(end, *(float(item.get("total") or 0) for item in view.steps.values()), 0.0) if view.steps else 1.0
+    total = max(end, *(float(item.get("total") or 0) for item in view.steps.values()), 1.0)
     label = tuning.describe("Loss", curve)
     drawn = plots.both(lambda width: plots.lines(curve, x_end=total, label=label, width=width, height=220), wide=940)
     text = "Closing this page does not stop it. Train, Align and Export show each step while it goes."

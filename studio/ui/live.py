@@ -6,6 +6,7 @@ reads it again. A second tab, a reload and a restarted window see the same.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +16,59 @@ from studio import events, runs
 from studio.ui import choice
 
 Event = dict[str, Any]
+Point = tuple[float, float]
+MAX_POINTS = 600
+#: The metrics that pages draw.
+PLOTTED = ("loss", "rewards/margins", "rewards/accuracies")
 #: The steps of the rail that runs belong to.
 STEPS = ("train", "align", "export")
 
 
+class Curve:
+    """A line that grows: at most 2 x MAX_POINTS points, whatever the number of steps.
+
+    When there are more, neighbours are averaged, and from then on as many new values together. A value at an earlier
+    step than the last means that the run was resumed there: what came after it is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._points: list[Point] = []
+        self._waiting: list[Point] = []
+        self._stride = 1
+
+    def add(self, x: float, y: float) -> None:
+        """Append a value; one that is not finite is left out."""
+        if not math.isfinite(y):
+            return
+        if self._waiting and x <= self._waiting[-1][0]:
+            self._waiting = [point for point in self._waiting if point[0] < x]
+        if self._points and x <= self._points[-1][0]:
+            self._points = [point for point in self._points if point[0] < x]
+        self._waiting.append((x, y))
+        if len(self._waiting) > self._stride:
+            self._points.append(_mean(self._waiting[:-1]))
+            del self._waiting[:-1]
+        if len(self._points) > 2 * MAX_POINTS:
+            self._points = [_mean(self._points[i : i + 2]) for i in range(0, len(self._points), 2)]
+            self._stride *= 2
+
+    def points(self) -> list[Point]:
+        """Give the line; its last point is the last value as it was."""
+        return [*self._points, *self._waiting[-1:]]
+
+
+def _mean(points: list[Point]) -> Point:
+    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+
+
 @dataclass
 class View:
-    """One run as it stands: its steps (last one wins after a resume), samples, notes, last progress, how it ended."""
+    """One run as it stands: its curves, samples, notes, last progress, how it ended."""
 
     run: runs.Run
     config: runs.RunConfig
-    steps: dict[tuple[str, int], Event] = field(default_factory=dict)
-    evaluated: dict[tuple[str, int], Event] = field(default_factory=dict)
+    curves: dict[tuple[str, str, str], Curve] = field(default_factory=dict)
+    steps: dict[str, Event] = field(default_factory=dict)
     samples: dict[tuple[str, int, str], Event] = field(default_factory=dict)
     notes: list[Event] = field(default_factory=list)
     progress: Event | None = None
@@ -35,6 +77,7 @@ class View:
     last: Event | None = None
     count: int = 0
     status: str = "new"
+    _step: Event | None = None
     _result: tuple[int, dict[str, Any] | None] = (0, None)
 
     @property
@@ -57,17 +100,19 @@ class View:
             self._result = (stamp, self.run.result())
         return self._result[1] or {}
 
-    def curve(self, name: str = "loss", part: str = "") -> list[tuple[float, float]]:
+    def curve(self, name: str = "loss", part: str = "") -> list[Point]:
         """Give (step, value) of a metric as it was trained."""
-        return _points(self.steps, name, part)
+        found = self.curves.get(("step", part, name))
+        return found.points() if found else []
 
-    def held_out(self, name: str = "loss", part: str = "") -> list[tuple[float, float]]:
+    def held_out(self, name: str = "loss", part: str = "") -> list[Point]:
         """Give (step, value) of a metric on the held-out rows."""
-        return _points(self.evaluated, name, part)
+        found = self.curves.get(("evaluated", part, name))
+        return found.points() if found else []
 
-    def last_step(self) -> Event | None:
-        """Give the newest step event."""
-        return next(reversed(self.steps.values()), None)
+    def last_step(self, part: str | None = None) -> Event | None:
+        """Give the newest step event, of one part or of all."""
+        return self._step if part is None else self.steps.get(part)
 
     def percent(self) -> float | None:
         """Tell how much is done, 0 to 1, of the newest countable thing."""
@@ -82,7 +127,7 @@ class View:
 
     def newest(self) -> Event | None:
         """Give the newer of the last step and the last progress."""
-        step = self.last_step()
+        step = self._step
         if step is None or self.progress is None:
             return step or self.progress
         return step if step.get("time", 0) >= self.progress.get("time", 0) else self.progress
@@ -91,13 +136,14 @@ class View:
         """Take in new events."""
         for item in new:
             self.count += 1
-            part, step = str(item.get("part") or ""), int(item.get("step") or 0)
-            match item["type"]:
-                case "step":
-                    self.steps.pop((part, step), None)
-                    self.steps[part, step] = item
-                case "evaluated":
-                    self.evaluated[part, step] = item
+            kind, part, step = str(item["type"]), str(item.get("part") or ""), int(item.get("step") or 0)
+            match kind:
+                case "step" | "evaluated":
+                    if kind == "step":
+                        self._step = self.steps[part] = item
+                    for name in PLOTTED:
+                        if isinstance(value := item.get(name), int | float):
+                            self.curves.setdefault((kind, part, name), Curve()).add(float(step), float(value))
                 case "sample":
                     self.samples[part, step, str(item.get("prompt"))] = item
                 case "progress":
@@ -110,13 +156,8 @@ class View:
                     self.error = item.get("error") or {}
                 case "started":
                     self.error = {}
-            if item["type"] != "note":
+            if kind != "note":
                 self.last = item
-
-
-def _points(found: dict[tuple[str, int], Event], name: str, part: str) -> list[tuple[float, float]]:
-    pairs = [(float(step), item.get(name)) for (where, step), item in found.items() if where == part]
-    return sorted((step, float(value)) for step, value in pairs if isinstance(value, int | float))
 
 
 @dataclass

@@ -17,7 +17,7 @@ def curves(view: View | None) -> str:
     """Draw the loss (and for preferences the margins) of a run as far as it has come."""
     if view is None:
         return ""
-    if not view.steps and not view.running:
+    if not view.last_step() and not view.running:
         return kit.ended(view)
     last = view.last_step()
     total = float((last or {}).get("total") or 0)

@@ -75,7 +75,8 @@ def test_after_a_resume_the_last_value_of_a_step_wins(home: Path) -> None:
     again = [{"type": "started"}, {"type": "step", "step": 2, "total": 75, "loss": 9.0}]
     disk.write_run(home, "20261124-200001-a-aaaa", SFT, [*disk.sft_events(3, 75), *again])
     view = live.look().views[0]
-    assert dict(view.curve())[2.0] == 9.0 and view.last_step() == view.steps["", 2]
+    assert [step for step, _ in view.curve()] == [1.0, 2.0] and view.curve()[-1] == (2.0, 9.0)
+    assert (view.last_step() or {})["step"] == 2
 
 
 def test_the_stamp_changes_only_when_the_disk_does(home: Path) -> None:
@@ -203,3 +204,16 @@ def test_building_the_window_loads_no_framework(module: str) -> None:
         f"import {module}, sys; bad = {{'torch', 'transformers', 'llama_cpp'}} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_long_curve_stays_short_and_keeps_its_last_value() -> None:
+    curve = live.Curve()
+    for step in range(1, 100_001):
+        curve.add(float(step), 2.0 if step % 2 else 4.0)
+    points = curve.points()
+    assert len(points) <= 2 * live.MAX_POINTS + 1 and points[-1] == (100_000.0, 4.0)
+    assert all(abs(y - 3.0) < 0.1 for _, y in points[1:-1]) and [x for x, _ in points] == sorted(x for x, _ in points)
+    curve.add(50_000.0, 1.0)
+    assert curve.points()[-1] == (50_000.0, 1.0) and max(x for x, _ in curve.points()) == 50_000.0
+    curve.add(50_001.0, float("nan"))
+    assert curve.points()[-1] == (50_000.0, 1.0)
