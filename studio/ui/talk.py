@@ -127,7 +127,7 @@ def unload() -> None:
 
 
 def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
-    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 15 times a second."""
+    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 25 times a second."""
     if not _busy.acquire(blocking=False):
         raise InputError("Another tab is asking.", "Wait for its answer, or press Stop there.")
     try:
@@ -161,7 +161,7 @@ def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, An
                 turn["answers"][index] += piece["text"]
             if _stop.is_set():
                 break
-            if time.monotonic() - shown > 1 / 15:
+            if time.monotonic() - shown > 1 / 25:
                 shown = time.monotonic()
                 yield said
     finally:
