@@ -9,16 +9,20 @@ from studio.ui.live import Scene
 from studio.ui.parts import esc
 
 NAMES = ("Base", "Tuned")
+_NONE = (
+    parts.empty("The base will stand here", "It is written beside the file when you export."),
+    parts.empty(
+        "Nobody to talk to yet",
+        "Make your first assistant, or export a trained run.",
+        parts.link("model", "Go to Model"),
+    ),
+)
 
 
 def pane(index: int, source: talk.Source | None, said: list[talk.Turn]) -> str:
     """Draw one pane."""
     if source is None:
-        what = "No base file" if index == 0 else "No tuned file"
-        why = "An export with its base beside it makes one." if index == 0 else "Export a trained run first."
-        return (
-            f'<section class="st-card st-pane">{parts.empty(what, why, parts.link("export", "Go to Export"))}</section>'
-        )
+        return f'<section class="st-card st-pane">{_NONE[index]}</section>'
     name = NAMES[0] if source.raw else NAMES[1]
     identity = f"{source.label} · {source.sha256[:6]}" if source.sha256 else source.label
     body = "".join(_turn(index, turn) for turn in said)
@@ -40,7 +44,11 @@ def _turn(index: int, turn: talk.Turn) -> str:
     if answers[index] is None:
         return out
     ended = bool(stats[index])
-    text = esc(answers[index]) if answers[index].strip() or not ended else '<span class="st-muted">(nothing)</span>'
+    text = (
+        esc(answers[index].lstrip("\n"))
+        if answers[index].strip() or not ended
+        else '<span class="st-muted">(nothing)</span>'
+    )
     text = text or f'<span class="st-muted">{esc(turn.get("note") or "…")}</span>'
     return f'{out}<div class="st-answer" dir="auto">{text}</div>{_stats(stats[index], answers[index])}'
 

@@ -109,9 +109,13 @@ def ollama(scene: Scene) -> str:
         return parts.card("What it makes", _MAKES)
     name = slug(view.config.title, "assistant")
     create, run = f"ollama create {name} -f {shlex.quote(place)}", f"ollama run {name}"
+    shown_create = f"ollama create {name} -f …/{Path(place).name}"
     text = _modelfile(place)
     shown = f"<details><summary>Show the Modelfile</summary><pre>{esc(text, 4000)}</pre></details>" if text else ""
-    lines = "".join(f'<div class="st-command">{parts.code(c)}{parts.copy_button(c)}</div>' for c in (create, run))
+    lines = "".join(
+        f'<div class="st-command"><code title="{esc(whole)}">{esc(short)}</code>{parts.copy_button(whole)}</div>'
+        for short, whole in ((shown_create, create), (run, run))
+    )
     return parts.card("Ollama", lines + shown)
 
 

@@ -13,6 +13,8 @@ import gradio as gr
 
 from studio.config import Setting, build, settings
 
+AUTOMATIC = "automatic"
+
 
 class Form:
     """The form of one config class; `inputs` are its components in the order of its settings."""
@@ -52,8 +54,11 @@ def component(s: Setting) -> Any:
     if s.type is bool:
         return gr.Checkbox(value=bool(s.default), **common)
     if s.choices:
-        return gr.Dropdown(choices=[str(c) for c in s.choices], value=show(s, s.default), **common)
-    return gr.Textbox(value=show(s, s.default), max_lines=1, **common)
+        return gr.Dropdown(
+            choices=[(str(c) or AUTOMATIC, str(c)) for c in s.choices], value=show(s, s.default), **common
+        )
+    placeholder = AUTOMATIC if s.optional else None
+    return gr.Textbox(value=show(s, s.default), max_lines=1, placeholder=placeholder, **common)
 
 
 _SPELLED = {"lora": "LoRA", "lr": "learning rate", "nll": "NLL"}
@@ -68,14 +73,19 @@ def label(s: Setting) -> str:
 
 def hint(s: Setting) -> str:
     """Say what a setting does, its range and where its default comes from."""
-    parts = [s.help.rstrip(".") + "."]
-    if s.low is not None and s.high is not None:
-        parts.append(f"{s.low:g} to {s.high:g}.")
-    elif s.low is not None:
-        parts.append(f"{s.low:g} or more.")
+    parts = [s.help.rstrip(".") + ".", _range(s)]
     if s.advanced and s.source:
         parts.append(f"From {s.source}.")
-    return " ".join(parts)
+    return " ".join(part for part in parts if part)
+
+
+def _range(s: Setting) -> str:
+    """Write a range; bounds so far out that nobody meets them are left out."""
+    low = s.low if s.low is None or s.low == 0 or abs(s.low) >= 1e-4 else None
+    high = s.high if s.high is None or s.high < 1e6 else None
+    if low is not None and high is not None:
+        return f"{low:,g} to {high:,g}."
+    return f"{low:,g} or more." if low is not None else f"At most {high:,g}." if high is not None else ""
 
 
 def show(s: Setting, value: Any) -> Any:

@@ -58,4 +58,4 @@ def test_all_that_is_wrong_is_said_together() -> None:
 
 def test_labels_carry_the_unit() -> None:
     (s,) = [s for s in settings(METHODS["sft"].Config) if s.name == "max_length"]
-    assert label(s) == "Max length (tokens)" and "16 to 131072" in hint(s)
+    assert label(s) == "Max length (tokens)" and "16 to 131,072" in hint(s)
