@@ -1,4 +1,4 @@
-"""Take the README's pictures: `python tests/ui/screenshots.py HOME [OUT]`, HOME being where an assistant was made."""
+"""Take the README's pictures: `python tests/ui/screenshots.py HOME [OUT]`, HOME: a data folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUESTIONS = ("What is the capital of Norway?", "What do you call a young horse?"
 
 
 def main(home: Path, out: Path) -> None:
-    """Open the window on HOME, ask two questions, and photograph every page, light and dark, 1280 px wide."""
+    """Open the window on HOME, make the first assistant if there is none, ask two questions, photograph every page."""
     out.mkdir(parents=True, exist_ok=True)
     window = browser.Served(home, 7995)
     try:
@@ -21,6 +21,8 @@ def main(home: Path, out: Path) -> None:
             size = {"width": 1280, "height": 860}
             light = chrome.new_context(viewport=size, color_scheme="light")
             tab = browser.open_tab(light, window.link)
+            if tab.is_visible("text=See the whole path once"):
+                make(tab, out)
             prepare(tab)
             dark = chrome.new_context(viewport=size, color_scheme="dark", storage_state=light.storage_state())
             for name, context in (("light", light), ("dark", dark)):
@@ -34,6 +36,24 @@ def main(home: Path, out: Path) -> None:
                     tab.screenshot(path=str(out / f"{page}-{name}.png"))
     finally:
         window.close()
+
+
+def make(tab: Any, out: Path) -> None:
+    """Make the first assistant, with a picture of it being taught."""
+    tab.click("#st-demo")
+    tab.wait_for_selector("text=Making your first assistant", timeout=60_000)
+    browser.go(tab, "train")
+    tab.wait_for_function(
+        "(document.querySelector('.st-strip')?.innerText.match(/step (\\d+)/)?.[1] | 0) >= 60", timeout=600_000
+    )
+    tab.mouse.move(900, 10)
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.wait_for_timeout(700)
+        tab.screenshot(path=str(out / f"running-{scheme}.png"))
+    tab.emulate_media(color_scheme="light")
+    browser.go(tab, "model")
+    tab.wait_for_selector("text=Your first assistant is made", timeout=1_800_000)
 
 
 def prepare(tab: Any) -> None:
