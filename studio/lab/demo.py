@@ -32,7 +32,7 @@ SFT = {
     "quantize_base": "none",
     "gradient_checkpointing": False,
 }
-DPO = {**SFT, "learning_rate": 2e-4, "epochs": 1, "beta": 0.1}
+DPO = {**SFT, "learning_rate": 2e-4, "epochs": 1, "beta": 0.1, "nll_coef": 1.0}
 REPLY_TOKENS = 40
 COMPLETION_TOKENS = 8
 
