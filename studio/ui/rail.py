@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio.ui import talk
 from studio.ui.live import Scene, View
 from studio.ui.parts import amount, duration, esc, number, pill, share
 
@@ -178,7 +179,10 @@ def _export(scene: Scene) -> tuple[str, str]:
 def _chat(scene: Scene) -> tuple[str, str]:
     view = scene.line.get("export")
     ready = view is not None and view.status == "finished" and bool(view.result().get("files"))
-    return ("ready", "ask both") if ready else ("empty", "after export")
+    if not ready:
+        return "empty", "after export"
+    asked = len(talk.turns())
+    return ("done", f"{asked:,} question{'s' if asked != 1 else ''} asked") if asked else ("ready", "ask both")
 
 
 _STATES = {"model": _model, "data": _data, "train": _train, "align": _align, "export": _export, "chat": _chat}

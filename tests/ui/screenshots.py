@@ -9,7 +9,7 @@ from typing import Any
 import browser
 
 PAGES = ("model", "data", "train", "align", "export", "chat")
-QUESTIONS = ("What is the capital of Norway?", "What do you call a young horse?")
+QUESTIONS = ("What do you call a young horse?",)
 
 
 def main(home: Path, out: Path) -> None:
