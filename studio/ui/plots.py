@@ -43,10 +43,11 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
     ticks = nice([y for s in kept for _, y in s.points])
     low, high = ticks[0], ticks[-1]
     x_end = max(x_end, 1.0, *(x for s in kept for x, _ in s.points))
+    digits = max(2, _digits(ticks))
     reached = max(s.points[-1][0] for s in kept)
     done = max(0.2, reached / x_end)
     for s in kept:  # room for the names at the lines' ends
-        right = max(right, (left + (width - left) * done + 8 + 6.1 * len(_end(s)) - width) / done)
+        right = max(right, (left + (width - left) * done + 8 + 6.1 * len(_end(s, digits)) - width) / done)
 
     def px(x: float) -> float:
         return left + (width - left - right) * x / x_end
@@ -72,7 +73,7 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
             out += [_dot(px(x), py(y), s.colour) for x, y in s.points]
         ends.append((py(s.points[-1][1]), s))
     for y, s in _apart(ends, 15, top + 8, height - bottom - 2):
-        out.append(_text(px(reached) + 7, y, _end(s), s.colour))
+        out.append(_text(px(reached) + 7, y, _end(s, digits), s.colour))
     return "".join([*out, "</svg>"])
 
 
@@ -136,18 +137,17 @@ def nice(values: Sequence[float], wanted: int = 5) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
+def _digits(ticks: Sequence[float]) -> int:
+    return max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+
+
 def _short(tick: float, ticks: Sequence[float]) -> str:
-    step = ticks[1] - ticks[0]
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{tick + 0.0:.{digits}f}"
+    return f"{tick + 0.0:.{_digits(ticks)}f}"
 
 
-def _end(s: Series) -> str:
-    return f"{s.name} {_value(s.points[-1][1])}"
-
-
-def _value(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+def _end(s: Series, digits: int) -> str:
+    value = s.points[-1][1]
+    return f"{s.name} {value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{s.name} {value:.1e}"
 
 
 def _apart(ends: list[tuple[float, Series]], gap: float, top: float, bottom: float) -> list[tuple[float, Series]]:

@@ -197,7 +197,9 @@ def _ratio(value: object, n: int) -> float:
 
 
 def change(before: float, after: float, digits: int = 2) -> str:
-    """Write two values with an arrow."""
+    """Write two values with an arrow, with as many digits as it takes to tell them apart (five at most)."""
+    while digits < 5 and before != after and number(before, digits) == number(after, digits):
+        digits += 1
     return f"{number(before, digits)} → {number(after, digits)}"
 
 

@@ -217,3 +217,8 @@ def test_a_long_curve_stays_short_and_keeps_its_last_value() -> None:
     assert curve.points()[-1] == (50_000.0, 1.0) and max(x for x, _ in curve.points()) == 50_000.0
     curve.add(50_001.0, float("nan"))
     assert curve.points()[-1] == (50_000.0, 1.0)
+
+
+def test_a_small_change_is_written_with_the_digits_it_takes() -> None:
+    assert tuning.change(0.6931, 0.6862) == "0.693 → 0.686"
+    assert tuning.change(3.4, 1.2) == "3.40 → 1.20" and tuning.change(1.0, 1.0) == "1.00 → 1.00"

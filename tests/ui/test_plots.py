@@ -85,3 +85,9 @@ def test_bars_past_the_limit_are_amber() -> None:
 def test_without_its_sheet_a_plot_still_has_colours() -> None:
     svg = plots.lines([LOSS], x_end=100, label="Loss")
     assert "fill:none" in svg and "var(--st-accent, #4f46e5)" in svg
+
+
+def test_values_as_close_as_the_ticks_are_told_apart() -> None:
+    near = [plots.Series("a", [(1, 0.691), (2, 0.6884)]), plots.Series("b", [(1, 0.691), (2, 0.6862)])]
+    svg = plots.lines(near, x_end=2, label="Loss")
+    assert "a 0.688" in svg and "b 0.686" in svg
