@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import paths
-from studio.errors import InputError
+from studio.errors import InputError, StudioError
 from studio.ui import choice, live
 
 Turn = dict[str, Any]
@@ -34,8 +35,11 @@ class Source:
     run: str
 
 
-_busy = threading.Lock()
+log = logging.getLogger("studio.window")
+_one, _answering = threading.Lock(), threading.Lock()
 _stop = threading.Event()
+_now: list[Turn] | None = None
+_thread: threading.Thread | None = None
 _session: Any = None
 _sums: dict[tuple[str, int, int], str] = {}
 _loaded: tuple[tuple[str, bool], ...] = ()
@@ -97,7 +101,9 @@ def pick(side: str, path: str | None) -> None:
 
 
 def turns() -> list[Turn]:
-    """Read what was said."""
+    """Give what was said, the answer that is being given included."""
+    if (now := _now) is not None:
+        return now
     try:
         found = json.loads((paths.home() / "chat.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -111,45 +117,80 @@ def keep(said: list[Turn]) -> None:
     live.touch()
 
 
+def busy() -> bool:
+    """Tell whether an answer is being given."""
+    return _now is not None
+
+
 def stop() -> None:
     """Stop both answers at the next piece."""
     _stop.set()
 
 
+def settle() -> None:
+    """Stop an answer that is being given, and wait until it is kept."""
+    _stop.set()
+    if (thread := _thread) is not None:
+        thread.join(60)
+
+
 def unload() -> None:
     """Give the memory back (a training run is about to need it)."""
     global _session, _loaded
-    _stop.set()
-    with _busy:
+    settle()
+    with _answering:
         if _session is not None:
             _session.close()
         _session, _loaded = None, ()
 
 
 def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
-    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 25 times a second."""
-    if not _busy.acquire(blocking=False):
-        raise InputError("Another tab is asking.", "Wait for its answer, or press Stop there.")
-    try:
+    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 25 times a second.
+
+    The answering goes on in a thread of its own, whoever listens: a reload in the middle loses nothing.
+    """
+    global _now, _thread
+    with _one:
+        if _now is not None:
+            raise InputError("An answer is still being given.", "Wait for it, or press Stop.")
+        places = [index for index, file in enumerate(files) if file is not None]
+        said[-1] |= {"answers": ["" if index in places else None for index in PANES], "stats": [None, None]}
+        said[-1]["note"] = "Opening the files…"
+        _now = said
         _stop.clear()
-        yield from _answer(said, files, settings)
-    finally:
-        keep(said)
-        _busy.release()
-
-
-def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
-    places = [index for index, file in enumerate(files) if file is not None]
-    turn = said[-1]
-    turn["answers"] = ["" if index in places else None for index in PANES]
-    turn["stats"] = [None, None]
-    turn["note"] = "Opening the files…"
+    _thread = thread = threading.Thread(target=_work, args=(said, files, places, settings), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        yield said
+        thread.join(1 / 25)
     yield said
-    session = _open([file for file in files if file is not None])
-    turn["note"] = ""
-    histories = [history(said, index, raw=getattr(files[index], "raw", False)) for index in places]
-    pieces = session.ask(histories, **settings)
-    shown = 0.0
+
+
+def _work(said: list[Turn], files: list[Source | None], places: list[int], settings: dict[str, Any]) -> None:
+    """Fill the last turn; an error becomes the pane's answer."""
+    global _now
+    turn, error = said[-1], None
+    try:
+        with _answering:
+            session = _open([file for file in files if file is not None])
+            turn["note"] = ""
+            histories = [history(said, index, raw=getattr(files[index], "raw", False)) for index in places]
+            _listen(session.ask(histories, **settings), turn, places)
+    except StudioError as caught:
+        error = caught.to_dict()
+    except Exception as caught:
+        log.error("an answer failed", exc_info=caught)
+        error = {"message": f"Studio made a mistake of its own ({type(caught).__name__}).", "remedy": "Try again."}
+    for index in places:
+        if turn["stats"][index] is None:
+            turn["stats"][index] = {"error": error} if error else {"by_user": True}
+    keep(said)
+    _now = None
+    live.touch()
+
+
+def _listen(pieces: Iterator[dict[str, Any]], turn: Turn, places: list[int]) -> None:
+    told = time.monotonic()
     try:
         for piece in pieces:
             index = places[piece["pane"]]
@@ -160,18 +201,14 @@ def _answer(said: list[Turn], files: list[Source | None], settings: dict[str, An
             else:
                 turn["answers"][index] += piece["text"]
             if _stop.is_set():
-                break
-            if time.monotonic() - shown > 1 / 25:
-                shown = time.monotonic()
-                yield said
+                return
+            if time.monotonic() - told > 1:  # other tabs look once a second
+                told = time.monotonic()
+                live.touch()
     finally:
         close: Callable[[], None] | None = getattr(pieces, "close", None)
         if close is not None:
             close()
-        for index in places:
-            if turn["stats"][index] is None:
-                turn["stats"][index] = {"by_user": True}
-    yield said
 
 
 def history(said: list[Turn], index: int, raw: bool = False) -> list[dict[str, str]]:
@@ -181,7 +218,7 @@ def history(said: list[Turn], index: int, raw: bool = False) -> list[dict[str, s
         return [{"role": "user", "content": said[-1]["user"]}]
     for turn in said[:-1]:
         answers = turn.get("answers") or [None, None]
-        if answers[index] is not None:
+        if answers[index]:
             messages += [{"role": "user", "content": turn["user"]}, {"role": "assistant", "content": answers[index]}]
     return [*messages, {"role": "user", "content": said[-1]["user"]}]
 

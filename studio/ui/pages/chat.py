@@ -57,8 +57,10 @@ def page(tools: kit.Kit) -> None:
     for event in (send.click, text.submit):
         tools.after(event(ask, asked, shown, concurrency_limit=2, concurrency_id="chat", **quiet))
     tools.after(retry.click(again, asked, shown, concurrency_limit=2, concurrency_id="chat", **quiet))
+    tools.live(send, lambda scene: gr.update(visible=not talk.busy()))
+    tools.live(halt, lambda scene: gr.update(visible=talk.busy()))
     halt.click(talk.stop, None, None, queue=False, **quiet)
-    tools.after(clear.click(lambda: talk.keep([]), None, None, queue=False, **quiet))
+    tools.after(clear.click(forget, None, None, queue=False, **quiet))
     tools.after(edit.click(back, text, text, queue=False, **quiet))
     for side, box in (("left", left), ("right", right)):
         tools.live(box, functools.partial(_files, side))
@@ -112,8 +114,15 @@ def _ask(
         yield gr.skip(), gr.skip(), kit.explain(error), keep_text, *idle
 
 
+def forget() -> None:
+    """Begin anew."""
+    talk.settle()
+    talk.keep([])
+
+
 def back(text: str) -> str:
     """Take the last turn back into the input."""
+    talk.settle()
     said = talk.turns()
     if not said:
         return text
