@@ -30,8 +30,7 @@ def start(run: runs.Run) -> int:
         raise RunError(f"Run {run.id} is already going.", "Wait for it, or stop it first.")
     (run.dir / "stop").unlink(missing_ok=True)
     root = str(Path(__file__).resolve().parent.parent)
-    # a passive wait between parallel regions leaves the cores to the chat engine while both are busy
-    env = {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONIOENCODING": "utf-8"}
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
     windows = sys.platform == "win32"
     with run.log.open("ab") as log:
