@@ -108,6 +108,58 @@ def test_every_page_can_be_used_with_the_keyboard(home: Path, chrome: Any) -> No
         window.close()
 
 
+#: Texts whose contrast with what lies behind them is below 4.5 (disabled buttons aside), as "text: contrast".
+PALE = """() => {
+  const parse = (c) => (c.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = (c) => { const [r, g, b] = c.slice(0, 3).map((v) => { v /= 255;
+    return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
+  const found = new Set();
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walk.nextNode()); ) {
+    const e = node.parentElement;
+    if (!node.textContent.trim() || !e.offsetParent || e.closest("[disabled], script, style")) continue;
+    const svg = e.closest("svg"), style = getComputedStyle(e);
+    if (Number(style.fontSize.replace("px", "")) === 0 || style.color === "rgba(0, 0, 0, 0)") continue;
+    const a = light(parse(svg ? style.fill : style.color)), b = light(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.add(`${node.textContent.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
+  }
+  return [...found];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(home: Path, chrome: Any, scheme: str) -> None:
+    disk.whole_path(home)
+    disk.choices(home)
+    talk.keep([{"user": "Hi", "answers": ["a", "b"], "stats": [{"tokens": 3}, {"stopped": True, "stop_token": "x"}]}])
+    window = browser.Served(home, PORT)
+    try:
+        tab = browser.open_tab(chrome.new_context(color_scheme=scheme), window.link)
+        for page in PAGES:
+            browser.go(tab, page)
+            assert tab.evaluate(PALE) == [], page
+    finally:
+        window.close()
+
+
+def test_a_dropped_file_is_kept_under_a_safe_name(
+    home: Path, chrome: Any, served: browser.Served, tiny: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    choice.update(model=str(tiny))
+    dropped = tmp_path / "CON my <b>rows.jsonl"
+    dropped.write_bytes(sft_file.read_bytes())
+    tab = browser.open_tab(chrome.new_context(), served.link, "data")
+    tab.set_input_files("#st-data-drop input[type=file]", str(dropped))
+    tab.wait_for_selector(".st-tokens .st-learned", timeout=120_000)
+    (kept,) = (home / "data").iterdir()
+    assert kept.name == "con-my-brows.jsonl" and kept.read_bytes() == sft_file.read_bytes()
+    wait(10, lambda: tab.input_value("#st-data-path input, #st-data-path textarea") == str(kept))
+    assert not [path for path in (home / "uploads").rglob("*") if path.is_file()]
+
+
 def test_wrong_input_gets_cause_and_remedy(home: Path, chrome: Any, served: browser.Served, tmp_path: Path) -> None:
     tab = browser.open_tab(chrome.new_context(), served.link)
     tab.fill("#st-model-name input, #st-model-name textarea", "/no/such/model")
