@@ -126,19 +126,16 @@ def resumable(view: View | None) -> bool:
 
 def ended(view: View) -> str:
     """Draw how a run ended, when it did not finish; empty for other runs."""
+    title, again = view.config.title, "Start it again; what was made so far is kept."
+    if view.config.kind == "train":
+        again = "Resume takes it up from the last checkpoint."
     if view.status == "failed":
-        tail = _tail(view)
-        return parts.problem_from(view.error, head=f"“{view.config.title}” failed", details=tail)
+        return parts.problem_from(view.error, head=f"“{title}” failed", details=_tail(view))
     if view.status == "interrupted":
-        return parts.problem(
-            "The worker ended without a word: the machine was turned off, or the system ended it for its memory.",
-            "Resume takes it up from the last checkpoint.",
-            head=f"“{view.config.title}” was interrupted",
-        )
+        why = "The worker ended without a word: the machine was turned off, or the system ended it for its memory."
+        return parts.problem(why, again, head=f"“{title}” was interrupted")
     if view.status == "stopped":
-        return parts.card(
-            "", parts.note(f"“{view.config.title}” was stopped. What it had learned is kept; Resume goes on.")
-        )
+        return parts.card("", parts.note(f"“{title}” was stopped. {again}"))
     return ""
 
 

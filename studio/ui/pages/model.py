@@ -119,10 +119,11 @@ def machine() -> str:
     free = shutil.disk_usage(paths.home()).free / 1e9
     gpu = f"{found.gpu}, {found.vram_gb:.0f} GB" if found.gpu else "no GPU: small models, slowly"
     words = [gpu, f"{found.cores} cores", f"{found.ram_gb:.0f} GB memory", f"{free:.0f} GB free"]
-    words.append("4-bit works" if found.four_bit else "16-bit and 32-bit")
-    words.append("chat and export work" if found.llama else "no llama.cpp: see studio doctor")
+    words.append("4-bit works" if found.four_bit else "16 and 32 bit")
+    words.append(f"llama.cpp {found.llama}" if found.llama else "no llama.cpp: see studio doctor")
     spans = "".join(f"<span>{esc(word)}</span>" for word in words)
-    return f'<section class="st-card st-line">{parts.pill("This machine")}{spans}</section>'
+    trouble = parts.pill("look", "warn") + f"<span>{esc(found.problem, 200)}</span>" if found.problem else ""
+    return f'<section class="st-card st-line">{parts.pill("This machine")}{spans}{trouble}</section>'
 
 
 def _starter(scene: Scene) -> str:
