@@ -1,7 +1,8 @@
 """Studio turns a base model into an assistant, on one consumer GPU or a plain CPU, and proves what came out.
 
-The Python door: the command line's verbs as functions. Importing it loads no framework; each gives the document
-that `--json` prints, tells its progress to `emit` and raises StudioErrors.
+The Python door: the command line's verbs as functions. Importing it loads no framework; each gives the document that
+`--json` prints, tells its progress to `emit` and raises StudioErrors. (`train` and `export` alone are rooms of the house:
+a function of such a name would be lost as soon as the room is opened.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from studio.models.check import ModelInfo
     from studio.runs import RunConfig
 
-__all__ = ["check_data", "check_model", "demo", "export", "merge", "train"]
+__all__ = ["check_data", "check_model", "export_model", "merge_model", "run_demo", "train_model"]
 __version__ = "0.1.0"
 
 
@@ -33,7 +34,7 @@ def check_model(model: str) -> ModelInfo:
     return check.inspect(model)
 
 
-def train(
+def train_model(
     method: str,
     *,
     data: str | Path,
@@ -76,7 +77,7 @@ def train(
     return _do(made, out, emit, should_stop)
 
 
-def merge(
+def merge_model(
     source: str, out: str | Path, *, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None
 ) -> dict[str, Any]:
     """Write a run merged into its 16-bit base as an ordinary model folder."""
@@ -87,7 +88,7 @@ def merge(
     return _do(RunConfig("merge", f"merge {title}", model, parent=parent, options=options), None, emit, should_stop)
 
 
-def export(
+def export_model(
     source: str,
     *,
     quants: Sequence[str] = (),
@@ -106,7 +107,9 @@ def export(
     return _do(RunConfig("export", title, model, parent=parent, options=options), None, emit, should_stop)
 
 
-def demo(*, seed: int = 0, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+def run_demo(
+    *, seed: int = 0, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None
+) -> dict[str, Any]:
     """Walk the whole path on the starter model and measure every stage on held-out questions."""
     from studio.runs import RunConfig
 

@@ -50,7 +50,7 @@ def _file(name: str) -> str:
     if result is None:
         print(f"Exporting {run.id} as Q8_0 first.", file=sys.stderr)
         with watching() as watch:
-            result = studio.export(str(run.dir), **watch)
+            result = studio.export_model(str(run.dir), **watch)
     return str(result["files"][0]["path"])
 
 

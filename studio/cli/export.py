@@ -30,13 +30,13 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _merge(args: argparse.Namespace, out: Out) -> None:
     with watching() as watch:
-        result = studio.merge(args.run, args.out, **watch)
+        result = studio.merge_model(args.run, args.out, **watch)
     out.result(result, f"Merged into {result['out']}")
 
 
 def _export(args: argparse.Namespace, out: Out) -> int:
     with watching() as watch:
-        result = studio.export(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
+        result = studio.export_model(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
     lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
     lines += _certificate(result["certificate"]["lines"])
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")

@@ -59,7 +59,7 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
 
 def _train(args: argparse.Namespace, out: Out) -> None:
     with watching() as watch:
-        result = studio.train(
+        result = studio.train_model(
             args.method,
             data=args.data,
             model=args.model,
@@ -83,12 +83,18 @@ def _summary(result: dict[str, Any]) -> str:
             f"{b['changed']:.0%} of {b['n']} answers changed; stops by itself {b['stops_before']:.0%} -> "
             f"{b['stops_after']:.0%}; length {b['length_before']:.0f} -> {b['length_after']:.0f} tokens"
         )
-        example = b["examples"][0]
+        example = next((e for e in b["examples"] if e["before"] != e["after"]), b["examples"][0])
         lines += [
             f"  {example['prompt']}",
-            f"    before: {example['before'][:160]}",
-            f"    after:  {example['after'][:160]}",
+            f"    before: {_line(example['before'])}",
+            f"    after:  {_line(example['after'])}",
         ]
     if result["advice"]:
         lines.append(result["advice"])
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """Write an answer on one line, cut where it is long."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 120 else flat[:117] + "..."

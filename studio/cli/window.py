@@ -32,7 +32,7 @@ def _app(args: argparse.Namespace, out: Out) -> None:
 
 def _demo(args: argparse.Namespace, out: Out) -> None:
     with watching() as watch:
-        result = studio.demo(seed=args.seed, **watch)
+        result = studio.run_demo(seed=args.seed, **watch)
     names = ("knows", "answers", "answers_strict", "stops", "prefers")
     rows = [(who, *(f"{result[who][name]:.1%}" for name in names)) for who in ("base", "sft", "dpo")]
     file = result["gguf"]

@@ -21,24 +21,15 @@ from studio.runs import Run, RunConfig
 
 Start = Callable[[RunConfig, str], dict[str, Any]]
 
-#: Chosen on the questions' `choose` split; the figures are of the `report` split. The starter is too small for 4 bits
-#: to pay.
-SFT = {
-    "learning_rate": 5e-4,
-    "epochs": 2,
-    "batch_size": 16,
-    "micro_batch_size": 16,
-    "max_length": 256,
-    "quantize_base": "none",
-    "gradient_checkpointing": False,
-}
-DPO = {**SFT, "learning_rate": 2e-4, "epochs": 1, "beta": 0.1, "nll_coef": 1.0}
 REPLY_TOKENS = 40
 COMPLETION_TOKENS = 8
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Start) -> dict[str, Any]:
-    """Walk the path and measure it; options: `seed`, `split` (report, or choose for finding settings)."""
+    """Walk the path and measure it.
+
+    options: `seed`; for finding settings `split` (choose instead of report) and `sft`, `dpo` (settings to try).
+    """
     options = run.config.options
     seed = int(options.get("seed", 0))
     questions = load_questions(str(options.get("split", "report")))
@@ -52,8 +43,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Sta
         seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - at, 1)
         return result
 
-    def train(part: str, settings: dict[str, Any], file: str, parent: str) -> dict[str, Any]:
-        given = {**settings, **dict(options.get(part) or {}), "seed": seed}
+    def train(part: str, file: str, parent: str) -> dict[str, Any]:
+        given = {**dict(options.get(part) or {}), "seed": seed}
         title = "First assistant: " + ("learn to answer" if part == "sft" else "learn the preferred style")
         return timed(
             part,
@@ -65,8 +56,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Sta
     def export(title: str, parent: str, base: bool) -> dict[str, Any]:
         return timed("export", RunConfig("export", title, model="starter", parent=parent, options=_files(title, base)))
 
-    sft = train("sft", SFT, "starter_sft.jsonl", "")
-    dpo = train("dpo", DPO, "starter_pairs.jsonl", sft["dir"])
+    sft = train("sft", "starter_sft.jsonl", "")
+    dpo = train("dpo", "starter_pairs.jsonl", sft["dir"])
     sft_file = export("assistant sft", sft["dir"], base=False)
     dpo_file = export("assistant", dpo["dir"], base=True)
 

@@ -5,6 +5,7 @@ Read, encode, score the reference, train, measure what changed.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,9 +21,9 @@ from studio.data.records import Conversation, Message, Preference, Record
 from studio.errors import ConfigError, DataError, ModelError, OutOfMemory, RunError, Stopped
 from studio.methods import METHODS
 from studio.methods.base import Example, Method, TrainConfig
-from studio.models import check, hub
+from studio.models import catalogue, check, hub
 from studio.render import encode
-from studio.runs import Run
+from studio.runs import Run, RunConfig
 
 #: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new
 #: tokens.
@@ -40,8 +41,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     asked = run.config
     method = _method(asked.method)
     parent = run.parent()
-    config = _config(method, asked.settings, parent)
     info = check.inspect(asked.model)
+    config = _config(method, asked, parent, info.context)
     if not info.exportable:
         known = ", ".join(sorted(check.EXPORTABLE))
         raise ModelError(
@@ -140,13 +141,18 @@ def _method(name: str) -> Method:
     return METHODS[name]
 
 
-def _config(method: Method, given: dict[str, Any], parent: Run | None) -> TrainConfig:
-    """Build the config; with a parent, the adapter's shape and the template are the parent's unless given."""
+def _config(method: Method, asked: RunConfig, parent: Run | None, context: int) -> TrainConfig:
+    """Build the config: the method's defaults, then what the base asks for, then the parent's, then what was given.
+
+    From a parent come the adapter's shape and the template. A row is never longer than what the base can read.
+    """
     inherited: dict[str, Any] = {}
     if parent is not None:
         about = adapter_about(parent.adapter)
         inherited = {name: about[name] for name in ("lora_r", "lora_alpha", "template") if name in about}
-    return settings.build(method.Config, {**inherited, **given})
+    wanted = catalogue.settings(asked.model, method.name)
+    config = settings.build(method.Config, {**wanted, **inherited, **asked.settings})
+    return dataclasses.replace(config, max_length=min(config.max_length, context or config.max_length))
 
 
 def adapter_about(adapter: Path) -> dict[str, Any]:

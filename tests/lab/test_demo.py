@@ -21,7 +21,7 @@ def test_settings_are_chosen_on_other_questions_than_those_reported() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_starter_becomes_an_assistant(seed: int) -> None:
-    result = studio.demo(seed=seed)
+    result = studio.run_demo(seed=seed)
     base, sft, dpo = result["base"], result["sft"], result["dpo"]
     assert base["n"] >= 100
     assert base["knows"] >= 0.90 and base["answers"] <= 0.05
