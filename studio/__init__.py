@@ -1,8 +1,8 @@
 """Studio turns a base model into an assistant, on one consumer GPU or a plain CPU, and proves what came out.
 
 The Python door: the command line's verbs as functions. Importing it loads no framework; each gives the document that
-`--json` prints, tells its progress to `emit` and raises StudioErrors. (`train` and `export` alone are rooms of the house:
-a function of such a name would be lost as soon as the room is opened.)
+`--json` prints, tells its progress to `emit` and raises StudioErrors. (`train` and `export` alone are rooms of the
+house: a function of such a name would be lost as soon as the room is opened.)
 """
 
 from __future__ import annotations
