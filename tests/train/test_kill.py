@@ -62,7 +62,7 @@ def test_a_killed_and_resumed_run_ends_as_if_nothing_had_happened(tiny: Path, sf
     config = runs.RunConfig("train", "t", str(tiny), "sft", str(sft_file), settings=SETTINGS)
     whole, _ = _run_killed(config, 0, 0)
     survivor, killed = _run_killed(config, kills, seed=kills)
-    assert killed >= 1 and survivor.status() == "finished", survivor.log.read_text()
+    assert killed == kills and survivor.status() == "finished", survivor.log.read_text()
     name = "adapter_model.safetensors"
     assert sha256(survivor.adapter / name) == sha256(whole.adapter / name)
     assert len([item for item in survivor.events() if item["type"] == "started"]) == killed + 1
