@@ -6,7 +6,7 @@ typed goes to the engine as it is, and the engine's own check says what is wrong
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -38,12 +38,17 @@ class Form:
                     made[s.name] = component(s)
         self.inputs = [made[s.name] for s in self.settings]
 
-    def changed(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Give the settings that differ from the defaults, checked; ConfigError names all that is wrong."""
-        made: Any = build(self.config, dict(zip((s.name for s in self.settings), values, strict=True)))
-        return {s.name: getattr(made, s.name) for s in self.settings if getattr(made, s.name) != s.default}
+    def changed(self, values: Sequence[Any], wanted: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Give the settings that differ from the defaults, checked; ConfigError names all that is wrong.
 
-    def shown(self, values: dict[str, Any]) -> list[Any]:
+        `wanted` is what the base asks for: it stands in the place of the method's defaults.
+        """
+        made: Any = build(self.config, dict(zip((s.name for s in self.settings), values, strict=True)))
+        before: Any = build(self.config, wanted or {})
+        names = [s.name for s in self.settings]
+        return {name: getattr(made, name) for name in names if getattr(made, name) != getattr(before, name)}
+
+    def shown(self, values: Mapping[str, Any]) -> list[Any]:
         """Give what each component shows when the settings have these values (the rest at their defaults)."""
         return [show(s, values.get(s.name, s.default)) for s in self.settings]
 

@@ -27,6 +27,7 @@ class Kit:
     lives: list[tuple[Any, Callable[[Scene], Any]]] = field(default_factory=list)
     restores: list[tuple[list[Any], Callable[[Scene], list[Any]]]] = field(default_factory=list)
     changes: list[Any] = field(default_factory=list)
+    renewals: list[Any] = field(default_factory=list)
     opening: list[tuple[Callable[[], Generator[str]], Any]] = field(default_factory=list)
 
     def live(self, component: Any, draw: Callable[[Scene], Any]) -> Any:
@@ -42,6 +43,11 @@ class Kit:
         """Look at the disk at once after an event."""
         self.changes.append(event)
         return event
+
+    def renew(self, event: Any) -> Any:
+        """Fill all inputs again after an event that changes what they start from (another model)."""
+        self.renewals.append(event)
+        return self.after(event)
 
 
 def slot(value: Any = None, elem_id: str | None = None) -> Any:

@@ -52,7 +52,10 @@ def _wire(window: gr.Blocks, tools: kit.Kit, seen: gr.State) -> None:
         return [value for _, read in tools.restores for value in read(scene)]
 
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    window.load(restore, None, [c for components, _ in tools.restores for c in components], **quiet)
+    restored = [c for components, _ in tools.restores for c in components]
+    window.load(restore, None, restored, **quiet)
+    for event in tools.renewals:
+        event.then(restore, None, restored, **quiet)
     window.load(lambda: refresh(tools, {}), None, outputs, **quiet)
     for work, slot in tools.opening:
         window.load(work, None, slot, show_progress="hidden", api_visibility="private").then(

@@ -59,3 +59,12 @@ def test_all_that_is_wrong_is_said_together() -> None:
 def test_labels_carry_the_unit() -> None:
     (s,) = [s for s in settings(METHODS["sft"].Config) if s.name == "max_length"]
     assert label(s) == "Max length (tokens)" and "16 to 131,072" in hint(s)
+
+
+def test_what_the_base_asks_for_is_shown_and_counts_as_untouched_until_it_is_changed() -> None:
+    form = Form(METHODS["sft"].Config)
+    wanted = {"learning_rate": 5e-4, "quantize_base": "none"}
+    values = form.shown(wanted)
+    assert form.changed(values, wanted) == {}
+    back = form.shown({})
+    assert form.changed(back, wanted) == {"learning_rate": 2e-4, "quantize_base": "nf4"}

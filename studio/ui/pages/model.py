@@ -47,10 +47,10 @@ def page(tools: kit.Kit) -> None:
             tools.live(kit.slot(), _facts)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     tools.live(go, _button)
-    tools.after(go.click(kit.edge(first_assistant), None, trouble, **quiet))
-    tools.after(use.click(kit.edges(lambda: choose(starter.NAME)), None, trouble, **quiet))
+    tools.renew(go.click(kit.edge(first_assistant), None, trouble, **quiet))
+    tools.renew(use.click(kit.edges(lambda: choose(starter.NAME)), None, trouble, **quiet))
     for event in (check.click, name.submit):
-        tools.after(event(kit.edges(choose), name, found, **quiet))
+        tools.renew(event(kit.edges(choose), name, found, **quiet))
     tools.restore([name], lambda scene: ["" if scene.model == starter.NAME else scene.model])
 
 

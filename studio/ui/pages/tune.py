@@ -12,8 +12,9 @@ import gradio as gr
 from studio import runs
 from studio.errors import RunError
 from studio.methods import METHODS
+from studio.models import catalogue
 from studio.ui import choice, kit, live, parts, tuning
-from studio.ui.forms import Form, show
+from studio.ui.forms import Form
 
 _FROM_MODEL = "the model itself"
 
@@ -83,8 +84,9 @@ class Tune:
         """Keep what was typed, so that a reload shows it again."""
 
         def keep(*values: Any) -> None:
-            differs = {s.name: v for s, v in zip(form.settings, values, strict=True) if v != show(s, s.default)}
-            choice.update(form={name: differs})
+            usual = form.shown(catalogue.settings(live.look().model, name))
+            typed = zip(form.settings, values, usual, strict=True)
+            choice.update(form={name: {s.name: value for s, value, before in typed if value != before}})
 
         triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
         gr.on(triggers, keep, form.inputs, None, queue=False, show_progress="hidden", api_visibility="private")
@@ -118,7 +120,8 @@ class Tune:
             raise RunError(f"No data is chosen: this step needs {kind}.", "Choose a file on the Data page.")
         begin = sum(len(self.forms[m.name].inputs) for m in self.methods[: [*self.forms].index(method)])
         form = self.forms[method]
-        settings = form.changed(values[begin : begin + len(form.inputs)])
+        wanted = catalogue.settings(scene.model, method)
+        settings = form.changed(values[begin : begin + len(form.inputs)], wanted)
         file = str(scene.data(self.step)["file"])
         start = next((str(view.run.dir) for view in _taught(scene) if view.id == parent), "")
         title = Path(file).stem.replace("_", " ").replace("-", " ")[:40] or "run"
@@ -157,7 +160,7 @@ def _may_resume(scene: live.Scene, step: str) -> bool:
 
 
 def _shown(method: str, form: Form, scene: live.Scene) -> list[Any]:
-    return form.shown(_saved(scene, method))
+    return form.shown({**catalogue.settings(scene.model, method), **_saved(scene, method)})
 
 
 def _saved(scene: live.Scene, method: str) -> dict[str, Any]:
