@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import browser
+
+sys.path.insert(0, str(browser.ROOT))
+
+from studio.ui import choice  # noqa: E402
 
 PAGES = ("model", "data", "train", "align", "export", "chat")
 QUESTIONS = ("What do you call a young horse?",)
@@ -15,6 +20,8 @@ QUESTIONS = ("What do you call a young horse?",)
 def main(home: Path, out: Path) -> None:
     """Open the window on HOME, make the first assistant if there is none, ask two questions, photograph every page."""
     out.mkdir(parents=True, exist_ok=True)
+    os.environ["STUDIO_HOME"] = str(home)
+    choice.update(chat={"max_tokens": 64})  # so that both answers fit the picture
     window = browser.Served(home, 7995)
     try:
         with browser.browser() as chrome:
