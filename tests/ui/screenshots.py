@@ -11,7 +11,7 @@ import browser
 
 sys.path.insert(0, str(browser.ROOT))
 
-from studio.ui import choice  # noqa: E402
+from studio.ui import choice
 
 PAGES = ("model", "data", "train", "align", "export", "chat")
 QUESTIONS = ("What do you call a young horse?",)
