@@ -158,7 +158,7 @@ def _token_ids(child: Child, gguf: Path, renderer: Renderer) -> dict[str, Any]:
         "token ids",
         equal == len(texts),
         f"{equal} of {len(texts)} probe texts equal",
-        f"{len(texts)} of {len(texts)}",
+        "",
         "llama.cpp splits text differently: this tokenizer's pre-tokenizer is not the one the file names.",
     )
 
@@ -190,14 +190,14 @@ def _prompt(child: Child, gguf: Path, renderer: Renderer, tuned: bool) -> list[d
             "prompt",
             equal == len(kept) and answer["has_template"],
             f"{equal} of {len(kept)} conversations give the same tokens as in training",
-            f"{len(kept)} of {len(kept)}",
+            "",
             "The template in the file is not the one used in training: export again.",
         ),
         _line(
             "beginning",
             None if wanted is None else counts == {wanted},
-            "the template's own markers begin each turn" if wanted is None else f"{max(counts)} BOS in each prompt",
-            "as in training",
+            "the template's own markers begin each turn" if wanted is None else f"{max(counts)} BOS, as in training",
+            "",
             "The file adds or lacks a BOS token: export again.",
         ),
     ]
@@ -253,6 +253,6 @@ def _adapter(reference: Reference | None) -> dict[str, Any]:
         "adapter",
         reference.adapter_kl > 1e-6,
         f"applied: KL to the base {reference.adapter_kl:.2g}",
-        "above 0",
+        "",
         "The adapter changes nothing: the run it came from did not learn.",
     )

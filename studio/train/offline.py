@@ -92,7 +92,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
             checkpoints=run.dir / "checkpoints",
             emit=emit,
             should_stop=should_stop,
-            sample=generate.sampler(policy, renderer, prompts[:1]) if prompts else None,
+            sample=generate.sampler(policy, renderer, prompts[:: max(1, len(prompts) // 2)][:2]) if prompts else None,
         )
         before = _before(run, loop, policy, renderer, prompts, emit)
         resume, passed = checkpoint.newest_whole(run.dir / "checkpoints")

@@ -124,11 +124,13 @@ def max_length(scene: live.Scene, step: str) -> int:
     from studio.methods import METHODS
 
     method = "dpo" if step == "align" else "sft"
+    context = int((scene.chosen.get("facts") or {}).get("context") or 1 << 30)
     typed = ((scene.chosen.get("form") or {}).get(method) or {}).get("max_length")
     try:
-        return max(1, int(str(typed)))
+        wanted = max(1, int(str(typed)))
     except ValueError:
-        return int(METHODS[method].Config().max_length)
+        wanted = int(METHODS[method].Config().max_length)
+    return min(wanted, context)
 
 
 def summary(file: str, found: Document) -> Document:
