@@ -124,7 +124,7 @@ class Run:
         """Hold the run's lock; RunError when another worker has it."""
         lock = FileLock(self.dir / "lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1.0)  # a look at the lock holds it for a moment
         except Timeout:
             raise RunError(
                 f"Run {self.id} is already going.", "Wait for it, or stop it first: studio stop " + self.id
