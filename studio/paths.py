@@ -8,6 +8,7 @@ $STUDIO_HOME (else the platform's data folder)/studio
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
@@ -97,3 +98,9 @@ def fsync_dir(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,11 +6,11 @@ The file name is never trusted. Every row is read; problems are all counted and 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
+from studio import paths
 from studio.data.files import read_rows
 from studio.data.formats import FORMATS, Format, RowError
 from studio.data.records import Conversation, Preference, Problem, Record, Warnings
@@ -121,7 +121,7 @@ def check(path: str | Path) -> Dataset:
         rows=len(rows),
         errors=problems,
         warnings=warnings,
-        sha256=_sha256(path),
+        sha256=paths.sha256(path),
     )
 
 
@@ -143,11 +143,3 @@ def _look(record: Record, warnings: Warnings) -> None:
         )
     if any(_PLACEHOLDER.search(turn.content) for turn in turns):
         warnings.add("placeholder", record.line, "Fill in placeholders such as {{name}}, or the model learns them.")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

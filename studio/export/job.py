@@ -17,7 +17,6 @@ from studio.export import merge as merging
 from studio.models import check, hub
 from studio.render import encode
 from studio.runs import Run
-from studio.train.checkpoint import sha256
 from studio.train.offline import adapter_about
 
 BASE_TYPE = "Q8_0"
@@ -86,13 +85,13 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         for type_, path in made:
             halt()
             proof = certificate.make(path, type_, renderer, reference, prompts, tuned=adapter is not None)
-            written = certificate.write({**proof, "sha256": sha256(path)}, path)
+            written = certificate.write({**proof, "sha256": paths.sha256(path)}, path)
             files.append(
                 {
                     "path": str(path),
                     "type": type_,
                     "bytes": path.stat().st_size,
-                    "sha256": sha256(path),
+                    "sha256": paths.sha256(path),
                     "certificate": str(written),
                 }
             )

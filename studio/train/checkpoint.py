@@ -6,7 +6,6 @@ sha256 that its manifest says; otherwise the one before it is taken.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ def seal(staging: Path, folder: Path) -> None:
     """Make a checkpoint out of a staged folder: manifest, fsync of every file and folder, rename."""
     files = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST)
     manifest = {
-        str(path.relative_to(staging)): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
+        str(path.relative_to(staging)): {"bytes": path.stat().st_size, "sha256": paths.sha256(path)} for path in files
     }
     (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for path in [*files, staging / MANIFEST]:
@@ -46,7 +45,7 @@ def verify(folder: Path) -> str:
             path = folder / name
             if not path.is_file() or path.stat().st_size != facts["bytes"]:
                 return f"{name} is missing or cut off"
-            if sha256(path) != facts["sha256"]:
+            if paths.sha256(path) != facts["sha256"]:
                 return f"{name} was changed"
     except FileNotFoundError:
         return "it has no manifest"
@@ -72,12 +71,3 @@ def prune(folder: Path, keep: int = KEEP) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".staging*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def sha256(path: Path) -> str:
-    """Hash a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ it and take turns. A pane's history is its own answers, so that each side goes o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
@@ -76,8 +75,7 @@ def _fingerprint(path: str) -> str:
     _sums[key] = ""
 
     def work() -> None:
-        with open(path, "rb") as file:
-            _sums[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        _sums[key] = paths.sha256(Path(path))
         live.touch()
 
     threading.Thread(target=work, daemon=True).start()

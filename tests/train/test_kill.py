@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from studio import events, jobs, runs
-from studio.train.checkpoint import sha256
+from studio.paths import sha256
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
 

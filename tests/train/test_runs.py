@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from studio import runs, worker
+from studio import paths, runs, worker
 from studio.errors import ConfigError, DataError, ModelError, RunError, Stopped, TrainingError
-from studio.train import checkpoint
 
 FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 128}
 
@@ -73,9 +72,7 @@ def test_four_bits_train_on_a_cpu(tiny: Path, sft_file: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_adapter(tiny: Path, sft_file: Path) -> None:
-    sums = [
-        checkpoint.sha256(train(tiny, sft_file, max_steps=3)[0].adapter / "adapter_model.safetensors") for _ in range(2)
-    ]
+    sums = [paths.sha256(train(tiny, sft_file, max_steps=3)[0].adapter / "adapter_model.safetensors") for _ in range(2)]
     assert sums[0] == sums[1]
 
 
@@ -90,7 +87,7 @@ def test_a_stop_saves_and_a_resume_ends_bit_identical(tiny: Path, sft_file: Path
     assert [path.name for path in run.checkpoints()][-1] == "step-000004"
     worker.work(run)
     name = "adapter_model.safetensors"
-    assert checkpoint.sha256(run.adapter / name) == checkpoint.sha256(whole.adapter / name)
+    assert paths.sha256(run.adapter / name) == paths.sha256(whole.adapter / name)
 
     def losses(items: list[Any]) -> dict[int, float]:
         return {item["step"]: item["loss"] for item in items if item["type"] == "step"}
