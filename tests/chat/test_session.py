@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import make_model
+from making import make_model
 
 from studio.chat.session import Pane, Session
 from studio.errors import ChildCrashed, ModelError

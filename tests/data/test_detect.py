@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_jsonl
+from making import write_jsonl
 
 from studio.data import detect, split
 from studio.data.records import Conversation, Message, Preference

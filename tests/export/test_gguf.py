@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_model
+from making import make_model
 
 from studio import runs, worker
 from studio.chat.session import ENGINE

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_jsonl
+from making import write_jsonl
 
 from studio import paths, runs, worker
 from studio.errors import ConfigError, DataError, ModelError, RunError, Stopped, TrainingError
