@@ -127,7 +127,8 @@ _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 
 def _convert(s: Setting, value: Any) -> Any:
     """Turn a form's or a flag's value into the field's type; ValueError says what was expected."""
-    if value is None or (s.optional and isinstance(value, str) and value.lower() in ("", "none", "auto")):
+    empty = isinstance(value, str) and value.lower() in ("", "none", "auto") and value not in s.choices
+    if value is None or (s.optional and empty):
         if s.optional:
             return None
         raise ValueError("a value is needed")

@@ -68,10 +68,14 @@ class TrainConfig:
     lora_dropout: float = setting(
         0.0, "Share of the adapter's inputs that are dropped while it learns.", low=0.0, high=0.9
     )
-    quantize_base: str = setting(
-        "nf4", "Keep the base in 4 bits while training (QLoRA), or in 16/32 bits.", choices=("nf4", "none")
+    quantize_base: str | None = setting(
+        None,
+        "Keep the base in 4 bits while training (nf4: QLoRA) or not. Empty: 4 bits where that saves memory.",
+        choices=("nf4", "none"),
     )
-    gradient_checkpointing: bool = setting(True, "Recompute activations to save memory (about a third slower).")
+    gradient_checkpointing: bool | None = setting(
+        None, "Recompute activations to save memory (about a third slower). Empty: where memory is short."
+    )
     template: str = setting(
         "",
         "Chat template family. Empty: the model's own, else the family that fits.",

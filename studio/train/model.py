@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from studio.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -92,6 +94,22 @@ def compute_dtype(where: torch.device) -> torch.dtype:
     return torch.bfloat16 if where.type == "mps" else torch.float32
 
 
+def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
+    """Choose what the user left to us, for the device and the size of the base.
+
+    4 bits on a GPU from half a billion weights on (below, the embedding outweighs the rest and nothing is saved), and
+    on a CPU only where the base in float32 would take half of the memory: there 4 bits are several times slower.
+    """
+    where = device()
+    quantize, checkpointing = config.quantize_base, config.gradient_checkpointing
+    if quantize is None:
+        large = {"cuda": parameters > 5e8, "cpu": 4 * parameters > psutil.virtual_memory().total / 2}
+        quantize = "nf4" if large.get(where.type, False) else "none"
+    if checkpointing is None:
+        checkpointing = where.type != "cpu" or parameters > 1e9
+    return dataclasses.replace(config, quantize_base=quantize, gradient_checkpointing=checkpointing)
+
+
 def load(folder: Path, renderer: Renderer, config: TrainConfig, parent: Path | None = None) -> Policy:
     """Load a base with a new adapter, or with a copy of the parent's adapter to continue.
 
@@ -100,7 +118,7 @@ def load(folder: Path, renderer: Renderer, config: TrainConfig, parent: Path | N
     import peft
 
     where = device()
-    base = load_base(folder, config.quantize_base, where)
+    base = load_base(folder, config.quantize_base or "none", where)
     new_tokens = _untrained(base, renderer)
     if len(renderer.tokenizer) > base.get_input_embeddings().weight.shape[0]:
         base.resize_token_embeddings(len(renderer.tokenizer), mean_resizing=False)

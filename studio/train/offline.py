@@ -37,12 +37,14 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     import torch
     from transformers import set_seed
 
+    from studio.train import model
+
     began = time.monotonic()
     asked = run.config
     method = _method(asked.method)
     parent = run.parent()
     info = check.inspect(asked.model)
-    config = _config(method, asked, parent, info.context)
+    config = model.fill_in(_config(method, asked, parent, info.context), info.parameters)
     if not info.exportable:
         known = ", ".join(sorted(check.EXPORTABLE))
         raise ModelError(
@@ -65,8 +67,13 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
             file=asked.data,
         )
 
-    from studio.train import checkpoint, generate, model, trainer
+    from studio.train import checkpoint, generate, trainer
 
+    bits = (
+        "4 bits" if config.quantize_base == "nf4" else str(model.compute_dtype(model.device())).removeprefix("torch.")
+    )
+    text = f"Trains on {model.device().type}, the base in {bits}."
+    emit(events.event("note", level="info", code="device", text=text))
     try:
         policy = model.load(folder, renderer, config, parent.adapter if parent else None)
         if policy.new_tokens:

@@ -56,12 +56,12 @@ class Form:
 def component(s: Setting) -> Any:
     """Make the component of one setting."""
     common = {"label": label(s), "info": hint(s), "elem_classes": "st-field", "min_width": 150}
-    if s.type is bool:
+    if s.type is bool and not s.optional:
         return gr.Checkbox(value=bool(s.default), **common)
-    if s.choices:
-        return gr.Dropdown(
-            choices=[(str(c) or AUTOMATIC, str(c)) for c in s.choices], value=show(s, s.default), **common
-        )
+    if s.choices or s.type is bool:
+        named = [(str(c) or AUTOMATIC, str(c)) for c in s.choices] or [("on", "True"), ("off", "False")]
+        automatic = [(AUTOMATIC, "")] if s.optional else []
+        return gr.Dropdown(choices=[*automatic, *named], value=show(s, s.default), **common)
     placeholder = AUTOMATIC if s.optional else None
     return gr.Textbox(value=show(s, s.default), max_lines=1, placeholder=placeholder, **common)
 
@@ -95,10 +95,10 @@ def _range(s: Setting) -> str:
 
 def show(s: Setting, value: Any) -> Any:
     """Write a value as its component shows it."""
-    if s.type is bool:
-        return bool(value)
     if value is None:
         return ""
+    if s.type is bool and not s.optional:
+        return bool(value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import write_jsonl
+from making import make_model, write_jsonl
 
 from studio import paths, runs, worker
 from studio.errors import ConfigError, DataError, ModelError, RunError, Stopped, TrainingError
@@ -160,3 +160,34 @@ def test_rows_that_do_not_fit_are_counted(tiny: Path, tmp_path: Path) -> None:
     text = next(item["text"] for item in seen if item.get("code") == "too_long")
     assert text.startswith("1 rows are longer than 128 tokens") and "lines 4" in text
     assert json.loads((run.dir / "result.json").read_text())["rows"]["left_out"] == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "given", "expected"),
+    [
+        ("cpu", 6e6, {}, ("none", False)),
+        ("cpu", 1e12, {}, ("nf4", True)),
+        ("cuda", 1.35e8, {}, ("none", True)),
+        ("cuda", 1.7e9, {}, ("nf4", True)),
+        ("mps", 7e9, {}, ("none", True)),
+        ("cpu", 6e6, {"quantize_base": "nf4", "gradient_checkpointing": True}, ("nf4", True)),
+        ("cuda", 7e9, {"quantize_base": "none", "gradient_checkpointing": False}, ("none", False)),
+    ],
+)
+def test_what_is_left_empty_is_chosen_for_device_and_size(
+    monkeypatch: pytest.MonkeyPatch, device: str, parameters: float, given: dict[str, Any], expected: tuple[str, bool]
+) -> None:
+    import torch
+
+    from studio.methods import METHODS
+    from studio.train import model
+
+    monkeypatch.setattr(model, "device", lambda: torch.device(device))
+    made = model.fill_in(METHODS["sft"].Config(**given), int(parameters))
+    assert (made.quantize_base, made.gradient_checkpointing) == expected
+
+
+def test_rows_that_four_bits_cannot_hold_are_refused_before_training(tmp_path: Path, sft_file: Path) -> None:
+    odd = make_model(tmp_path / "odd", intermediate_size=96)
+    with pytest.raises(ConfigError, match=r"down_proj has 96 inputs.*no multiple of 64"):
+        train(odd, sft_file, quantize_base="nf4")

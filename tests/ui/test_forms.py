@@ -63,8 +63,8 @@ def test_labels_carry_the_unit() -> None:
 
 def test_what_the_base_asks_for_is_shown_and_counts_as_untouched_until_it_is_changed() -> None:
     form = Form(METHODS["sft"].Config)
-    wanted = {"learning_rate": 5e-4, "quantize_base": "none"}
+    wanted = {"learning_rate": 5e-4, "lora_r": 8}
     values = form.shown(wanted)
     assert form.changed(values, wanted) == {}
     back = form.shown({})
-    assert form.changed(back, wanted) == {"learning_rate": 2e-4, "quantize_base": "nf4"}
+    assert form.changed(back, wanted) == {"learning_rate": 2e-4, "lora_r": 16}
