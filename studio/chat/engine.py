@@ -50,7 +50,8 @@ def handle(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, 
     yield from op(request, cancelled)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Give llama_cpp; ToolMissing says how to install it."""
     try:
         import llama_cpp
     except (ImportError, OSError, RuntimeError) as error:
@@ -61,12 +62,12 @@ def _library() -> Any:
 
 
 def _open(path: str, *, n_ctx: int = 512, vocab_only: bool = False, logits_all: bool = False, threads: int = 0) -> Any:
-    library = _library()
+    binding = library()
     if not os.path.isfile(path):
         raise ModelError("There is no such file.", "Export the model again.", file=path)
     cores = threads or os.cpu_count() or 1
     try:
-        return library.Llama(
+        return binding.Llama(
             path,
             n_ctx=n_ctx,
             n_batch=min(n_ctx, 512),
@@ -99,13 +100,13 @@ def _load(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, A
 
 def _describe(llama: Any) -> Loaded:
     """Read template and stop tokens from the file itself."""
-    library, vocab = _library(), llama._model.vocab
+    binding, vocab = library(), llama._model.vocab
     stops, control = {}, []
     texts: dict[int, str] = {}
     for token in range(llama.n_vocab()):
-        ends = library.llama_vocab_is_eog(vocab, token)
-        if ends or library.llama_vocab_is_control(vocab, token):
-            text = (library.llama_vocab_get_text(vocab, token) or b"").decode("utf-8", "replace")
+        ends = binding.llama_vocab_is_eog(vocab, token)
+        if ends or binding.llama_vocab_is_control(vocab, token):
+            text = (binding.llama_vocab_get_text(vocab, token) or b"").decode("utf-8", "replace")
             texts[token] = text
             control.append(text)
             if ends:
@@ -278,9 +279,9 @@ def log_softmax(logits: Any) -> Any:
 
 def _about(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
     """Tell which llama.cpp this is."""
-    library = _library()
+    binding = library()
     yield {
-        "version": library.__version__,
-        "gpu": bool(library.llama_supports_gpu_offload()),
-        "system": library.llama_print_system_info().decode(),
+        "version": binding.__version__,
+        "gpu": bool(binding.llama_supports_gpu_offload()),
+        "system": binding.llama_print_system_info().decode(),
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import paths
+from studio.chat.engine import library
 from studio.child import Child
 from studio.errors import ConfigError, ExportError
 
@@ -53,8 +54,7 @@ def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[d
     """Do the work in the child."""
     import ctypes
 
-    import llama_cpp
-
+    llama_cpp = library()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, TYPES[request["type"]][0])
     params.nthread = os.cpu_count() or 1

@@ -10,7 +10,7 @@ import pytest
 from making import make_model
 
 from studio.chat.session import Pane, Session
-from studio.errors import ChildCrashed, ModelError
+from studio.errors import ChildCrashed, ModelError, ToolMissing
 from studio.export import gguf
 from studio.render import encode
 
@@ -87,3 +87,15 @@ def test_a_conversation_longer_than_the_context_is_said(session: Session) -> Non
     items = list(session.ask([_user("word " * 300)] * 2, max_tokens=5))
     errors = [item["error"]["message"] for item in items if "error" in item]
     assert len(errors) == 2 and all(text.startswith("The conversation is") for text in errors)
+
+
+def test_without_llama_cpp_one_line_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise ImportError('not built')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    broken = Session([Pane("x", __file__)])
+    try:
+        with pytest.raises(ToolMissing) as caught:
+            broken.load()
+        assert caught.value.remedy == "Install it with: ./run install"
+    finally:
+        broken.close()
