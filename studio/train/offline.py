@@ -6,6 +6,7 @@ Read, encode, score the reference, train, measure what changed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -101,7 +102,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
             should_stop=should_stop,
             sample=generate.sampler(policy, renderer, prompts[:: max(1, len(prompts) // 2)][:2]) if prompts else None,
         )
-        before = _before(run, loop, policy, renderer, prompts, emit)
+        ask = functools.partial(generate.answers, policy, renderer, prompts, answer_room(train), emit=emit)
+        before = _before(run, loop, ask)
         resume, passed = checkpoint.newest_whole(run.dir / "checkpoints")
         for why in passed:
             emit(events.event("note", level="warning", code="checkpoint", text=f"Passed over {why}."))
@@ -110,7 +112,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         if loop.state.global_step < loop.state.max_steps:
             raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
         held_after = loop.evaluate() if held else {}
-        answers = generate.answers(policy, renderer, prompts, emit=emit)
+        answers = ask()
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             f"The device's memory ran out: {str(error).splitlines()[0][:200]}",
@@ -239,6 +241,13 @@ def _prompts(rows: Sequence[Record]) -> list[list[Message]]:
     return [prompt for prompt in prompts if prompt]
 
 
+def answer_room(examples: Sequence[Example]) -> int:
+    """Give the tokens that an answer may take when asked for: half again what 95 % of the rows learn, 32 to 256."""
+    sides = [example.get("chosen", example) for example in examples]
+    learned = sorted(sum(label != encode.IGNORE for label in side["labels"]) for side in sides)
+    return min(256, max(32, learned[int(0.95 * (len(learned) - 1))] * 3 // 2))
+
+
 def _reference(
     examples: Sequence[Example],
     method: Method,
@@ -272,22 +281,18 @@ def _reference(
     policy.model.train()
 
 
-def _before(
-    run: Run, loop: Any, policy: Any, renderer: encode.Renderer, prompts: Sequence[Sequence[Message]], emit: events.Emit
-) -> dict[str, Any]:
+def _before(run: Run, loop: Any, ask: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
     """Measure the parent once and keep it.
 
     A resumed run must compare with the parent, not with a half-trained child.
     """
-    from studio.train import generate
-
     path = run.dir / "before.json"
     if path.is_file():
         kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return kept
     measured = {
         "loss": loop.evaluate()["eval_loss"] if loop.held_out else None,
-        "answers": generate.answers(policy, renderer, prompts, emit=emit),
+        "answers": ask(),
     }
     paths.write_text(path, json.dumps(measured, ensure_ascii=False))
     return measured
