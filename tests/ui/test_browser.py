@@ -179,6 +179,10 @@ def test_wrong_input_gets_cause_and_remedy(home: Path, chrome: Any, served: brow
 def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
     home: Path, tiny: Path, sft_file: Path, chrome: Any, served: browser.Served
 ) -> None:
+    with sft_file.open("a", encoding="utf-8") as file:  # a run that is still going at the end, however fast the machine
+        for number in range(40, 800):
+            talk_ = [{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": f"{number}."}]
+            file.write(json.dumps({"messages": talk_}) + "\n")
     settings = {"quantize_base": "none", "epochs": "100", "batch_size": "2", "max_length": "128"}
     choice.update(form={"sft": settings})
     context = chrome.new_context()
@@ -215,7 +219,7 @@ def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
     try:
         assert again.address == served.address
         reached = (live.look().running or before).last_step()
-        shown = "document.querySelector('.st-strip')?.innerText.match(/step (\\d+)/)?.[1]"
+        shown = "document.querySelector('.st-strip')?.innerText.match(/step ([\\d,]+)/)?.[1].replaceAll(',', '')"
         tab.wait_for_function(f"({shown} | 0) > {(reached or {}).get('step', 0)}", timeout=60_000)
         tab.click("#st-stop")
         tab.wait_for_selector("#st-train-resume", state="visible", timeout=60_000)
