@@ -73,7 +73,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     bits = (
         "4 bits" if config.quantize_base == "nf4" else str(model.compute_dtype(model.device())).removeprefix("torch.")
     )
-    text = f"Trains on {model.device().type}, the base in {bits}."
+    place = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}[model.device().type]
+    text = f"Trains on {place}, the base in {bits}."
     emit(events.event("note", level="info", code="device", text=text))
     try:
         policy = model.load(folder, renderer, config, parent.adapter if parent else None)
