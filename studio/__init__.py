@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from studio.data.records import Reading
     from studio.events import Emit
     from studio.models.check import ModelInfo
     from studio.runs import RunConfig
@@ -20,11 +21,12 @@ __all__ = ["check_data", "check_model", "export_model", "merge_model", "run_demo
 __version__ = "0.1.0"
 
 
-def check_data(path: str | Path) -> dict[str, Any]:
+def check_data(path: str | Path, reading: Reading | None = None) -> dict[str, Any]:
     """Find a data file's format and list what is wrong with it."""
-    from studio.data import detect
+    from studio.data import dataset
+    from studio.data.records import Reading
 
-    return detect.check(path).to_dict()
+    return dataset.check(path, reading or Reading()).to_dict()
 
 
 def check_model(model: str) -> ModelInfo:
@@ -43,12 +45,13 @@ def train_model(
     out: Path | None = None,
     title: str = "",
     settings: Mapping[str, Any] | None = None,
-    drop_bad: bool = False,
+    reading: Reading | None = None,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train with a method; a bad setting is refused before anything is written.
 
+    `reading` says how the file is read;
     `parent` is the run to go on from (its model is taken when none is named); `out` the run's directory.
     """
     from studio import config, runs
@@ -72,7 +75,7 @@ def train_model(
         data=str(file.resolve()),
         parent=str(before.dir) if before else "",
         settings={name: getattr(checked, name) for name in given},
-        options={"drop_bad": True} if drop_bad else {},
+        options={"reading": reading.to_dict()} if reading else {},
     )
     return _do(made, out, emit, should_stop)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from studio.child import Child
 from studio.cli.output import Out
-from studio.data import detect
-from studio.errors import InputError
+from studio.data import dataset
+from studio.data.records import KINDS, Reading
+from studio.errors import ConfigError, InputError
 
 INSPECT = "studio.render.inspect:handle"
 
@@ -20,30 +21,61 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     check = group.add_parser("check", parents=[common], help="find the format, list what is wrong")
     check.add_argument("file")
+    add_reading(check)
     check.set_defaults(do=_check)
     preview = group.add_parser("preview", parents=[common], help="show rows with the learned tokens marked")
     preview.add_argument("file")
     preview.add_argument("--model", required=True)
     preview.add_argument("--template", default="", help="a template family instead of the model's own")
     preview.add_argument("-n", type=int, default=3, help="how many rows")
+    add_reading(preview)
     preview.set_defaults(do=_preview)
 
 
+def add_reading(verb: argparse.ArgumentParser) -> None:
+    """Add the flags that say how a file is read."""
+    verb.add_argument("--map", action="append", default=[], metavar="COLUMN=ROLE,...", help="name the columns")
+    verb.add_argument(
+        "--as", dest="kind", default="", choices=("", *KINDS), help="the kind of data, where it is unclear"
+    )
+    verb.add_argument("--drop-bad", action="store_true", help="leave out rows that cannot be used, counted")
+    verb.add_argument("--drop", action="append", default=[], metavar="CODE", help="leave out rows with this warning")
+    verb.add_argument("--fill", action="append", default=[], metavar="NAME=TEXT", help="fill in {{NAME}}")
+
+
+def reading(args: argparse.Namespace) -> Reading:
+    """Read those flags."""
+    drop = (*(["bad"] if args.drop_bad else []), *args.drop)
+    mapping = _pairs([part for word in args.map for part in word.split(",")], "map", "question=prompt")
+    return Reading(mapping, args.kind, drop, _pairs(args.fill, "fill", "name=Ada"))
+
+
+def _pairs(words: list[str], flag: str, such_as: str) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"{word!r} is not NAME=VALUE.", f"Write --{flag} {such_as}.", field=flag)
+        found[name.strip()] = value.strip()
+    return found
+
+
 def _check(args: argparse.Namespace, out: Out) -> int:
-    found = detect.check(args.file)
+    found = dataset.check(args.file, reading(args))
     document = found.to_dict()
     lines = [f"{found.rows} rows, {found.format} ({found.kind})"]
-    lines += [f"line {p.line}, field {p.field}: {p.problem}. {p.remedy}" for p in found.errors[: detect.LISTED]]
+    lines += [f"line {p.line}, field {p.field}: {p.problem}. {p.remedy}" for p in found.errors.first]
     lines += [f"warning: {w['rows']} rows: {w['remedy']} (lines {w['lines'][:5]})" for w in document["warnings"]]
     out.result(document, "\n".join(lines))
-    return InputError.exit_code if found.errors or found.kind == "unclear" else 0
+    return InputError.exit_code if found.errors.count or found.kind == "unclear" else 0
 
 
 def _preview(args: argparse.Namespace, out: Out) -> None:
     child = Child(INSPECT)
     try:
         rows = child.ask(
-            {"op": "preview", "data": args.file, "model": args.model, "template": args.template, "n": args.n},
+            {"op": "preview", "data": args.file, "model": args.model, "template": args.template, "n": args.n}
+            | {"reading": reading(args).to_dict()},
             timeout=300,
         )["rows"]
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 import studio
 from studio import config as settings
+from studio.cli.data import add_reading, reading
 from studio.cli.output import Out
 from studio.cli.running import watching
 from studio.errors import ConfigError
@@ -34,7 +35,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; may be repeated"
     )
-    verb.add_argument("--drop-bad", action="store_true", help="leave out rows that cannot be used, counted")
+    add_reading(verb)
     verb.set_defaults(do=_train)
 
 
@@ -67,7 +68,7 @@ def _train(args: argparse.Namespace, out: Out) -> None:
             out=args.out,
             title=args.title,
             settings=pairs(args.set),
-            drop_bad=args.drop_bad,
+            reading=reading(args),
             **watch,
         )
     out.result(result, _summary(result))

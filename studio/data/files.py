@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from studio.data.records import Problem, Warnings
+from studio.data.records import Problem, Problems, Warnings
 from studio.errors import DataError
 
 MAX_LINE_BYTES = 16 << 20
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_rows(path: Path, problems: list[Problem], warnings: Warnings) -> Iterator[tuple[int, Row]]:
+def read_rows(path: Path, problems: Problems, warnings: Warnings) -> Iterator[tuple[int, Row]]:
     """Give (line, row) for every object in the file; lines that cannot be read are added to `problems`.
 
     A JSON array counts its rows from 1; one JSON object alone is one row. Raises DataError when nothing can be read at
@@ -45,14 +45,14 @@ def _first_byte(file: Any) -> bytes | None:
     return byte or None
 
 
-def _lines(file: Any, problems: list[Problem], warnings: Warnings) -> Iterator[tuple[int, Row]]:
+def _lines(file: Any, problems: Problems, warnings: Warnings) -> Iterator[tuple[int, Row]]:
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_LINE_BYTES)
-            problems.append(Problem(number, "", "the line is longer than 16 MB", "Split the row."))
+            problems.add(Problem(number, "", "the line is longer than 16 MB", "Split the row."))
         elif not raw.strip():
             warnings.add("blank_line", number, "Blank lines are skipped.")
         else:
@@ -60,28 +60,28 @@ def _lines(file: Any, problems: list[Problem], warnings: Warnings) -> Iterator[t
             if isinstance(row, dict):
                 yield number, row
             elif row is not None:
-                problems.append(_not_an_object(number, row))
+                problems.add(_not_an_object(number, row))
 
 
-def _whole(file: Any, problems: list[Problem], warnings: Warnings) -> Iterator[tuple[int, Row]]:
+def _whole(file: Any, problems: Problems, warnings: Warnings) -> Iterator[tuple[int, Row]]:
     """Read one JSON document; where it turns out to be JSON lines under a .json name, read those."""
     start = file.tell()
-    attempt: list[Problem] = []
+    attempt = Problems()
     document = _parse(file.read(), 1, attempt)
-    if attempt:
+    if attempt.count:
         file.seek(start)
-        lines: list[Problem] = []
+        lines = Problems()
         rows = list(_lines(file, lines, Warnings()))
-        if rows and not lines:
+        if rows and not lines.count:
             yield from rows
         else:
-            problems.extend(attempt)
+            problems.add(attempt.first[0])
         return
     for number, row in enumerate(document if isinstance(document, list) else [document], 1):
         if isinstance(row, dict):
             yield number, row
         else:
-            problems.append(_not_an_object(number, row))
+            problems.add(_not_an_object(number, row))
 
 
 def _not_an_object(number: int, row: Any) -> Problem:
@@ -92,7 +92,7 @@ class _DuplicateKey(ValueError):
     pass
 
 
-def _parse(raw: bytes, number: int, problems: list[Problem]) -> Any:
+def _parse(raw: bytes, number: int, problems: Problems) -> Any:
     """Parse strictly: UTF-8, no NUL, no NaN, no key twice; None when a problem was added."""
 
     def pairs(items: list[tuple[str, Any]]) -> Row:
@@ -120,5 +120,5 @@ def _parse(raw: bytes, number: int, problems: list[Problem]) -> Any:
         problem = Problem(number, "", f"not valid JSON at {where}: {error.msg}", "Mend or delete the line.")
     except ValueError as error:
         problem = Problem(number, "", f"not valid JSON: {error}", "Mend or delete the line.")
-    problems.append(problem)
+    problems.add(problem)
     return None

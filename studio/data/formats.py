@@ -43,7 +43,7 @@ class Format:
     title: str
     mapping: dict[str, str]
     matches: Callable[[Row], bool]
-    read: Callable[[Row, int], Record]
+    read: Callable[[Row, int], list[Record]]
 
 
 def _text(row: Row, field: str, *, may_be_empty: bool = False) -> str:
@@ -91,20 +91,20 @@ def _conversation(messages: tuple[Message, ...], line: int, field: str) -> Conve
     return Conversation(messages, line)
 
 
-def _read_messages(row: Row, line: int) -> Conversation:
+def _read_messages(row: Row, line: int) -> list[Record]:
     field = "messages" if "messages" in row else "conversations"
-    return _conversation(_messages(row[field], field), line, field)
+    return [_conversation(_messages(row[field], field), line, field)]
 
 
-def _read_sharegpt(row: Row, line: int) -> Conversation:
+def _read_sharegpt(row: Row, line: int) -> list[Record]:
     turns = _messages(row["conversations"], "conversations", role="from", content="value")
     system = row.get("system")
     if isinstance(system, str) and system.strip() and turns[0].role != "system":
         turns = (Message("system", system), *turns)
-    return _conversation(turns, line, "conversations")
+    return [_conversation(turns, line, "conversations")]
 
 
-def _read_alpaca(row: Row, line: int) -> Conversation:
+def _read_alpaca(row: Row, line: int) -> list[Record]:
     instruction, extra = _text(row, "instruction"), _text(row, "input", may_be_empty=True)
     turns: list[Message] = []
     if system := _text(row, "system", may_be_empty=True).strip():
@@ -115,16 +115,16 @@ def _read_alpaca(row: Row, line: int) -> Conversation:
         turns += [Message("user", pair[0]), Message("assistant", pair[1])]
     turns.append(Message("user", f"{instruction}\n\n{extra}" if extra.strip() else instruction))
     turns.append(Message("assistant", _text(row, "output")))
-    return Conversation(tuple(turns), line)
+    return [Conversation(tuple(turns), line)]
 
 
-def _read_prompt_completion(row: Row, line: int) -> Conversation:
+def _read_prompt_completion(row: Row, line: int) -> list[Record]:
     prompt, completion = row.get("prompt"), row.get("completion")
     if isinstance(prompt, list) or isinstance(completion, list):
         turns = _side(prompt, "prompt", "user") + _side(completion, "completion", "assistant")
     else:
         turns = (Message("user", _text(row, "prompt")), Message("assistant", _text(row, "completion")))
-    return _conversation(turns, line, "completion")
+    return [_conversation(turns, line, "completion")]
 
 
 def _side(value: Any, field: str, role: str) -> tuple[Message, ...]:
@@ -137,7 +137,7 @@ def _side(value: Any, field: str, role: str) -> tuple[Message, ...]:
     return (Message(role, _text({field: value}, field)),)
 
 
-def _read_preference(row: Row, line: int) -> Preference:
+def _read_preference(row: Row, line: int) -> list[Record]:
     if "prompt" in row:
         prompt = _side(row["prompt"], "prompt", "user")
     elif isinstance(row.get("conversations"), list):
@@ -156,7 +156,7 @@ def _read_preference(row: Row, line: int) -> Preference:
         raise RowError("prompt", "the prompt does not end with the user's turn", "Put the question last.")
     if [m.content for m in chosen] == [m.content for m in rejected]:
         raise RowError("rejected", "chosen and rejected are the same", "Leave the row out, or write the worse answer.")
-    return Preference(prompt, chosen, rejected, line)
+    return [Preference(prompt, chosen, rejected, line)]
 
 
 def _list_of(row: Row, field: str, key: str) -> bool:

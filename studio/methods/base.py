@@ -10,13 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from studio.config import setting
-from studio.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from studio.data.records import Record
-    from studio.render.encode import Renderer
 
 Example = dict[str, Any]
 Batch = dict[str, Any]
@@ -81,6 +77,9 @@ class TrainConfig:
         "Chat template family. Empty: the model's own, else the family that fits.",
         choices=("", "chatml", "llama3", "mistral", "gemma", "phi3", "qwen", "plain"),
     )
+    train_on: str = setting(
+        "all", "Which answers of a conversation are learned: all of them, or the last one.", choices=("all", "last")
+    )
     held_out: float = setting(0.05, "Share of the rows kept aside to measure on.", low=0.0, high=0.5)
     eval_every: int | None = setting(
         None, "Steps between measurements. Empty: about ten in a run.", low=1, high=10**6, unit="steps"
@@ -106,10 +105,10 @@ class StepOutput:
 class Method:
     """A method of post-training.
 
-    `encode(record, renderer, config)` gives one example, or None when the row does not fit; `collate(examples, pad_id)`
-    a batch of tensors; `count(batch)` what the loss is averaged over (learned tokens, pairs); `step(policy, batch,
-    config, num_items)` the loss. `reference` asks for the frozen parent's log-probabilities of every example before
-    training.
+    `kinds` are the kinds of data it learns from; `collate(examples, pad_id)` makes a batch of tensors from examples as
+    `render/encode` gives them (plain: {side: {"ids", "labels"}}, "label" where rated, "ref" where scored);
+    `count(batch)` gives what the loss is averaged over (learned tokens, pairs); `step(policy, batch, config,
+    num_items)` the loss. `reference` asks for the frozen parent's log-probabilities of every example before training.
     """
 
     name: str
@@ -117,18 +116,11 @@ class Method:
     title: str
     paper: str
     Config: type[TrainConfig]
-    record: str
+    kinds: tuple[str, ...]
     reference: bool
-    encode: Callable[[Record, Renderer, Any], Example | None]
     collate: Callable[[Sequence[Example], int], Batch]
     count: Callable[[Batch], int]
     step: Callable[[Any, Batch, Any, Any], StepOutput]
-
-
-def needs(record: Record, kind: type, method: str) -> None:
-    """Check that a record is of the kind that a method learns from."""
-    if not isinstance(record, kind):
-        raise ConfigError(f"{method} cannot learn from a {type(record).__name__}.", "Choose data of the other kind.")
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Any:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studio.config import setting
-from studio.data.records import Preference, Record
-from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, needs
-from studio.methods.sft import collate as collate_rows
-
-if TYPE_CHECKING:
-    from studio.render.encode import Renderer
+from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig
+from studio.methods.sft import collate_rows
 
 _SIDES = ("chosen", "rejected")
 
@@ -63,21 +59,6 @@ class Config(TrainConfig):
         high=0.9,
         source="Zephyr DPO-QLoRA",
     )
-
-
-def encode(record: Record, renderer: Renderer, config: Config) -> Example | None:
-    """Give both sides of one pair, or None when one of them is longer than max_length."""
-    from studio.render.encode import fit
-
-    needs(record, Preference, "DPO")
-    example: Example = {}
-    for side in _SIDES:
-        answer = getattr(record, side)
-        encoded = renderer.conversation([*record.prompt, *answer], only_last=True)  # type: ignore[union-attr]
-        if not fit(encoded, config.max_length):
-            return None
-        example[side] = {"ids": encoded.ids, "labels": encoded.labels}
-    return example
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
@@ -132,9 +113,8 @@ METHOD = Method(
     title="Align it with preferences (DPO)",
     paper="arXiv:2305.18290",
     Config=Config,
-    record="preference",
+    kinds=("preference",),
     reference=True,
-    encode=encode,
     collate=collate,
     count=count,
     step=step,

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studio.config import setting
-from studio.data.records import Conversation, Record
-from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, needs, pad
-
-if TYPE_CHECKING:
-    from studio.render.encode import Renderer
+from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, pad
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,22 +27,17 @@ class Config(TrainConfig):
     )
 
 
-def encode(record: Record, renderer: Renderer, config: Config) -> Example | None:
-    """Give ids and labels of one conversation, or None when its last exchange is longer than max_length."""
-    from studio.render.encode import shorten
-
-    needs(record, Conversation, "SFT")
-    encoded = shorten(renderer, record.messages, config.max_length)  # type: ignore[union-attr]
-    return None if encoded is None else {"ids": encoded.ids, "labels": encoded.labels}
-
-
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    """Make one batch of (B, T) tensors."""
+    return collate_rows([example["text"] for example in examples], pad_id)
+
+
+def collate_rows(rows: Sequence[Example], pad_id: int) -> Batch:
     """Make input_ids, attention_mask, labels (B, T), padded on the right; masks go by position, never by id."""
-    rows = [example["ids"] for example in examples]
     return {
-        "input_ids": pad(rows, pad_id),
-        "attention_mask": pad([[1] * len(row) for row in rows], 0),
-        "labels": pad([example["labels"] for example in examples], -100),
+        "input_ids": pad([row["ids"] for row in rows], pad_id),
+        "attention_mask": pad([[1] * len(row["ids"]) for row in rows], 0),
+        "labels": pad([row["labels"] for row in rows], -100),
     }
 
 
@@ -71,9 +62,8 @@ METHOD = Method(
     title="Teach it to answer (SFT)",
     paper="arXiv:2305.14314",
     Config=Config,
-    record="sft",
+    kinds=("sft", "text"),
     reference=False,
-    encode=encode,
     collate=collate,
     count=count,
     step=step,

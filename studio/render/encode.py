@@ -9,12 +9,13 @@ hide it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.data.records import Message
-from studio.errors import DataError
+from studio.data.records import Conversation, Message, Prompt, Rated, Record, Text
+from studio.errors import DataError, InputError
 from studio.models import check, family
 from studio.render.template import ChatTemplate, Piece
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORE = -100
+BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,35 @@ class Encoded:
     def trained(self) -> int:
         """Count the learned tokens."""
         return sum(label != IGNORE for label in self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A row before it is tokenised: its pieces, and the stretches of its text that are learned (start, end)."""
+
+    pieces: list[Piece]
+    spans: list[tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """What one record becomes: its sides by name, and the label of a rated answer.
+
+    Sides: "text" (conversations and texts), "chosen" and "rejected" (pairs), "completion" (rated), "prompt" (prompts).
+    """
+
+    line: int
+    sides: dict[str, Encoded]
+    label: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A record that cannot be learned from: `reason` is too_long, nothing_learned or template (`error` says why)."""
+
+    line: int
+    reason: str
+    error: InputError | None = None
 
 
 class Renderer:
@@ -85,7 +116,11 @@ class Renderer:
 
         Raises DataError when the template does not write a turn as it would in a chat.
         """
-        pieces = self.template.pieces(messages)
+        return self.encode([self.plan(messages, only_last)])[0]
+
+    def plan(self, messages: Sequence[Message], only_last: bool = False, tools: Sequence[Any] = ()) -> Plan:
+        """Render a conversation and find what is learned of it. Raises DataError as `conversation` does."""
+        pieces = self.template.pieces(messages, tools=tools)
         text = "".join(piece.text for piece in pieces)
         last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
         spans = [
@@ -93,12 +128,23 @@ class Renderer:
             for index, message in enumerate(messages)
             if message.role == "assistant" and message.train and (index == last or not only_last)
         ]
-        ids, offsets = self._ids(pieces)
-        labels = [
-            token if any(start < to and frm < end for start, end in spans) and to > frm else IGNORE
-            for token, (frm, to) in zip(ids, offsets, strict=True)
-        ]
-        return Encoded(ids, labels, text, offsets)
+        return Plan(pieces, spans)
+
+    def plans(self, messages: Sequence[Message], train_on: str = "all", tools: Sequence[Any] = ()) -> list[Plan]:
+        """Render a conversation as the rows that teach it: one, or one a trained turn where the template needs that."""
+        return [self.plan(messages, train_on == "last", tools)]
+
+    def encode(self, plans: Sequence[Plan]) -> list[Encoded]:
+        """Tokenise rendered rows."""
+        made = []
+        for plan in plans:
+            ids, offsets = self._ids(plan.pieces)
+            labels = [
+                token if any(start < to and frm < end for start, end in plan.spans) and to > frm else IGNORE
+                for token, (frm, to) in zip(ids, offsets, strict=True)
+            ]
+            made.append(Encoded(ids, labels, "".join(piece.text for piece in plan.pieces), offsets))
+        return made
 
     def _span(self, messages: Sequence[Message], index: int, whole: str) -> tuple[int, int]:
         """Find where an assistant turn stands in the whole text, its end-of-turn token included."""
@@ -162,6 +208,53 @@ def load(folder: Path, template: str = "") -> Renderer:
     own = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
     architecture = (info.get("architectures") or [""])[0]
     return Renderer(tokenizer, own, architecture, template)
+
+
+def plans(renderer: Renderer, record: Record, train_on: str = "all") -> list[dict[str, Plan]]:
+    """Render a record: the sides of every example that it makes. Raises DataError when the template refuses it."""
+    if isinstance(record, Conversation):
+        return [{"text": plan} for plan in renderer.plans(record.messages, train_on, record.tools)]
+    if isinstance(record, Text):
+        end = renderer.stop_tokens[-1]
+        text = record.text + end
+        return [{"text": Plan([Piece(record.text, True), Piece(end, False)], [(0, len(text))])}]
+    if isinstance(record, Prompt):
+        return [{"prompt": Plan(renderer.template.pieces(record.prompt, generate=True), [])}]
+    names = ("completion",) if isinstance(record, Rated) else ("chosen", "rejected")
+    return [
+        {
+            name: renderer.plan([*record.prompt, *getattr(record, name)], only_last=True, tools=record.tools)
+            for name in names
+        }
+    ]
+
+
+def examples(
+    renderer: Renderer, records: Iterable[Record], *, max_length: int, train_on: str = "all"
+) -> Iterator[Example | LeftOut]:
+    """Encode records in batches, in their order; what does not fit is shortened from its beginning or left out.
+
+    The oldest exchanges of a conversation go first; an answer is never cut. A long text becomes several rows.
+    """
+    stream = iter(records)
+    while batch := list(itertools.islice(stream, BATCH)):
+        for record in batch:
+            try:
+                yield from _examples(renderer, record, max_length, train_on)
+            except InputError as error:
+                yield LeftOut(record.line, "template", error)
+
+
+def _examples(renderer: Renderer, record: Record, max_length: int, train_on: str) -> Iterator[Example | LeftOut]:
+    if isinstance(record, Conversation):
+        encoded = shorten(renderer, record.messages, max_length)
+        yield LeftOut(record.line, "too_long") if encoded is None else Example(record.line, {"text": encoded})
+        return
+    label = record.label if isinstance(record, Rated) else None
+    for sides in plans(renderer, record, train_on):
+        made = dict(zip(sides, renderer.encode(list(sides.values())), strict=True))
+        fits = all(len(side.ids) <= max_length for side in made.values())
+        yield Example(record.line, made, label) if fits else LeftOut(record.line, "too_long")
 
 
 def fit(encoded: Encoded, max_length: int) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from studio.data import detect
-from studio.data.records import Preference, Record
+from studio.data import dataset
+from studio.data.records import LISTED, Conversation, Preference, Reading, Record
 from studio.errors import DataError, InputError
 from studio.models import hub
 from studio.render import encode
@@ -19,7 +19,7 @@ from studio.render.encode import IGNORE, Encoded, Renderer
 
 COUNTED = 2000
 _renderers: dict[tuple[str, str], Renderer] = {}
-_datasets: dict[tuple[str, float, int], detect.Dataset] = {}
+_datasets: dict[tuple[str, float, int, str], tuple[dataset.Dataset, list[Record]]] = {}
 
 
 def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
@@ -35,27 +35,28 @@ def _renderer(request: dict[str, Any]) -> Renderer:
     return _renderers[key]
 
 
-def _dataset(request: dict[str, Any]) -> detect.Dataset:
+def _dataset(request: dict[str, Any]) -> tuple[dataset.Dataset, list[Record]]:
     from pathlib import Path
 
     path = Path(request["data"]).expanduser().resolve()
     facts = path.stat() if path.is_file() else None
-    key = (str(path), facts.st_mtime if facts else 0.0, facts.st_size if facts else 0)
+    key = (str(path), facts.st_mtime if facts else 0.0, facts.st_size if facts else 0, str(request.get("reading")))
     if key not in _datasets:
         _datasets.clear()
-        _datasets[key] = detect.check(path)
+        data = dataset.check(path, Reading.from_dict(request.get("reading") or {}))
+        _datasets[key] = data, list(data.records())
     return _datasets[key]
 
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:
-    data = _dataset(request)
+    data, records = _dataset(request)
     document = data.to_dict()
-    if not request.get("model") or not data.records:
+    if not request.get("model") or not records:
         return document
     renderer = _renderer(request)
     lengths, tokens, trained = [], 0, 0
-    step = max(1, len(data.records) // COUNTED)
-    for record in data.records[::step]:
+    step = max(1, len(records) // COUNTED)
+    for record in records[::step]:
         try:
             sides = _sides(record, renderer)
         except InputError as error:
@@ -65,14 +66,14 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
                 "problem": error.message,
                 "remedy": error.remedy,
             }
-            if len(document["errors"]) < detect.LISTED:
+            if len(document["errors"]) < LISTED:
                 document["errors"].append(problem)
             document["error_count"] += 1
             continue
         lengths.append(max(len(side.ids) for side in sides))
         tokens += sum(len(side.ids) for side in sides)
         trained += sum(side.trained for side in sides)
-    scale = len(data.records) / max(1, len(lengths))
+    scale = len(records) / max(1, len(lengths))
     return {
         **document,
         "lengths": lengths,
@@ -84,19 +85,16 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sides(record: Record, renderer: Renderer) -> list[Encoded]:
-    if isinstance(record, Preference):
-        return [
-            renderer.conversation([*record.prompt, *side], only_last=True) for side in (record.chosen, record.rejected)
-        ]
-    return [renderer.conversation(record.messages)]
+    sides = encode.plans(renderer, record)[0]
+    return renderer.encode(list(sides.values()))
 
 
 def _row(request: dict[str, Any]) -> dict[str, Any]:
-    data, renderer = _dataset(request), _renderer(request)
+    (data, records), renderer = _dataset(request), _renderer(request)
     index, limit = int(request.get("index", 0)), int(request.get("max_length") or 1 << 30)
-    if not 0 <= index < len(data.records):
-        raise DataError(f"There is no row {index + 1}; the file has {len(data.records)}.", "Choose another row.")
-    record = data.records[index]
+    if not 0 <= index < len(records):
+        raise DataError(f"There is no row {index + 1}; the file has {len(records)}.", "Choose another row.")
+    record = records[index]
     if isinstance(record, Preference):
         chosen, rejected = _sides(record, renderer)
         return {
@@ -106,11 +104,13 @@ def _row(request: dict[str, Any]) -> dict[str, Any]:
             "rejected": _tokens(rejected, renderer, limit),
             "common_prefix": encode.common_prefix(chosen.ids, rejected.ids),
         }
-    kept = encode.shorten(renderer, record.messages, limit)
-    whole = renderer.conversation(record.messages)
+    whole = _sides(record, renderer)[0]
+    kept: Encoded | None = whole if len(whole.ids) <= limit else None
+    if isinstance(record, Conversation):
+        kept = encode.shorten(renderer, record.messages, limit)
     shown = _tokens(kept or whole, renderer, limit)
     cut = len(whole.ids) - len(kept.ids) if kept is not None else 0
-    return {"kind": "sft", "line": record.line, **shown, "cut": cut, "left_out": kept is None}
+    return {"kind": data.kind, "line": record.line, **shown, "cut": cut, "left_out": kept is None}
 
 
 def _tokens(encoded: Encoded, renderer: Renderer, limit: int) -> dict[str, Any]:
@@ -132,9 +132,9 @@ def _tokens(encoded: Encoded, renderer: Renderer, limit: int) -> dict[str, Any]:
 
 
 def _preview(request: dict[str, Any]) -> dict[str, Any]:
-    data, renderer = _dataset(request), _renderer(request)
-    if not data.records:
-        first = data.errors[0] if data.errors else None
+    (data, records), renderer = _dataset(request), _renderer(request)
+    if not records:
+        first = data.errors.first[0] if data.errors.count else None
         raise DataError(
             first.problem if first else "The rows fit no format that Studio knows.",
             first.remedy if first else "`studio data check` says more.",
@@ -143,7 +143,7 @@ def _preview(request: dict[str, Any]) -> dict[str, Any]:
             field=first.field if first else None,
         )
     rows = []
-    for record in data.records[: int(request.get("n", 3))]:
+    for record in records[: int(request.get("n", 3))]:
         sides = [_plain(side) for side in _sides(record, renderer)]
         if isinstance(record, Preference):
             prefix = encode.common_prefix(sides[0]["ids"], sides[1]["ids"])

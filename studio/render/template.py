@@ -77,13 +77,19 @@ class ChatTemplate:
         """Render to text; `generate` adds the opening of the assistant's turn."""
         return "".join(piece.text for piece in self.pieces(messages, generate, **extra))
 
-    def pieces(self, messages: Sequence[Message], generate: bool = False, **extra: Any) -> list[Piece]:
+    def pieces(
+        self, messages: Sequence[Message], generate: bool = False, tools: Sequence[Any] = (), **extra: Any
+    ) -> list[Piece]:
         """Render to pieces; control tokens that a person typed come out as plain pieces."""
         typed: list[str] = []
         quoted = [{"role": m.role, "content": self._quote(m.content, typed)} for m in messages]
         try:
             rendered = self._template.render(
-                messages=quoted, add_generation_prompt=generate, tools=None, documents=None, **{**self._tokens, **extra}
+                messages=quoted,
+                add_generation_prompt=generate,
+                tools=list(tools) or None,
+                documents=None,
+                **{**self._tokens, **extra},
             )
         except TemplateError as error:
             raise DataError(

@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio import config as settings
 from studio import events, paths
-from studio.data import detect, split
-from studio.data.records import Conversation, Message, Preference, Record
+from studio.data import dataset, split
+from studio.data.records import Conversation, Message, Reading, Record, Text
 from studio.errors import ConfigError, DataError, ModelError, OutOfMemory, RunError, Stopped
 from studio.methods import METHODS
 from studio.methods.base import Example, Method, TrainConfig
@@ -56,11 +56,10 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         _same_base(parent, folder)
     set_seed(config.seed)
     renderer = encode.load(folder, config.template)
-    data = detect.load(asked.data, drop_bad=bool(asked.options.get("drop_bad")))
-    records = [record for record in data.records if _fits(record, method)] or _wrong_kind(data, method)
-    train_rows, held_rows = split.hold_out(records, config.held_out, config.seed)
-    train = _encode(train_rows, method, renderer, config, emit, should_stop, "Reading rows")
-    held = _encode(held_rows, method, renderer, config, emit, should_stop, "Reading held-out rows")
+    data = dataset.load(asked.data, Reading.from_dict(asked.options.get("reading") or {}))
+    data.want(*method.kinds)
+    aside = split.held_out(data.records(), config.held_out, config.seed)
+    train, held = _encode(data, aside, renderer, config, emit, should_stop)
     if not train:
         raise DataError(
             f"No row fits in max_length = {config.max_length} tokens with something left to learn.",
@@ -88,7 +87,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
                     text=f"The base never learned {names}; their embeddings are trained too, or it would never stop.",
                 )
             )
-        prompts = _prompts(held_rows or train_rows)
+        prompts = _prompts(data, aside)
         if method.reference:
             _reference([*train, *held], method, policy, config, renderer, emit, should_stop)
         loop = trainer.StudioTrainer(
@@ -122,7 +121,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
 
     _save(run, policy, renderer, folder, method, config)
     changed = generate.behaviour(before["answers"], answers)
-    changed["held_out"] = bool(held_rows)
+    changed["held_out"] = bool(held)
     changed["examples"] = [
         {"prompt": prompt[-1].content, "before": old["text"], "after": new["text"]}
         for prompt, old, new in zip(prompts, before["answers"], answers, strict=True)
@@ -139,7 +138,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
             "n": len(held),
         },
         "behaviour": changed,
-        "rows": {"trained": len(train), "held_out": len(held), "left_out": len(records) - len(train) - len(held)},
+        "rows": {"trained": len(train), "held_out": len(held), "left_out": data.usable - len(train) - len(held)},
         "advice": _advice(changed, method),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -187,41 +186,41 @@ def _same_base(parent: Run, folder: Path) -> None:
         )
 
 
-def _fits(record: Record, method: Method) -> bool:
-    return isinstance(record, Preference if method.record == "preference" else Conversation)
-
-
-def _wrong_kind(data: detect.Dataset, method: Method) -> list[Record]:
-    data.preferences() if method.record == "preference" else data.conversations()
-    return []
-
-
 def _encode(
-    records: Sequence[Record],
-    method: Method,
+    data: dataset.Dataset,
+    aside: Collection[int],
     renderer: encode.Renderer,
     config: TrainConfig,
     emit: events.Emit,
     should_stop: Callable[[], bool],
-    phase: str,
-) -> list[Example]:
-    if not records:
-        return []
-    made, left_out = [], []
-    progress = events.Progress(emit, phase, len(records), "rows")
-    for record in records:
+) -> tuple[list[Example], list[Example]]:
+    """Encode all rows: (to train on, held out). Raises DataError when the template refuses a row."""
+    train: list[Example] = []
+    held: list[Example] = []
+    left_out = []
+    numbers = {}
+
+    def numbered() -> Iterator[Record]:
+        for number, record in enumerate(data.records()):
+            numbers[record.line] = number
+            yield record
+
+    progress = events.Progress(emit, "Reading rows", data.usable, "rows")
+    for made in encode.examples(renderer, numbered(), max_length=config.max_length, train_on=config.train_on):
         _halt(should_stop)
-        example = method.encode(record, renderer, config)
-        if example is None:
-            left_out.append(record.line)
+        if isinstance(made, encode.LeftOut):
+            if made.error is not None and "bad" not in data.reading.drop:
+                raise made.error
+            left_out.append(made.line)
         else:
-            made.append(example)
+            plain: Example = {name: {"ids": s.ids, "labels": s.labels} for name, s in made.sides.items()}
+            (held if numbers[made.line] in aside else train).append(plain)
         progress.step()
     if left_out:
         lines = ", ".join(map(str, left_out[:10])) + (", ..." if len(left_out) > 10 else "")
         text = f"{len(left_out)} rows are longer than {config.max_length} tokens and were left out (lines {lines})."
         emit(events.event("note", level="warning", code="too_long", text=text))
-    return made
+    return train, held
 
 
 def _halt(should_stop: Callable[[], bool]) -> None:
@@ -229,22 +228,25 @@ def _halt(should_stop: Callable[[], bool]) -> None:
         raise Stopped("Stopped before the first step.", "Start it again when you like.")
 
 
-def _prompts(rows: Sequence[Record]) -> list[list[Message]]:
-    """Take the questions of up to ASKED rows, spread over the set, each up to the last turn that is answered."""
-    chosen = rows[:: max(1, len(rows) // ASKED)][:ASKED]
+def _prompts(data: dataset.Dataset, aside: Collection[int]) -> list[list[Message]]:
+    """Take the questions of up to ASKED held-out rows (else of any), each up to the last turn that is answered."""
+    count = len(aside) or data.usable
+    wanted = range(0, count, max(1, count // ASKED))[:ASKED]
+    rows = (record for number, record in enumerate(data.records()) if not aside or number in aside)
+    chosen = [record for number, record in enumerate(rows) if number in wanted]
     prompts = []
     for record in chosen:
-        if isinstance(record, Preference):
-            prompts.append(list(record.prompt))
-        else:
+        if isinstance(record, Conversation):
             last = max(index for index, turn in enumerate(record.messages) if turn.role == "assistant")
             prompts.append(list(record.messages[:last]))
+        elif not isinstance(record, Text):
+            prompts.append(list(record.prompt))
     return [prompt for prompt in prompts if prompt]
 
 
 def answer_room(examples: Sequence[Example]) -> int:
     """Give the tokens that an answer may take when asked for: half again what 95 % of the rows learn, 32 to 256."""
-    sides = [example.get("chosen", example) for example in examples]
+    sides = [example.get("chosen") or example.get("completion") or example["text"] for example in examples]
     learned = sorted(sum(label != encode.IGNORE for label in side["labels"]) for side in sides)
     return min(256, max(32, learned[int(0.95 * (len(learned) - 1))] * 3 // 2))
 
@@ -327,7 +329,7 @@ def _advice(changed: dict[str, Any], method: Method) -> str:
     if changed["changed"] <= HARDLY:
         count = round(changed["changed"] * changed["n"])
         few = f"Only {count} of {changed['n']} answers changed, whatever the loss says."
-        pairs = ", or pairs whose answers differ more" if method.record == "preference" else ""
+        pairs = ", or pairs whose answers differ more" if "preference" in method.kinds else ""
         return f"{few} Try a higher learning_rate (three times) or more epochs{pairs}."
     if changed["stops_after"] < 0.8:
         return "Many answers do not stop by themselves. Check that the rows end where an answer should end."

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from making import write_jsonl
 
-from studio.data import detect, split
-from studio.data.records import Conversation, Message, Preference
+from studio.data import dataset, split
+from studio.data.records import Conversation, Message, Preference, Reading
 from studio.errors import DataError
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
@@ -49,9 +49,9 @@ ANSWER = (Message("user", "Hi"), Message("assistant", "Hello."))
 def test_a_conversation_is_read_from_every_format(
     tmp_path: Path, row: dict[str, Any], name: str, expected: tuple[Message, ...]
 ) -> None:
-    found = detect.load(write_jsonl(tmp_path / "misleading.csv.jsonl", [row]))
+    found = dataset.load(write_jsonl(tmp_path / "misleading.csv.jsonl", [row]))
     assert (found.format, found.kind, found.rows) == (name, "sft", 1)
-    assert found.records == [Conversation(expected, 1)]
+    assert list(found.records()) == [Conversation(expected, 1)]
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_a_conversation_is_read_from_every_format(
     ],
 )
 def test_a_pair_is_read_from_every_format(tmp_path: Path, row: dict[str, Any]) -> None:
-    found = detect.load(write_jsonl(tmp_path / "x.jsonl", [row]))
+    found = dataset.load(write_jsonl(tmp_path / "x.jsonl", [row]))
     go = (Message("assistant", "Go."),)
-    assert found.preferences() == [Preference(ANSWER[:1], ANSWER[1:], go, 1)]
+    assert list(found.records()) == [Preference(ANSWER[:1], ANSWER[1:], go, 1)]
 
 
 GOOD = json.dumps({"messages": CHAT})
@@ -96,10 +96,10 @@ def test_a_bad_line_is_named_and_dropped_only_on_request(tmp_path: Path, text: s
     path = tmp_path / "x.jsonl"
     path.write_text(text + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=says) as caught:
-        detect.load(path)
+        dataset.load(path)
     assert caught.value.line == line and caught.value.remedy
-    found = detect.load(path, drop_bad=True)
-    assert len(found.records) == 1 and len(found.errors) == 1
+    found = dataset.load(path, Reading(drop=("bad",)))
+    assert len(list(found.records())) == 1 and found.errors.count == 1
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def test_a_bad_line_is_named_and_dropped_only_on_request(tmp_path: Path, text: s
         (b"\n \n", "empty"),
         (b"[]", "no rows"),
         (GOOD.encode("utf-16"), "UTF-16"),
-        (b'{"a": 1}\n', "no format"),
+        (b'{"a": 1}\n', "not clear"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
-        detect.load(path)
+        dataset.load(path)
     assert caught.value.file == str(path) and caught.value.remedy
 
 
@@ -124,7 +124,7 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(GOOD.encode() + b"\n" + GOOD.encode().replace(b"Hello", b"H\xe9llo") + b"\n")
     with pytest.raises(DataError, match="not UTF-8") as caught:
-        detect.load(path)
+        dataset.load(path)
     assert caught.value.line == 2
 
 
@@ -141,12 +141,12 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
 def test_files_as_people_save_them_are_read(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / ("x.json" if data.startswith(b"{\n") else "x.jsonl")
     path.write_bytes(data)
-    assert detect.load(path).records[0].messages == ANSWER  # type: ignore[union-attr]
+    assert next(dataset.load(path).records()).messages == ANSWER  # type: ignore[union-attr]
 
 
 def test_chosen_equal_to_rejected_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the same"):
-        detect.load(write_jsonl(tmp_path / "x.jsonl", [{"prompt": "Hi", "chosen": "A", "rejected": "A"}]))
+        dataset.load(write_jsonl(tmp_path / "x.jsonl", [{"prompt": "Hi", "chosen": "A", "rejected": "A"}]))
 
 
 def test_placeholders_and_an_assistant_that_speaks_first_are_warned_of(tmp_path: Path) -> None:
@@ -154,14 +154,15 @@ def test_placeholders_and_an_assistant_that_speaks_first_are_warned_of(tmp_path:
         {"messages": [CHAT[1], *CHAT]},
         {"messages": [CHAT[0], {"role": "assistant", "content": "I am {{name}}."}]},
     ]
-    codes = {w["code"]: w["lines"] for w in detect.check(write_jsonl(tmp_path / "x.jsonl", rows)).warnings.to_list()}
+    codes = {w["code"]: w["lines"] for w in dataset.check(write_jsonl(tmp_path / "x.jsonl", rows)).warnings.to_list()}
     assert codes == {"assistant_first": [1], "placeholder": [2]}
 
 
 def test_equal_questions_are_never_on_both_sides_of_a_split() -> None:
     records = [Conversation((Message("user", f"Q{i % 40}"), Message("assistant", str(i))), i) for i in range(200)]
-    train, held = split.hold_out(records, 0.1, seed=3)
-    assert len(train) + len(held) == 200 and 1 <= len(held) <= 20
-    assert not {r.messages[0] for r in train} & {r.messages[0] for r in held}  # type: ignore[union-attr]
-    assert split.hold_out(records, 0.1, seed=3)[1] == held
-    assert split.hold_out(records, 0.0, seed=3)[1] == []
+    held = split.held_out(records, 0.1, seed=3)
+    assert 1 <= len(held) <= 20
+    asked = [record.messages[0] for record in records]
+    assert not {asked[i] for i in held} & {asked[i] for i in range(200) if i not in held}
+    assert split.held_out(records, 0.1, seed=3) == held
+    assert split.held_out(records, 0.0, seed=3) == set()

@@ -166,7 +166,7 @@ def test_an_answer_is_given_the_room_that_the_rows_take() -> None:
     """Answers of 1 to 100 learned tokens: the 95th takes 95, half again is 142; short ones get 32, long ones 256."""
     from studio.train.offline import answer_room
 
-    rows = [{"labels": [-100] * 7 + [5] * length} for length in range(1, 101)]
+    rows = [{"text": {"labels": [-100] * 7 + [5] * length}} for length in range(1, 101)]
     assert answer_room(rows) == 142
     assert answer_room(rows[:3]) == 32
     assert answer_room([{"chosen": {"labels": [5] * 1000}, "rejected": {"labels": [5]}}]) == 256

@@ -22,9 +22,9 @@ _FROM_MODEL = "the model itself"
 class Tune:
     """One of the two pages: its step, its methods and their forms."""
 
-    def __init__(self, step: str, records: tuple[str, ...]) -> None:
+    def __init__(self, step: str, kinds: tuple[str, ...]) -> None:
         self.step = step
-        self.methods = [m for m in METHODS.values() if m.record in records and m.kind == "offline"]
+        self.methods = [m for m in METHODS.values() if set(m.kinds) & set(kinds) and m.kind == "offline"]
         self.forms = {m.name: Form(m.Config) for m in self.methods}
 
     def draw(self, tools: kit.Kit, button: str) -> None:
