@@ -15,8 +15,10 @@ import psutil
 from studio import paths
 from studio.child import Child
 from studio.errors import StudioError
+from studio.models.shape import Shape
 
 if TYPE_CHECKING:
+    from studio.models.catalogue import Entry
     from studio.models.check import ModelInfo
 
 GIB = 1 << 30
@@ -110,39 +112,94 @@ def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[d
     yield found
 
 
-def estimate_gb(
-    info: ModelInfo,
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """The memory of a run, in GiB, by what it goes to."""
+
+    weights: float
+    adapter: float
+    activations: float
+    logits: float
+    overhead: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.adapter + self.activations + self.logits + self.overhead
+
+    def parts(self) -> dict[str, float]:
+        """Name the parts for people."""
+        return {
+            "weights": self.weights,
+            "adapter and optimizer": self.adapter,
+            "activations": self.activations,
+            "logits": self.logits,
+            "overhead": self.overhead,
+        }
+
+
+#: From this share of the memory on a run is called tight: the rest is for what else runs, and for peaks.
+TIGHT = 0.85
+_OVERHEAD_GB = 0.6  # the CUDA context, or torch in memory, and what the allocator keeps in reserve
+
+
+def estimate(
+    model: Shape | Entry | ModelInfo,
     *,
     quantize_base: str = "nf4",
     lora_r: int = 16,
     max_length: int = 1024,
     micro_batch_size: int = 4,
     checkpointing: bool = True,
-) -> float:
-    """Estimate the memory of a QLoRA run in GiB.
+    value_bytes: int = 2,
+) -> Estimate:
+    """Estimate the memory of a run that trains an adapter (QLoRA with `nf4`, LoRA with `none`).
 
-    weights = P_lin (4 + 0.127) / 8 + (1|2) V d b + norms        (b: bytes of the embedding's dtype)
-    lora    = n_r (4 + 4 + 8)                                     n_r = L r sum(in + out) of the seven projections
-    act     = N (2 L d + 2 (6 d + 2 q + 2 k + 3 f) + 14 r)        N = tokens in memory, with checkpointing
-    logits  = 14 V N_learned                                      a quarter of the tokens is learned
+    weights = P_lin (4 + 0.127) / 8 + b P_emb                        P_lin: the layers' linear maps, P_emb: embeddings
+    adapter = L r sum(in + out) (4 + 4 + 8)                          weight, gradient, two moments of AdamW, float32
+    act     = N (b L d + b (6 d + 2 q + 2 k + 3 f) + 14 r)           N: tokens in memory; with checkpointing
+    logits  = (b + 12) V N / 4                                       a quarter of the tokens is learned
+
+    b = value_bytes (2: bf16, on a GPU; 4: float32, on a CPU); q, k = width of all heads, of all key/value heads;
+    L layers, d hidden, f feed-forward, V vocabulary. Without checkpointing each layer keeps its own activations;
+    without nf4 the linear maps take b bytes a weight. Overhead is a constant.
     """
-    config = info.config
-    layers, d, f, v = (
-        info.layers,
-        info.hidden_size,
-        int(config.get("intermediate_size") or 4 * info.hidden_size),
-        info.vocab_size,
-    )
-    heads = int(config.get("num_attention_heads") or 1)
-    head_dim = int(config.get("head_dim") or d // heads)
-    q, k = heads * head_dim, int(config.get("num_key_value_heads") or heads) * head_dim
-    p_lin = layers * (d * q * 2 + d * k * 2 + 3 * d * f)
-    tied = bool(config.get("tie_word_embeddings"))
-    weights = p_lin * ((4 + 0.127) / 8 if quantize_base == "nf4" else 2) + (1 if tied else 2) * v * d * 2
-    lora = layers * lora_r * (2 * (d + q) + 2 * (d + k) + 3 * (d + f)) * 16
+    s = model if isinstance(model, Shape) else model.shape
+    b, q, k = value_bytes, s.heads * s.head_dim, s.kv_heads * s.head_dim
+    each = (4 + 0.127) / 8 if quantize_base == "nf4" else b
     tokens = micro_batch_size * max_length
-    act = tokens * ((2 * layers * d if checkpointing else 0) + 2 * (6 * d + 2 * q + 2 * k + 3 * f) + 14 * lora_r)
-    if not checkpointing:
-        act *= layers
-    logits = tokens / 4 * v * 14
-    return float((weights + lora + act + logits) / GIB + 0.6)
+    layer = b * (6 * s.hidden + 2 * q + 2 * k + 3 * s.ffn) + 14 * lora_r
+    kept = b * s.layers * s.hidden + layer if checkpointing else s.layers * layer
+    lora = s.layers * lora_r * (2 * (s.hidden + q) + 2 * (s.hidden + k) + 3 * (s.hidden + s.ffn))
+    return Estimate(
+        weights=(s.linear * each + s.embedding * b) / GIB,
+        adapter=16 * lora / GIB,
+        activations=tokens * kept / GIB,
+        logits=(b + 12) * s.vocab * tokens / 4 / GIB,
+        overhead=_OVERHEAD_GB,
+    )
+
+
+def estimate_here(model: Shape | Entry | ModelInfo, on: Machine, **settings: Any) -> Estimate:
+    """Estimate for a machine with what Studio chooses there when nothing is set.
+
+    On a GPU 4 bits from half a billion weights on, bf16; on a CPU float32, 4 bits only where float32 would take half
+    of the memory.
+    """
+    s = model if isinstance(model, Shape) else model.shape
+    cpu = on.device not in ("cuda", "mps")
+    four = 4 * s.parameters > on.ram_gb * GIB / 2 if cpu else on.device == "cuda" and s.parameters > 5e8
+    chosen = {
+        "quantize_base": "nf4" if four and on.four_bit else "none",
+        "checkpointing": not cpu or s.parameters > 1e9,
+        "value_bytes": 4 if cpu else 2,
+    }
+    return estimate(s, **{**chosen, **settings})
+
+
+def verdict(need: Estimate, on: Machine) -> str:
+    """Say `fits`, `tight` (over 85 % of it) or `too large`: VRAM where there is a GPU, else the machine's memory."""
+    have = on.vram_gb if on.device == "cuda" else on.ram_gb
+    if need.total > have:
+        return "too large"
+    return "tight" if need.total > TIGHT * have else "fits"

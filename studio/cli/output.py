@@ -72,6 +72,9 @@ class Ticker:
         else:
             phase, done, total = item["phase"], item["done"], item["total"]
             facts = f"{item['rate']:.1f} {item['unit']}/s" if item.get("rate") else ""
+            if item["unit"] == "bytes":
+                done, total = (round(count / 1e6, 1) for count in (done, total))
+                facts = f"MB  {item['rate'] / 1e6:.1f} MB/s" if item.get("rate") else "MB"
         left = f"{_span(item['seconds_left'])} left" if item.get("seconds_left") else ""
         filled = round(20 * done / total) if total else 0
         line = f"{phase} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}  {facts}  {left}".rstrip()

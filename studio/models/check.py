@@ -1,49 +1,62 @@
 """Look at a model folder before anything is loaded from it: is it whole, is it safe, can we train and export it?
 
-Reads JSON and safetensors headers only: no code of the folder is run, nothing is unpickled, no framework is imported.
+Reads JSON, safetensors headers and a few rows of the embedding only: no code of the folder is run, nothing is
+unpickled, no framework is imported, nothing that leads out of the folder is opened.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelError
-from studio.models import family, hub
+from studio.events import Emit
+from studio.models import architecture, family, hub, tensors
+from studio.models.architecture import EXPORTABLE, embedding_of, support, whole
+from studio.models.folder import inside, read_json, read_object, read_text, refuse_code
+from studio.models.shape import Shape
+from studio.models.tensors import TensorInfo, read_header, read_tensors, weight_files
 
-_MAX_HEADER = 100 << 20
-_BYTES = {
-    "F64": 8,
-    "I64": 8,
-    "U64": 8,
-    "F32": 4,
-    "I32": 4,
-    "U32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I16": 2,
-    "U16": 2,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+__all__ = [
+    "EXPORTABLE",
+    "ModelInfo",
+    "TensorInfo",
+    "inspect",
+    "read_config",
+    "read_header",
+    "read_json",
+    "read_template",
+    "read_tensors",
+    "read_vocabulary",
+    "refuse_nan",
+    "support",
+    "weight_files",
+]
 
-#: transformers' class -> llama.cpp's architecture: what we can train and also export.
-EXPORTABLE = {"LlamaForCausalLM": "llama"}
+#: A control token's embedding shorter than this share of the median row was never trained (Llama 3 base: about 0.01).
+UNTRAINED_NORM = 0.35
+_SAMPLE = 4096  # rows of the embedding whose median length stands for all
+
+#: Tokens of a tokenizer that text never needs, and the text model has no row for.
+_NO_ROW = {"<image_soft_token>"}
+_MOST = 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """What a model card in the window says. `template` is where the chat template comes from; sizes are in bytes."""
+    """What a model card in the window says; sizes are in bytes, `context` in tokens.
+
+    `template` says whether the model has a chat template, `template_source` in which file (or of which family);
+    `untrained` lists the control tokens of that template that the model never learned (or has not at all);
+    `revision` is the hub's commit; `use` says what can be done with the architecture.
+    """
 
     name: str
     folder: str
+    revision: str
     architecture: str
     parameters: int
     layers: int
@@ -53,221 +66,200 @@ class ModelInfo:
     bytes: int
     dtype: str
     template: str
+    template_source: str
     family: str
     end_of_turn: str
     stop_tokens: list[str]
+    untrained: list[str]
     licence: str
     exportable: bool
+    use: str
     config: dict[str, Any]
 
-
-@dataclasses.dataclass(frozen=True)
-class TensorInfo:
-    """One tensor of a safetensors file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
+    @property
+    def shape(self) -> Shape:
+        """The numbers that the memory estimate needs."""
+        return Shape.of(self.config, self.vocab_size)
 
 
-def inspect(model: str) -> ModelInfo:
-    """Check a model (`starter`, a folder, a hub id) and describe it.
+def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None) -> ModelInfo:
+    """Check a model (`starter`, a folder, a hub id or address) and describe it; a hub's model is fetched first.
 
     Raises ModelError with a remedy when it cannot be used.
     """
-    folder = hub.resolve(model)
+    folder = hub.resolve(model, emit, should_stop)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".jinja", ".model", ".txt", ".md", ".safetensors"):
+            inside(path)
     config = read_config(folder)
-    architecture = (config.get("architectures") or ["unknown"])[0]
-    tensors = read_tensors(folder)
+    kind = architecture.choose(config, folder)
+    exportable, use = support(kind)
+    found = read_tensors(folder)
     vocabulary = read_vocabulary(folder)
-    vocab_size = _whole(config, "vocab_size", folder)
-    if vocabulary and max(vocabulary.values()) >= vocab_size:
-        raise ModelError(
-            f"The tokenizer knows {max(vocabulary.values()) + 1} tokens, the model's embedding has {vocab_size} rows.",
-            "Take tokenizer and weights from the same source.",
-            file=str(folder / "tokenizer.json"),
-        )
-    own = read_template(folder)
-    fam = family.choose(architecture, vocabulary)
+    embedding = embedding_of(found, config, folder)
+    _check_vocabulary(vocabulary, embedding, folder)
+    context = config.get("max_position_embeddings")
+    own, file = read_template(folder), _template_file(folder)
+    fam = family.choose(kind, vocabulary)
     source = own or fam.template
     stops = family.stop_tokens(source, vocabulary, _eos(folder))
-    ends = stops[0] if stops else fam.end_of_turn
+    known = family.identify(own) if own else fam.name
     return ModelInfo(
-        name="Studio starter" if model == "starter" else folder.name if folder.exists() else model,
+        name="Studio starter" if model == "starter" else hub.repository(folder) or folder.name,
         folder=str(folder),
-        architecture=architecture,
-        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
-        layers=_whole(config, "num_hidden_layers", folder),
-        hidden_size=_whole(config, "hidden_size", folder),
-        vocab_size=vocab_size,
-        context=int(config.get("max_position_embeddings") or 0),
-        bytes=sum(math.prod(tensor.shape) * _BYTES[tensor.dtype] for tensor in tensors),
-        dtype=max({t.dtype for t in tensors}, key=lambda d: sum(math.prod(t.shape) for t in tensors if t.dtype == d)),
+        revision=hub.revision(folder),
+        architecture=kind,
+        parameters=sum(math.prod(tensor.shape) for tensor in found),
+        layers=whole(config, "num_hidden_layers", folder),
+        hidden_size=whole(config, "hidden_size", folder),
+        vocab_size=embedding.shape[0],
+        context=context if type(context) is int and context > 0 else 0,
+        bytes=sum(tensor.nbytes for tensor in found),
+        dtype=max({t.dtype for t in found}, key=lambda d: sum(math.prod(t.shape) for t in found if t.dtype == d)),
         template="its own" if own else f"none of its own: {fam.title} is added",
-        family=(family.identify(own) or "its own") if own else fam.name,
-        end_of_turn=ends,
+        template_source=file if own else f"Studio's {fam.title}",
+        family=known or "its own",
+        end_of_turn=stops[0] if stops else fam.end_of_turn,
         stop_tokens=stops or [fam.end_of_turn],
+        untrained=_untrained(_control(source, known, stops, vocabulary), vocabulary, embedding),
         licence=_licence(folder),
-        exportable=architecture in EXPORTABLE,
+        exportable=exportable,
+        use=use,
         config=config,
     )
+
+
+def refuse_nan(folder: Path, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None) -> None:
+    """Read all weights and raise ModelError when one is not a number or infinite; names the first such tensors."""
+    odd = list(tensors.not_finite(read_tensors(folder), emit, should_stop))
+    if odd:
+        named = "; ".join(f"{tensor.name}: {nans} NaN, {infinite} infinite" for tensor, nans, infinite in odd[:3])
+        more = f" and {len(odd) - 3} more tensors" if len(odd) > 3 else ""
+        raise ModelError(
+            f"The weights are not all numbers: {named}{more}.",
+            "The model is damaged: download it again, or choose another.",
+            file=str(odd[0][0].file),
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json and refuse what could run code."""
     path = folder / "config.json"
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise ModelError("config.json is not an object.", "Download the model again.", file=str(path))
-    if "auto_map" in config:
-        raise ModelError(
-            "The model wants its own Python code to be run (auto_map).",
-            "Studio never runs code from a model folder. Choose a model that transformers supports by itself.",
-            file=str(path),
-        )
-    for key in config:
-        if key.startswith("_attn_implementation") or key == "model_file":
-            raise ModelError(f"config.json sets {key!r}, which can load foreign code.", "Remove it.", file=str(path))
+    config = read_object(path)
+    refuse_code(config, str(path))
     if scripts := sorted(folder.glob("*.py")):
         raise ModelError(
             f"The folder holds Python code ({scripts[0].name}).",
             "Studio never runs code from a model folder. Remove the file, or choose another model.",
             file=str(scripts[0]),
         )
-    return config
-
-
-def read_tensors(folder: Path) -> list[TensorInfo]:
-    """List all tensors, checking every shard's header; refuses pickle weights and incomplete shards."""
-    files = weight_files(folder)
-    return [tensor for file in files for tensor in read_header(file)]
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """List the safetensors shards of a folder."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        listed = read_json(index).get("weight_map", {})
-        names = sorted(set(listed.values())) if isinstance(listed, dict) else []
-        for name in names:
-            if not isinstance(name, str) or Path(name).name != name:
-                raise ModelError(f"The index names {name!r}, outside the folder.", "Do not use it.", file=str(index))
-            if not (folder / name).is_file():
-                raise ModelError(f"The shard {name} is missing.", "Download the model again.", file=str(index))
-        return [folder / name for name in names]
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-    if pickles:
+    if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"The weights are a pickle file ({pickles[0].name}), which can run any code when it is opened.",
-            "Choose a model with safetensors weights.",
-            file=str(pickles[0]),
+            "The folder holds an adapter (adapter_config.json), which would be loaded in the model's place.",
+            "Choose the base model's own folder.",
+            file=str(folder / "adapter_config.json"),
         )
-    raise ModelError("There are no weights (model.safetensors).", "Download the model again.", file=str(folder))
-
-
-def read_header(path: Path) -> list[TensorInfo]:
-    """Read a safetensors header and check it: size, ranges, no overlap, no gap, bytes = shape x dtype."""
-    size = path.stat().st_size
-
-    def bad(what: str) -> ModelError:
-        return ModelError(f"{path.name}: {what}", "Download the file again.", file=str(path))
-
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise bad("it is too short to be a safetensors file.")
-        (length,) = struct.unpack("<Q", prefix)
-        if length > _MAX_HEADER or 8 + length > size:
-            raise bad("its header is damaged.")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            raise bad("its header is not JSON.") from None
-    if not isinstance(header, dict):
-        raise bad("its header is damaged.")
-    found, spans = [], []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            right = all(isinstance(n, int) and n >= 0 for n in (*shape, start, end))
-            right = right and end - start == math.prod(shape) * _BYTES[dtype]
-        except (KeyError, TypeError, ValueError):
-            right = False
-        if not right or end > size - 8 - length:
-            raise bad(f"the tensor {name[:80]!r} does not fit the file: it is damaged or cut off.")
-        spans.append((start, end))
-        found.append(TensorInfo(name, dtype, shape, path))
-    at = 0
-    for start, end in sorted(spans):
-        if start != at:
-            raise bad("its tensors overlap or leave gaps.")
-        at = end
-    if at != size - 8 - length:
-        raise bad("it is cut off or has data that belongs to no tensor.")
-    return found
+    return config
 
 
 def read_vocabulary(folder: Path) -> dict[str, int]:
     """Read token -> id from tokenizer.json, added tokens included."""
     path = folder / "tokenizer.json"
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
+        if (folder / "tokenizer.model").exists():
+            raise ModelError(
+                "The tokenizer is tokenizer.model only; Studio reads tokenizer.json.",
+                'Convert it once, where sentencepiece and protobuf are installed: python -c "import transformers as t; '
+                f"t.AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\"",
+                file=str(folder / "tokenizer.model"),
+            )
         raise ModelError("There is no tokenizer.json.", "Choose a model with a fast tokenizer.", file=str(folder))
-    data = read_json(path)
-    vocabulary = data.get("model", {}).get("vocab", {}) if isinstance(data, dict) else {}
-    if isinstance(vocabulary, list):
-        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
-    added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
-    return {**vocabulary, **added}
+    data = read_object(path)
+    made: dict[str, int] = {}
+    try:
+        vocabulary = data["model"]["vocab"]
+        if isinstance(vocabulary, list):
+            vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
+        made.update(vocabulary)
+        made.update({token["content"]: token["id"] for token in data.get("added_tokens") or []})
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        made = {}
+    if not made or not all(type(i) is int and 0 <= i < _MOST and isinstance(word, str) for word, i in made.items()):
+        raise ModelError("tokenizer.json holds no usable vocabulary.", "Download the model again.", file=str(path))
+    return made
 
 
 def read_template(folder: Path) -> str:
     """Read the model's own chat template, "" when it has none."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text("utf-8")
-    config = folder / "tokenizer_config.json"
-    template = read_json(config).get("chat_template") if config.is_file() else None
+    name = _template_file(folder)
+    if not name or name.endswith(".jinja"):
+        return read_text(folder / name) if name else ""
+    template = _tokenizer_config(folder).get("chat_template")
     if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        named = {str(entry.get("name")): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     return template if isinstance(template, str) else ""
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a model folder; ModelError when it is missing or broken."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.name} is missing.", "Choose a folder with a whole model.", file=str(path)) from None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path.name} is not valid JSON.", "Download the model again.", file=str(path)) from None
+def _template_file(folder: Path) -> str:
+    """Name the file that would hold the template; what stands there may still be none."""
+    if (folder / "chat_template.jinja").exists():
+        return "chat_template.jinja"
+    return "tokenizer_config.json" if (folder / "tokenizer_config.json").exists() else ""
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    return read_object(path) if path.exists() or path.is_symlink() else {}
 
 
 def _eos(folder: Path) -> str | None:
-    path = folder / "tokenizer_config.json"
-    eos = read_json(path).get("eos_token") if path.is_file() else None
-    return eos.get("content") if isinstance(eos, dict) else eos
+    eos = _tokenizer_config(folder).get("eos_token")
+    eos = eos.get("content") if isinstance(eos, dict) else eos
+    return eos if isinstance(eos, str) else None
 
 
-def _whole(config: dict[str, Any], name: str, folder: Path) -> int:
-    value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ModelError(f"config.json has no usable {name}.", "Download it again.", file=str(folder / "config.json"))
-    return value
+def _check_vocabulary(vocabulary: dict[str, int], embedding: TensorInfo, folder: Path) -> None:
+    """Every token must have its row in the embedding."""
+    rows = embedding.shape[0]
+    beyond = {token: index for token, index in vocabulary.items() if index >= rows and token not in _NO_ROW}
+    if beyond:
+        token, index = max(beyond.items(), key=lambda item: item[1])
+        raise ModelError(
+            f"The tokenizer's {token[:80]!r} is token {index}, the model's embedding has {rows} rows.",
+            "Take tokenizer and weights from the same source.",
+            file=str(folder / "tokenizer.json"),
+        )
+
+
+def _control(template: str, known: str, stops: list[str], vocabulary: dict[str, int]) -> list[str]:
+    """List the control tokens that a template writes: its family's, and the end of a turn."""
+    tokens = family.FAMILIES[known].control_tokens if known in family.FAMILIES else ()
+    ends = [stop for stop in stops if stop in template]
+    return [token for token in dict.fromkeys((*tokens, *ends)) if token in template]
+
+
+def _untrained(control: list[str], vocabulary: dict[str, int], embedding: TensorInfo) -> list[str]:
+    """List the control tokens without a row, or with one of hardly any length; reads a sample of the rows."""
+    import numpy as np
+
+    rows = embedding.shape[0]
+    step = max(rows // _SAMPLE, 1)
+    norms = np.linalg.norm(tensors.read_rows(embedding, range(0, rows, step)), axis=1)
+    norms = norms[norms > 0]
+    least = UNTRAINED_NORM * float(np.median(norms)) if len(norms) else math.inf
+    known = [token for token in control if vocabulary.get(token, rows) < rows]
+    lengths = np.linalg.norm(tensors.read_rows(embedding, [vocabulary[token] for token in known]), axis=1)
+    short = {token for token, length in zip(known, lengths, strict=True) if not length >= least}
+    return [token for token in control if token not in known or token in short]
 
 
 def _licence(folder: Path) -> str:
-    """Read `license:` from the front matter of the model card, "" when there is none."""
-    card = folder / "README.md"
-    if card.is_file():
-        head = card.read_text("utf-8", errors="replace")[:4000].split("---")
-        for line in head[1].splitlines() if len(head) > 2 else []:
-            if line.startswith("license:"):
-                return line.partition(":")[2].strip()
-    return ""
+    """Read the licence from the front matter of the model card, "" when there is none."""
+    head = read_text(folder / "README.md").split("---")
+    facts = dict[str, str]()
+    for line in head[1].splitlines() if len(head) > 2 and not head[0].strip() else []:
+        name, _, value = line.partition(":")
+        facts[name.strip()] = value.strip().strip("'\"")[:80]
+    licence = facts.get("license", "")
+    return facts.get("license_name", licence) if licence == "other" else licence

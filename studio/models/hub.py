@@ -2,45 +2,131 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from studio import paths
+from studio import events, paths
 from studio.errors import ModelError
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "README.md", "LICENSE*"]
+_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REVISION = re.compile(r"(?!.*\.\.)[\w][\w./+-]{0,127}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 
 
-def resolve(model: str) -> Path:
-    """Give the folder of a model, downloading a hub id if it is not there yet. Raises ModelError with a remedy."""
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A model on the hub: its id, and the branch, tag or commit that is meant."""
+
+    repo: str
+    revision: str = "main"
+
+
+def resolve(model: str, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> Path:
+    """Give the folder of a model, downloading what is not here yet.
+
+    `model` is `starter`, a folder, a hub id (org/name, org/name@revision) or its address on the hub
+    (https://huggingface.co/org/name[/tree/revision]). What is already here needs no network. `emit` gets progress
+    events (bytes, bytes/s, seconds left); `should_stop` is asked ten times a second. Raises ModelError with a remedy,
+    Stopped when asked to.
+    """
     if model == "starter":
         return paths.models() / "starter"
-    folder = Path(model).expanduser()
-    if model.strip() and folder.is_dir():
-        return folder.resolve()
-    if _HUB_ID.fullmatch(model):
-        return _download(model)
+    local = _folder(model)
+    if local is not None:
+        return local
+    wanted = reference(model)
+    found = cached(wanted)
+    if found is not None:
+        return found
+    from studio.models import download
+
+    return download.fetch(wanted.repo, wanted.revision, emit, should_stop)
+
+
+def reference(model: str) -> Reference:
+    """Read a hub id or an address on the hub; ModelError when it is neither."""
+    text = model.strip()
+    if "://" in text:
+        text = _from_address(text)
+    repo, at, revision = text.partition("@")
+    if _ID.fullmatch(repo) and ".." not in repo and "--" not in repo and (not at or _REVISION.fullmatch(revision)):
+        return Reference(repo, revision or "main")
     raise ModelError(
         f"There is no model {model[:200]!r}.", "Use `starter`, a folder with a model, or a hub id such as org/name."
     )
 
 
-def _download(model: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+def cached(wanted: Reference) -> Path | None:
+    """Give the folder of a model that is already here, whole; None when it is not. Asks nobody."""
+    from huggingface_hub import constants
+
+    home = Path(constants.HF_HUB_CACHE) / f"models--{wanted.repo.replace('/', '--')}"
+    commit = wanted.revision
+    if not _COMMIT.fullmatch(commit):
+        try:
+            commit = (home / "refs" / commit).read_text("ascii").strip()
+        except (OSError, ValueError):
+            return None
+    snapshot = home / "snapshots" / commit
+    return snapshot.resolve() if _COMMIT.fullmatch(commit) and _whole(snapshot) else None
+
+
+def revision(folder: Path) -> str:
+    """Give the commit that a folder in the hub's cache was made from, "" for any other folder."""
+    pinned = folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name)
+    return folder.name if pinned else ""
+
+
+def repository(folder: Path) -> str:
+    """Give the hub id that a folder in the hub's cache belongs to, "" for any other folder."""
+    name = folder.parent.parent.name
+    return name.removeprefix("models--").replace("--", "/", 1) if revision(folder) and "--" in name else ""
+
+
+def _folder(model: str) -> Path | None:
+    try:
+        folder = Path(model).expanduser()
+        return folder.resolve() if model.strip() and folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a home that does not exist
+        return None
+
+
+def _from_address(text: str) -> str:
+    """Make org/name@revision of an address on the hub."""
+    from huggingface_hub import constants
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_FILES))
-    except GatedRepoError:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError:
+        parts, host = urlsplit(""), None
+    ours = urlsplit(constants.ENDPOINT).hostname
+    words = [unquote(word) for word in parts.path.split("/") if word]
+    if host not in (*_HOSTS, ours) or parts.scheme not in ("http", "https"):
         raise ModelError(
-            f"{model} asks you to accept its licence first.",
-            f"Open https://huggingface.co/{model}, accept it, then run `hf auth login` once.",
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(f"The hub has no model {model}.", "Check the spelling: organisation/name.") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"{model} could not be downloaded: {str(error).splitlines()[0][:200]}",
-            "Check the network, or choose a folder with the model in it.",
-        ) from None
+            f"{text[:200]!r} is not an address on the hub.", "Use a hub id such as org/name, or its page's address."
+        )
+    if words[:1] in (["datasets"], ["spaces"]):
+        raise ModelError(f"{text[:200]!r} is not a model, but one of the hub's {words[0]}.", "Choose a model.")
+    if len(words) >= 4 and words[2] in ("tree", "blob", "resolve", "commit"):
+        words = [words[0], f"{words[1]}@{words[3]}"]
+    return "/".join(words[:2])
+
+
+def _whole(snapshot: Path) -> bool:
+    """Say whether a snapshot has its config, a tokenizer and all its weights; others than us may have left a part."""
+    has = {path.name for path in snapshot.glob("*") if path.is_file()} if snapshot.is_dir() else set()
+    if not {"config.json", "tokenizer.json"} <= has:
+        return False
+    if "model.safetensors.index.json" not in has:
+        return "model.safetensors" in has
+    try:
+        index = json.loads((snapshot / "model.safetensors.index.json").read_text("utf-8"))
+        return set(index["weight_map"].values()) <= has
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False

@@ -1,0 +1,127 @@
+"""Which architectures can be read, trained and exported; whether the weights are what config.json promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from studio.errors import ModelError
+from studio.models.shape import Shape
+from studio.models.tensors import TensorInfo
+
+#: transformers' class -> llama.cpp's architecture: what we can train and also export.
+EXPORTABLE = {"LlamaForCausalLM": "llama"}
+
+#: transformers' class -> the model_type that makes transformers take it: what can be read.
+READABLE = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "GemmaForCausalLM": "gemma",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3_text",
+    "Phi3ForCausalLM": "phi3",
+    "SmolLM3ForCausalLM": "smollm3",
+    "Olmo2ForCausalLM": "olmo2",
+}
+
+_EMBEDDING = "model.embed_tokens.weight"
+_MOST = 1 << 31
+
+
+def support(architecture: str) -> tuple[bool, str]:
+    """Say whether an architecture can be trained and exported, and in words what can be done with it."""
+    if architecture in EXPORTABLE:
+        return True, "can be trained and exported"
+    return False, f"can be read and previewed; {architecture} cannot be exported yet, so it is not trained either"
+
+
+def choose(config: dict[str, Any], folder: Path) -> str:
+    """Give the class that transformers will take; ModelError when it is none that we can read."""
+    named, kind = config.get("architectures"), config.get("model_type")
+    architecture = named[0] if isinstance(named, list) and named else None
+    choose = f"Choose one of: {', '.join(READABLE)}."
+    where = str(folder / "config.json")
+    if not isinstance(architecture, str) or not isinstance(kind, str):
+        raise ModelError("config.json does not say what the model is (architectures, model_type).", choose, file=where)
+    if architecture not in READABLE:
+        what = f"{architecture[:80]} (model_type {kind[:80]!r})"
+        raise ModelError(f"{what} is not an architecture that Studio can read.", choose, file=where)
+    if READABLE[architecture] != kind:
+        raise ModelError(
+            f"config.json says {architecture}, but its model_type is {kind[:80]!r}: another model would be loaded.",
+            f"The model_type of {architecture} is {READABLE[architecture]!r}.",
+            file=where,
+            field="model_type",
+        )
+    if config.get("quantization_config"):
+        raise ModelError(
+            "The weights are quantized already; training starts from the full ones.",
+            "Choose the model that this one was made from.",
+            file=where,
+            field="quantization_config",
+        )
+    return architecture
+
+
+def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) -> TensorInfo:
+    """Check that the tensors are those that config.json promises; gives the embedding."""
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
+        whole(config, name, folder)
+    for name in ("num_key_value_heads", "head_dim"):
+        if config.get(name) is not None:
+            whole(config, name, folder)
+    shape = Shape.of(config, config["vocab_size"])
+    there = {tensor.name: tensor for tensor in found}
+    for name, wanted in _promised(shape, config["model_type"] == "phi3"):
+        tensor = there.get(name)
+        if tensor is None:
+            raise ModelError(f"The weights lack {name}.", "Download the model again.", file=str(folder))
+        if tensor.shape != wanted:
+            if name == _EMBEDDING:
+                rows = " x ".join(map(str, tensor.shape))
+                raise ModelError(
+                    f"The embedding has {rows} values, config.json says {wanted[0]} tokens of {wanted[1]}.",
+                    "Take config and weights from the same source.",
+                    file=str(folder / "config.json"),
+                    field="vocab_size",
+                )
+            raise ModelError(
+                f"{name} is {tensor.shape}, config.json says {wanted}.",
+                "Take config and weights from the same source.",
+                file=str(tensor.file),
+            )
+        if tensor.dtype not in ("F64", "F32", "F16", "BF16"):
+            raise ModelError(
+                f"{name} is stored as {tensor.dtype}; training starts from 16 or 32 bits.",
+                "Choose the model that this one was made from.",
+                file=str(tensor.file),
+            )
+    return there[_EMBEDDING]
+
+
+def _promised(s: Shape, fused: bool) -> Iterator[tuple[str, tuple[int, int]]]:
+    """List the large tensors of a decoder: name and shape. `fused`: as Phi-3 stores them."""
+    d, f, q, k = s.hidden, s.ffn, s.heads * s.head_dim, s.kv_heads * s.head_dim
+    yield _EMBEDDING, (s.vocab, d)
+    if fused:
+        maps = {"self_attn.qkv_proj": (q + 2 * k, d), "self_attn.o_proj": (d, q)}
+        maps |= {"mlp.gate_up_proj": (2 * f, d), "mlp.down_proj": (d, f)}
+    else:
+        maps = {f"self_attn.{x}_proj": (n, d) for x, n in (("q", q), ("k", k), ("v", k))}
+        maps |= {"self_attn.o_proj": (d, q), "mlp.gate_proj": (f, d), "mlp.up_proj": (f, d), "mlp.down_proj": (d, f)}
+    for layer in range(s.layers):
+        for name, wanted in maps.items():
+            yield f"model.layers.{layer}.{name}.weight", wanted
+
+
+def whole(config: dict[str, Any], name: str, folder: Path) -> int:
+    """Read a positive number of config.json; ModelError when it is none."""
+    value = config.get(name)
+    if type(value) is not int or not 0 < value < _MOST:
+        raise ModelError(
+            f"config.json has no usable {name}.", "Download it again.", file=str(folder / "config.json"), field=name
+        )
+    return value
