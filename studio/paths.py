@@ -3,6 +3,7 @@
 $STUDIO_HOME (else the platform's data folder)/studio
 ├── runs/     one directory a run
 ├── data/     what was imported or made: votes, judgements, converted files
+├── cache/    what can be made again: tokens of data files
 └── window.json   what the window's user chose last
 """
 
@@ -40,6 +41,13 @@ def home() -> Path:
 def runs() -> Path:
     """Give the folder of runs."""
     folder = home() / "runs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def cache() -> Path:
+    """Give the folder of what can be made again at any time."""
+    folder = home() / "cache"
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -11,19 +11,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio import config as settings
 from studio import events, paths
 from studio.data import dataset, split
-from studio.data.records import Conversation, Message, Reading, Record, Text
+from studio.data.records import Conversation, Message, Reading, Text
 from studio.errors import ConfigError, DataError, ModelError, OutOfMemory, RunError, Stopped
 from studio.methods import METHODS
 from studio.methods.base import Example, Method, TrainConfig
 from studio.models import catalogue, check, hub
-from studio.render import encode
+from studio.render import cache, encode
 from studio.runs import Run, RunConfig
 
 #: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new
@@ -31,6 +31,7 @@ from studio.runs import Run, RunConfig
 ABOUT = "studio.json"
 ASKED = 20
 HARDLY = 0.1
+ROOM_ROWS = 10_000
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     data = dataset.load(asked.data, Reading.from_dict(asked.options.get("reading") or {}))
     data.want(*method.kinds)
     aside = split.held_out(data.records(), config.held_out, config.seed)
-    train, held = _encode(data, aside, renderer, config, emit, should_stop)
+    rows = _encode(data, renderer, config, emit, should_stop)
+    train, held = rows.view(aside)
     if not train:
         raise DataError(
             f"No row fits in max_length = {config.max_length} tokens with something left to learn.",
@@ -89,7 +91,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
             )
         prompts = _prompts(data, aside)
         if method.reference:
-            _reference([*train, *held], method, policy, config, renderer, emit, should_stop)
+            _reference(train, held, method, policy, config, renderer, emit, should_stop)
         loop = trainer.StudioTrainer(
             policy,
             method,
@@ -138,7 +140,11 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
             "n": len(held),
         },
         "behaviour": changed,
-        "rows": {"trained": len(train), "held_out": len(held), "left_out": data.usable - len(train) - len(held)},
+        "rows": {
+            "trained": len(train),
+            "held_out": len(held),
+            "left_out": sum(r.count for r in rows.left_out.values()),
+        },
         "advice": _advice(changed, method),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -188,39 +194,30 @@ def _same_base(parent: Run, folder: Path) -> None:
 
 def _encode(
     data: dataset.Dataset,
-    aside: Collection[int],
     renderer: encode.Renderer,
     config: TrainConfig,
     emit: events.Emit,
     should_stop: Callable[[], bool],
-) -> tuple[list[Example], list[Example]]:
-    """Encode all rows: (to train on, held out). Raises DataError when the template refuses a row."""
-    train: list[Example] = []
-    held: list[Example] = []
-    left_out = []
-    numbers = {}
-
-    def numbered() -> Iterator[Record]:
-        for number, record in enumerate(data.records()):
-            numbers[record.line] = number
-            yield record
-
-    progress = events.Progress(emit, "Reading rows", data.usable, "rows")
-    for made in encode.examples(renderer, numbered(), max_length=config.max_length, train_on=config.train_on):
-        _halt(should_stop)
-        if isinstance(made, encode.LeftOut):
-            if made.error is not None and "bad" not in data.reading.drop:
-                raise made.error
-            left_out.append(made.line)
-        else:
-            plain: Example = {name: {"ids": s.ids, "labels": s.labels} for name, s in made.sides.items()}
-            (held if numbers[made.line] in aside else train).append(plain)
-        progress.step()
-    if left_out:
-        lines = ", ".join(map(str, left_out[:10])) + (", ..." if len(left_out) > 10 else "")
-        text = f"{len(left_out)} rows are longer than {config.max_length} tokens and were left out (lines {lines})."
-        emit(events.event("note", level="warning", code="too_long", text=text))
-    return train, held
+) -> cache.Cache:
+    """Take the rows' tokens from the cache, made now or before, and say what was left out."""
+    rows = cache.build(
+        data,
+        renderer,
+        max_length=config.max_length,
+        train_on=config.train_on,
+        emit=emit,
+        should_stop=should_stop,
+    )
+    why = {
+        "too_long": f"are longer than {config.max_length} tokens and were left out",
+        "nothing_learned": "have nothing to learn and were left out",
+        "template": "do not fit the chat template and were left out",
+    }
+    for reason, rest in rows.left_out.items():
+        lines = ", ".join(map(str, rest.lines[:10])) + (", ..." if rest.count > 10 else "")
+        text = f"{rest.count} rows {why.get(reason, reason)} (lines {lines})."
+        emit(events.event("note", level="warning", code=reason, text=text))
+    return rows
 
 
 def _halt(should_stop: Callable[[], bool]) -> None:
@@ -245,14 +242,19 @@ def _prompts(data: dataset.Dataset, aside: Collection[int]) -> list[list[Message
 
 
 def answer_room(examples: Sequence[Example]) -> int:
-    """Give the tokens that an answer may take when asked for: half again what 95 % of the rows learn, 32 to 256."""
-    sides = [example.get("chosen") or example.get("completion") or example["text"] for example in examples]
+    """Give the tokens that an answer may take when asked for: half again what 95 % of the rows learn, 32 to 256.
+
+    Of many rows, some 10,000 spread over all of them are read.
+    """
+    some = (examples[at] for at in range(0, len(examples), max(1, len(examples) // ROOM_ROWS)))
+    sides = (example.get("chosen") or example.get("completion") or example["text"] for example in some)
     learned = sorted(sum(label != encode.IGNORE for label in side["labels"]) for side in sides)
     return min(256, max(32, learned[int(0.95 * (len(learned) - 1))] * 3 // 2))
 
 
 def _reference(
-    examples: Sequence[Example],
+    train: cache.View,
+    held: cache.View,
     method: Method,
     policy: Any,
     config: TrainConfig,
@@ -260,27 +262,30 @@ def _reference(
     emit: events.Emit,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Score every example with the frozen parent, which is the policy before its first step.
+    """Score every example with the frozen parent, which is the policy before its first step; kept beside the views.
 
-    No second copy is needed.
+    No second copy of the model is needed.
     """
+    import numpy as np
     import torch
 
     from studio.objectives.logps import sequence_logps
     from studio.train.trainer import micro_batch
 
-    size = micro_batch(config, policy)
-    progress = events.Progress(emit, "Scoring the reference", len(examples), "pairs")
+    size, sides = micro_batch(config, policy), len(train.cache.sides)
+    rows = cache.View(train.cache, np.concatenate([train.numbers, held.numbers]))
+    scores = np.empty((len(rows), sides), np.float32)
+    progress = events.Progress(emit, "Scoring the reference", len(rows), "pairs")
     policy.model.eval()
     with torch.no_grad():
-        for start in range(0, len(examples), size):
+        for start in range(0, len(rows), size):
             _halt(should_stop)
-            group = examples[start : start + size]
+            group = rows[start : start + size]
             batch = {name: t.to(policy.device) for name, t in method.collate(group, renderer.pad_id).items()}
-            scored = sequence_logps(*policy.token_logps(batch)).chunk(2)
-            for index, example in enumerate(group):
-                example["ref"] = (float(scored[0][index]), float(scored[1][index]))
+            scored = sequence_logps(*policy.token_logps(batch)).reshape(sides, -1)
+            scores[start : start + size] = scored.T.float().cpu().numpy()
             progress.step(len(group))
+    train.beside["ref"], held.beside["ref"] = scores[: len(train)], scores[len(train) :]
     policy.model.train()
 
 

@@ -1,0 +1,347 @@
+"""A data file's tokens, made once: encoded in batches, written to memory-mapped files, found again by the next run.
+
+The folder's name is a hash of all that the tokens depend on: the file's bytes, how it is read, template, tokenizer,
+settings, and the code that makes them. It is written beside and renamed when it is whole; a half-written one is never
+used, and goes with the next build. Folders live in $STUDIO_HOME/cache/tokens, 20 GB or a fifth of the free disk at
+most: past that, those that were not used for the longest time go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import errno
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from studio import events, paths
+from studio.data.dataset import Dataset
+from studio.data.records import LISTED, Record
+from studio.errors import DataError, InputError, Stopped, TrainingError
+from studio.render import encode
+from studio.render.encode import IGNORE, Renderer
+from studio.render.tokens import ABOUT, SIDES, Cache, View
+
+__all__ = ["Cache", "View", "build", "key"]
+
+VERSION = 1
+BATCH = 256
+MOST_BYTES, MOST_SHARE = 20 << 30, 0.2
+_PART, _LOCK = ".part", ".lock"
+_RESERVE = 200 << 20
+_CODE = ("data", "render")
+
+
+def _quiet(_: events.Event) -> None:
+    """Tell nobody."""
+
+
+def build(
+    dataset: Dataset,
+    renderer: Renderer,
+    *,
+    max_length: int,
+    train_on: str = "all",
+    folder: Path | None = None,
+    emit: events.Emit = _quiet,
+    should_stop: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
+) -> Cache:
+    """Give the tokens of a file, from the disk where they are there already.
+
+    `threads` (default: the cores) work side by side: one renders while the tokenizer, which is not Python, works for
+    the others. Rows keep the file's order. Raises InputError at a row that the template refuses (unless the reading
+    drops "bad" rows), TrainingError when the disk is full, Stopped when `should_stop` says so.
+    """
+    root = folder or paths.cache() / "tokens"
+    root.mkdir(parents=True, exist_ok=True)
+    name = key(dataset, renderer, max_length, train_on)
+    place = root / name
+    with _alone(root / (name + _LOCK), should_stop):
+        if (cache := _whole(place)) is not None:
+            os.utime(place / ABOUT)
+            emit(events.event("note", level="info", code="tokens", text="The tokens of this file are there already."))
+            return cache
+        _sweep(root)
+        _room(root, dataset.path.stat().st_size * len(SIDES[dataset.kind]))
+        beside = root / (name + _PART)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            beside.mkdir()
+            _fill(beside, dataset, renderer, max_length, train_on, emit, should_stop, threads or _cores())
+            os.replace(beside, place)
+            paths.fsync_dir(root)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _full(root) from None
+            raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    _prune(root, name, emit)
+    return Cache(place)
+
+
+def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str) -> str:
+    """Hash all that the tokens of a file depend on."""
+    tokenizer = renderer.tokenizer
+    code = [path for room in _CODE for path in sorted((Path(__file__).parent.parent / room).rglob("*.py"))]
+    said = {
+        "version": VERSION,
+        "code": [paths.sha256(path) for path in code],
+        "file": dataset.sha256,
+        "format": dataset.format,
+        "reading": dataset.reading.to_dict(),
+        "template": renderer.source,
+        "day": str(datetime.now().date()) if "strftime_now" in renderer.source else "",
+        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "stop": renderer.stop_tokens,
+        "max_length": max_length,
+        "train_on": train_on,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _whole(place: Path) -> Cache | None:
+    try:
+        return Cache(place)
+    except ValueError:
+        return None
+
+
+@contextlib.contextmanager
+def _alone(lock: Path, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Wait until no other process makes the same tokens."""
+    held = filelock.FileLock(lock)
+    while True:
+        _halt(should_stop)
+        try:
+            held.acquire(timeout=0.2)
+            break
+        except filelock.Timeout:
+            continue
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _halt(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Stopped("Stopped before the first step.", "Start it again when you like.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A batch of examples as arrays, and what was left out of it: (reason, line, error)."""
+
+    ids: np.ndarray[Any, Any]
+    learned: np.ndarray[Any, Any]
+    sizes: np.ndarray[Any, Any]
+    lines: np.ndarray[Any, Any]
+    records: np.ndarray[Any, Any]
+    rated: np.ndarray[Any, Any]
+    left_out: list[tuple[str, int, InputError | None]]
+    taken: int
+
+
+def _fill(
+    beside: Path,
+    dataset: Dataset,
+    renderer: Renderer,
+    max_length: int,
+    train_on: str,
+    emit: events.Emit,
+    should_stop: Callable[[], bool],
+    threads: int,
+) -> None:
+    """Write all files of a folder, the description last."""
+    sides, rated = SIDES[dataset.kind], dataset.kind == "kto"
+    dtype = "uint16" if len(renderer.tokenizer) <= 1 << 16 else "uint32"
+    own = threading.local()
+
+    def work(first: int, batch: Sequence[Record]) -> _Packed:
+        if not hasattr(own, "renderer"):
+            own.renderer = _twin(renderer)
+        made = encode.examples(own.renderer, _numbered(batch, first), max_length=max_length, train_on=train_on)
+        return _pack(made, [record.line for record in batch], first, sides, dtype)
+
+    names = ["ids.bin", "learned.bin", "ends.bin", "lines.bin", "records.bin", *(["rated.bin"] if rated else [])]
+    progress = events.Progress(emit, "Reading rows", dataset.usable, "rows")
+    left_out: dict[str, dict[str, Any]] = {}
+    end = 0
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context((beside / name).open("wb")) for name in names}
+        files["ends.bin"].write(np.zeros(1, np.uint64).tobytes())
+        for packed in _in_order(dataset.records(), work, threads, should_stop):
+            for reason, line, error in packed.left_out:
+                if error is not None and "bad" not in dataset.reading.drop:
+                    error.file, error.line = error.file or str(dataset.path), line
+                    raise error
+                entry = left_out.setdefault(reason, {"count": 0, "lines": []})
+                entry["count"] += 1
+                if len(entry["lines"]) < LISTED:
+                    entry["lines"].append(line)
+            ends = end + np.cumsum(packed.sizes, dtype=np.uint64)
+            end = int(ends[-1]) if len(ends) else end
+            columns = [packed.ids, packed.learned, ends, packed.lines, packed.records, packed.rated]
+            for file, column in zip(files.values(), columns, strict=False):
+                file.write(column.tobytes())
+            progress.step(packed.taken)
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    if paths.sha256(dataset.path) != dataset.sha256:
+        raise DataError(
+            "The file changed while it was read.", "Start again when it is written whole.", file=str(dataset.path)
+        )
+    about = {
+        "sides": sides,
+        "dtype": dtype,
+        "tokens": end,
+        "left_out": left_out,
+        "files": {name: (beside / name).stat().st_size for name in names},
+    }
+    paths.write_text(beside / ABOUT, json.dumps(about, indent=1) + "\n")
+
+
+def _twin(renderer: Renderer) -> Renderer:
+    """Give a thread a tokenizer of its own: what is set for a call must not reach another's."""
+    twin = copy.copy(renderer)
+    twin.tokenizer = copy.deepcopy(renderer.tokenizer)
+    return twin
+
+
+def _numbered(batch: Sequence[Record], first: int) -> Iterator[Record]:
+    """Send records in under their number in place of their line, since one line can hold several of them."""
+    return (dataclasses.replace(record, line=number) for number, record in enumerate(batch, first))
+
+
+def _in_order(
+    records: Iterable[Record],
+    work: Callable[[int, Sequence[Record]], _Packed],
+    threads: int,
+    should_stop: Callable[[], bool],
+) -> Iterator[_Packed]:
+    """Let threads encode batches, a few ahead, and give the results in order."""
+    stream, waiting, first = iter(records), deque[Future[_Packed]](), 0
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="tokens")
+    try:
+        while True:
+            _halt(should_stop)
+            while len(waiting) < 2 * threads and (batch := list(itertools.islice(stream, BATCH))):
+                waiting.append(pool.submit(work, first, batch))
+                first += len(batch)
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pack(
+    made: Iterable[encode.Example | encode.LeftOut],
+    lines: Sequence[int],
+    first: int,
+    sides: Sequence[str],
+    dtype: str,
+) -> _Packed:
+    """Put a batch into arrays; `lines` are its records' own."""
+    whole: list[encode.Example] = []
+    left_out = []
+    for item in made:
+        if isinstance(item, encode.LeftOut):
+            left_out.append((item.reason, lines[item.line - first], item.error))
+        else:
+            whole.append(item)
+    rows = [example.sides[side] for example in whole for side in sides]
+    labels = np.array(list(itertools.chain.from_iterable(row.labels for row in rows)), np.int64)
+    return _Packed(
+        ids=np.array(list(itertools.chain.from_iterable(row.ids for row in rows)), dtype),
+        learned=(labels != IGNORE).astype(np.uint8),
+        sizes=np.array([len(row.ids) for row in rows], np.uint64),
+        lines=np.array([lines[example.line - first] for example in whole], np.int64),
+        records=np.array([example.line for example in whole], np.int64),
+        rated=np.array([bool(example.label) for example in whole], np.int8),
+        left_out=left_out,
+        taken=len(lines),
+    )
+
+
+def _room(root: Path, size: int) -> None:
+    """Raise TrainingError when the disk can hardly take the tokens of a file of so many bytes.
+
+    A token takes 3 to 5 bytes here and 3 to 5 in the file, so that both are about as large.
+    """
+    if shutil.disk_usage(root).free < size + _RESERVE:
+        raise _full(root)
+
+
+def _full(root: Path) -> TrainingError:
+    have = shutil.disk_usage(root).free / 1e9
+    return TrainingError(
+        f"The disk has no room for the file's tokens ({have:.2f} GB free in {root}).",
+        "Free some, or let STUDIO_HOME name a folder on a larger disk.",
+    )
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a build that was killed left half-written. A build that lives holds its lock and is left alone."""
+    for beside in root.glob(f"*{_PART}"):
+        with _unused(root / (beside.stem + _LOCK)) as unused:
+            if unused:
+                shutil.rmtree(beside, ignore_errors=True)
+
+
+def _prune(root: Path, keep: str, emit: events.Emit) -> None:
+    """Remove the tokens that were not used for the longest time, past what the cache may take; never `keep`."""
+    folders = {about.parent: about.stat().st_mtime for about in root.glob(f"*/{ABOUT}") if about.parent.suffix != _PART}
+    sizes = {place: sum(file.stat().st_size for file in place.iterdir()) for place in folders}
+    total = sum(sizes.values())
+    most = min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(root).free + total)))
+    gone = 0
+    for place in sorted(folders, key=lambda place: folders[place]):
+        if total <= most:
+            break
+        with _unused(root / (place.name + _LOCK)) as unused:
+            if place.name != keep and unused:
+                shutil.rmtree(place, ignore_errors=True)
+                total -= sizes[place]
+                gone += sizes[place]
+    if gone:
+        text = f"Removed tokens that were not used for long ({gone / 1e9:.1f} GB); the cache keeps {most / 1e9:.0f} GB."
+        emit(events.event("note", level="info", code="tokens_removed", text=text))
+
+
+@contextlib.contextmanager
+def _unused(lock: Path) -> Iterator[bool]:
+    """Try to hold a lock for a moment, and say whether that went."""
+    held = filelock.FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
