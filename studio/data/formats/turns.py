@@ -1,0 +1,205 @@
+"""Messages as people write them: roles and their aliases, typed content, tool calls, thinking, weights."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from studio.data.formats.base import RowError, kind_of_value, text_of
+from studio.data.records import Message
+
+ALIASES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "person": "user",
+    "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
+    "ai": "assistant", "chatbot": "assistant", "bing": "assistant", "bard": "assistant",
+    "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool", "function_response": "tool",
+    "ipython": "tool",
+    "function_call": "call", "tool_call": "call", "tool_calls": "call",
+}  # fmt: skip
+ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
+CONTENT_KEYS = ("content", "value", "text", "message")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+_WEIGHTS = ("train", "weight")
+_Calls = tuple[dict[str, Any], ...]
+
+
+def keys_of(value: Any) -> tuple[str, str] | None:
+    """Name the keys under which a list of messages keeps role and content; None when it is no list of messages."""
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if isinstance(item, dict):
+            role = next((key for key in ROLE_KEYS if isinstance(item.get(key), str)), "")
+            content = next((key for key in CONTENT_KEYS if key in item), "")
+            if role and (content or "tool_calls" in item or "function_call" in item):
+                return role, content or "content"
+    return None
+
+
+def unpacked(value: Any, field: str) -> Any:
+    """Give a cell's list or object, also where it is written as JSON text; {"messages": [...]} is its list."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise RowError(field, "the text is not valid JSON", "Write a list of messages.") from None
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return value["messages"]
+    return value
+
+
+def messages(value: Any, field: str, role: str = "role", content: str = "content") -> tuple[Message, ...]:
+    """Read a list of messages."""
+    if not isinstance(value, list):
+        value = unpacked(value, field)
+    if not isinstance(value, list) or not value:
+        raise RowError(field, "expected a list of messages", f"Write [{{'{role}': ..., '{content}': ...}}, ...].")
+    made = []
+    called: dict[str, str] = {}
+    for index, item in enumerate(value):
+        turn = _message(item, field, index, role, content)
+        if turn.tool_calls and role == "role":
+            called |= _ids(item)
+        elif turn.role == "tool" and not turn.name and (name := called.get(str(item.get("tool_call_id")))):
+            turn = Message(turn.role, turn.content, name=name)
+        made.append(turn)
+    return tuple(made)
+
+
+def side(value: Any, field: str, role: str) -> tuple[Message, ...]:
+    """Read a prompt or an answer: text said by `role`, one message, or a list of messages."""
+    if isinstance(value, str) and not value.startswith(('[{"', "[{'")):
+        return (Message(role, text_of(value, field)),)
+    value = unpacked(value, field)
+    if isinstance(value, dict):
+        value = [value]
+    if isinstance(value, list):
+        return messages(value, field, *(keys_of(value) or ("role", "content")))
+    return (Message(role, text_of(value, field)),)
+
+
+def _message(item: Any, field: str, index: int, role: str, content: str) -> Message:
+    if not isinstance(item, dict):
+        raise RowError(f"{field}[{index}]", f"expected a message, found {kind_of_value(item)}", "Write an object.")
+    name = item.get(role)
+    if not isinstance(name, str):
+        raise RowError(f"{field}[{index}].{role}", "the role is missing", f"Add {role!r}: user, assistant or system.")
+    who = ALIASES.get(name) or ALIASES.get(name.strip().lower())
+    if who is None:
+        raise RowError(f"{field}[{index}].{role}", f"unknown role {name!r}", "Use system, user, assistant or tool.")
+    said = item.get(content)
+    if len(item) == 2 and type(said) is str and who != "call" and (said.strip() or who != "assistant"):
+        return Message(who, said)  # nine of ten messages in the world
+    return _rich(item, f"{field}[{index}]", who, said, content)
+
+
+def _rich(item: dict[str, Any], field: str, who: str, said: Any, content: str) -> Message:
+    """Read a message that is more than a role and a text."""
+    where = f"{field}.{content}"
+    thought = next((item[key] for key in _THOUGHTS if isinstance(item.get(key), str)), "")
+    calls: _Calls = ()
+    if who == "call":
+        who, calls, said = "assistant", _written_calls(said, where), ""
+    elif item.get("tool_calls"):
+        calls = _calls(item["tool_calls"], f"{field}.tool_calls")
+    elif item.get("function_call"):
+        calls = _calls([item["function_call"]], f"{field}.function_call")
+    if isinstance(said, list):
+        said, inner = _parts(said, where)
+        thought = thought or inner
+    elif said is None and calls:
+        said = ""
+    elif isinstance(said, dict) and who == "tool":
+        said = json.dumps(said, ensure_ascii=False)
+    if not isinstance(said, str):
+        raise RowError(where, f"expected text, found {type(said).__name__}", "Write text.")
+    if who == "assistant" and not calls and not said.strip():
+        raise RowError(where, "the assistant's answer is empty", "Write the answer, or leave the row out.")
+    train = next((item[key] for key in _WEIGHTS if item.get(key) is not None), True)
+    if isinstance(train, str):
+        train = train.strip().lower() not in ("false", "no", "0", "0.0", "")
+    name = item.get("name") if who == "tool" else ""
+    return Message(who, said, bool(train), thought, calls, name if isinstance(name, str) else "")
+
+
+def _parts(parts: list[Any], field: str) -> tuple[str, str]:
+    """Join typed content parts: the text, and what was thought."""
+    said, thought = [], []
+    for index, part in enumerate(parts):
+        if isinstance(part, str):
+            said.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("thinking"), str):
+            thought.append(part["thinking"])
+        elif isinstance(part, dict) and isinstance(text := part.get("text", part.get("refusal")), str):
+            said.append(text)
+        else:
+            kind = part.get("type", "of no type") if isinstance(part, dict) else kind_of_value(part)
+            raise RowError(
+                f"{field}[{index}]",
+                f"expected text, found a part {str(kind)[:40]!r}",
+                "Studio trains on text: take the part out, or leave the row out with --drop-bad.",
+            )
+    return "".join(said), "".join(thought)
+
+
+def _calls(value: Any, field: str) -> _Calls:
+    """Read tool calls, bare or under "function"; arguments that are JSON text become the object they write."""
+    if isinstance(value, str):
+        return _written_calls(value, field)
+    made = []
+    for index, call in enumerate(value if isinstance(value, list) else [value]):
+        inner = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+            raise RowError(f"{field}[{index}]", "the call has no function name", "Write {'name', 'arguments'}.")
+        arguments = inner.get("arguments", inner.get("parameters"))
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments or "{}")
+            except ValueError:
+                where = f"{field}[{index}].arguments"
+                raise RowError(where, "the arguments are not valid JSON", "Write a JSON object.") from None
+        made.append({"type": "function", "function": {"name": inner["name"], "arguments": arguments or {}}})
+    return tuple(made)
+
+
+def _written_calls(value: Any, field: str) -> _Calls:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise RowError(field, "the function call is not valid JSON", "Write {'name', 'arguments'}.") from None
+    if not isinstance(value, (dict, list)) or not value:
+        raise RowError(field, "expected a function call", "Write {'name', 'arguments'}.")
+    return _calls(value, field)
+
+
+def _ids(item: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    calls = item.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        inner = call.get("function", call)
+        if isinstance(call.get("id"), str):
+            found[call["id"]] = inner["name"]
+    return found
+
+
+def tools(value: Any, field: str) -> _Calls:
+    """Read the functions that may be called: a list, or JSON text of one; nothing is an empty list."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else []
+        except ValueError:
+            raise RowError(field, "the tools are not valid JSON", "Write a list of function schemas.") from None
+    if isinstance(value, dict):
+        value = [value]
+    value = [] if value is None else value
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise RowError(field, "expected a list of function schemas", "Write [{'name', 'parameters', ...}].")
+    return tuple(map(_wrapped, value))
+
+
+def _wrapped(tool: dict[str, Any]) -> dict[str, Any]:
+    """Give a function schema as chat templates take it, under "function"."""
+    if "function" in tool or "name" not in tool:
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
