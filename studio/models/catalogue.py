@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import tomllib
 from typing import Any
 
@@ -50,9 +51,10 @@ def _entry(facts: dict[str, Any]) -> Entry:
 
 
 def search(query: str = "") -> list[Entry]:
-    """List the models that every word of the query fits: id, family, kind, licence, or size as in `7B`."""
-    words = query.lower().split()
-    return [entry for entry in entries() if all(word in _text(entry) for word in words)]
+    """List the models that every word of the query fits: id, family, kind, licence, or size as in `7.6B`."""
+    # A number is meant from its beginning: 8b is not 14.8b.
+    rules = [re.compile(r"(?<![\d.])" * word[0].isdigit() + re.escape(word)) for word in query.lower().split()]
+    return [entry for entry in entries() if all(rule.search(_text(entry)) for rule in rules)]
 
 
 def find(model: str) -> Entry | None:
@@ -71,7 +73,5 @@ def _text(entry: Entry) -> str:
 
 
 def amount(parameters: int) -> str:
-    """Write a number of weights for people: 6M, 0.5B, 8B."""
-    if parameters < 1e8:
-        return f"{parameters / 1e6:.0f}M"
-    return f"{parameters / 1e9:.1f}B" if parameters < 1e10 else f"{parameters / 1e9:.0f}B"
+    """Write a number of weights for people: 6M, 0.5B, 14.8B."""
+    return f"{parameters / 1e6:.0f}M" if parameters < 1e8 else f"{parameters / 1e9:.1f}B"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -56,6 +55,8 @@ def fetch(repo: str, revision: str, emit: events.Emit | None = None, should_stop
         raise refusals.offline(repo) from None
     except errors.HTTPError as error:
         raise refusals.told(error, repo, revision, constants.ENDPOINT) from None
+    except OSError as error:
+        raise refusals.unwritable(error, constants.HF_HUB_CACHE) from None
 
 
 async def _watched(work: Coroutine[Any, Any, T], should_stop: Asked) -> T:
@@ -207,7 +208,7 @@ class _Download:
                 self._note(f"{file.name}: the part from an earlier try was damaged; it starts again.", "warning")
             part.keep(self.home / "blobs" / file.etag)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno not in refusals.FULL:
                 raise
             have = shutil.disk_usage(self.cache).free
             raise refusals.disk_full(max(file.size - part.have, 0), have, str(self.cache)) from None

@@ -6,12 +6,15 @@ The token is never part of a message: only status codes, names and addresses are
 from __future__ import annotations
 
 import email.utils
+import errno
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from studio.errors import ModelError
 
+#: What a full disk, a full quota or a limit on files says.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KEPT = "What has arrived is kept: start again and it goes on there."
 
 
@@ -100,6 +103,17 @@ def disk_full(need: int, have: int, folder: str) -> ModelError:
     return ModelError(
         f"The disk is too full for this model: it needs {size(need)} more, {folder} has {size(have)} free.",
         f"Free some room, or set HF_HOME to a folder on a larger disk. {KEPT}",
+    )
+
+
+def unwritable(error: OSError, folder: str) -> ModelError:
+    """Say that the cache cannot be written to."""
+    if error.errno in FULL:
+        return ModelError(f"The disk of {folder} is full.", f"Free some room, or set HF_HOME to another disk. {KEPT}")
+    return ModelError(
+        f"The model cannot be written to {folder} ({error.strerror or type(error).__name__}).",
+        "Set HF_HOME to a folder that you may write to.",
+        file=error.filename if isinstance(error.filename, str) else None,
     )
 
 

@@ -355,6 +355,36 @@ def test_five_hundred_mutated_headers_give_model_errors_and_no_hang(folder: Path
     assert time.monotonic() - began < 30
 
 
+ODD: list[object] = [None, [], {}, "x", -1, 0, 1.5, True, 1e400, [[]], {"a": []}, ["x"], 10**400, "\x00", 1 << 40]
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"]
+)
+def test_odd_values_anywhere_never_give_a_traceback(folder: Path, name: str) -> None:
+    path = folder / name
+    data = json.loads(path.read_text()) if path.exists() else {}
+    if name == "tokenizer_config.json":
+        data["chat_template"] = "{{ messages }}"
+    spots: list[tuple[str, ...]] = [(), *((key,) for key in data)]
+    spots += [("model", key) for key in data.get("model", {})] if name == "tokenizer.json" else []
+    for spot in spots:
+        for odd in ODD:
+            changed = json.loads(json.dumps(data))
+            if not spot:
+                changed = odd
+            elif len(spot) == 1:
+                changed[spot[0]] = odd
+            else:
+                changed[spot[0]][spot[1]] = odd
+            path.write_text(json.dumps(changed))
+            try:
+                info = check.inspect(str(folder))
+                hardware.estimate(info)
+            except ModelError as error:
+                assert error.remedy, (spot, odd)
+
+
 def test_the_estimate_has_named_parts_that_work_for_an_entry_and_a_checked_model() -> None:
     entry = next(e for e in catalogue.entries() if e.id == "meta-llama/Llama-3.1-8B")
     need = hardware.estimate(entry)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from hubserver import HubServer, folder
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants, errors, hf_hub_download, snapshot_download
 
 from studio import events
 from studio.errors import ModelError, Stopped
@@ -34,6 +34,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
     """A hub of our own, an empty cache, no token, and no patience to wait for."""
     with HubServer() as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
@@ -137,6 +139,73 @@ def test_two_who_want_the_same_model_fetch_it_once(model: HubServer) -> None:
         thread.join()
     assert found[0] == found[1] and (found[0] / "model.safetensors").read_bytes() == BIG
     assert len(model.asked("/cdn/org/model/model.safetensors")) == 1
+
+
+def test_the_cache_is_huggingface_hubs_own(server: HubServer, tiny: Path) -> None:
+    server.add("org/tiny", folder(tiny))
+    ours = hub.resolve("org/tiny")
+    asked = len(server.seen)
+    theirs = snapshot_download("org/tiny", cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
+    assert Path(theirs).resolve() == ours and len(server.seen) == asked
+    assert hf_hub_download("org/tiny", "config.json", cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
+
+
+def test_what_huggingface_hub_left_is_used(server: HubServer, tiny: Path) -> None:
+    server.add("org/tiny", folder(tiny))
+    theirs = snapshot_download(
+        "org/tiny", cache_dir=constants.HF_HUB_CACHE, endpoint=server.url, ignore_patterns=["*.json"]
+    )
+    server.sent = 0
+    ours = hub.resolve("org/tiny")
+    assert ours == Path(theirs).resolve() and (ours / "config.json").is_file()
+    assert server.sent < 100_000 and not server.asked("^/cdn")[1:], "the weights came once"
+
+
+@pytest.mark.parametrize(
+    ("repo", "filename", "revision", "kind"),
+    [
+        ("org/gated", "model.safetensors", "main", errors.GatedRepoError),
+        ("org/none", "model.safetensors", "main", errors.RepositoryNotFoundError),
+        ("org/tiny", "model.safetensors", "v9", errors.RevisionNotFoundError),
+        ("org/tiny", "x.json", "main", errors.RemoteEntryNotFoundError),
+    ],
+)
+def test_the_local_server_is_a_hub_to_huggingface_hub_too(
+    server: HubServer, tiny: Path, repo: str, filename: str, revision: str, kind: type[Exception]
+) -> None:
+    server.add("org/tiny", folder(tiny))
+    server.add("org/gated", folder(tiny), gated=True)
+    api = HfApi(endpoint=server.url)
+    info = api.model_info("org/tiny", files_metadata=True)
+    sizes = {path.name: path.stat().st_size for path in tiny.iterdir()}
+    assert {s.rfilename: s.size for s in info.siblings or []} == sizes
+    assert {entry.path: entry.size for entry in api.list_repo_tree("org/tiny")} == sizes  # type: ignore[union-attr]
+    with pytest.raises(kind):
+        hf_hub_download(repo, filename, revision=revision, endpoint=server.url, cache_dir=constants.HF_HUB_CACHE)
+
+
+def test_where_there_are_no_symbolic_links_the_files_stand_there_themselves(
+    model: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    found = hub.resolve("org/model")
+    assert (found / "model.safetensors").read_bytes() == BIG and not (found / "model.safetensors").is_symlink()
+    assert hub.resolve("org/model") == found
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_cannot_be_written_is_told(model: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    assert "HF_HOME" in says("org/model").remedy
+
+
+def test_a_cache_that_is_a_file_is_told(model: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("x")
+    error = says("org/model")
+    assert "cannot be written" in error.message and "HF_HOME" in error.remedy
 
 
 # --- the eight failure answers, and more: each has its own remedy ---
