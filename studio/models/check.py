@@ -147,6 +147,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     config = read_object(path)
     refuse_code(config, str(path))
+    refuse_code(_tokenizer_config(folder), str(folder / "tokenizer_config.json"))
     if scripts := sorted(folder.glob("*.py")):
         raise ModelError(
             f"The folder holds Python code ({scripts[0].name}).",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from studio.errors import ModelError
 MAX_JSON = 200 << 20
 MAX_TEXT = 4 << 20
 
+_IMPLEMENTATION = re.compile("_?(attn|experts)_implementation")
+
 
 def inside(path: Path) -> Path:
     """Give the path back if it is a plain file of its folder (or is not there); else raise ModelError.
 
     A symbolic link may lead to another place in the folder, and in a snapshot of the hub's cache to that cache's
-    `blobs`: nowhere else. A pipe or a device is never opened: reading one may hang, or do anything.
+    blobs: nowhere else. A pipe or a device is never opened: reading one may hang, or do anything.
     """
     try:
         kind = os.stat(path).st_mode
@@ -33,20 +37,27 @@ def inside(path: Path) -> Path:
         raise ModelError(f"{path.name} cannot be read.", "Look at its rights.", file=str(path)) from None
     home = path.parent.resolve()
     real = path.resolve()
-    if not real.is_relative_to(home):
-        blobs = home.parent.parent / "blobs"
-        if home.parent.name != "snapshots" or real.parent != blobs:
-            raise ModelError(
-                f"{path.name} is a link that leaves the model's folder.",
-                "Copy the file itself there, if you trust it.",
-                file=str(path),
-            )
+    if not real.is_relative_to(home) and not _in_cache(real, home):
+        raise ModelError(
+            f"{path.name} is a link that leaves the model's folder.",
+            "Copy the file itself there, if you trust it.",
+            file=str(path),
+        )
     if not stat.S_ISREG(kind):
         raise ModelError(
             f"{path.name} is not a plain file.", "Do not use this folder: nothing of a model is a pipe, a device or a "
             "folder by that name.", file=str(path)
         )  # fmt: skip
     return path
+
+
+def _in_cache(real: Path, snapshot: Path) -> bool:
+    """Say whether a snapshot's file is where huggingface-hub keeps it: the repository's blobs, or those of all."""
+    if snapshot.parent.name != "snapshots":
+        return False
+    repo = snapshot.parent.parent
+    shared = repo.parent / "blobs" / real.name[:2]
+    return real.parent == repo / "blobs" or (real.parent == shared and bool(re.fullmatch("[0-9a-f]{64}", real.name)))
 
 
 def read_json(path: Path) -> Any:
@@ -85,13 +96,28 @@ def read_text(path: Path) -> str:
 
 
 def refuse_code(config: dict[str, Any], file: str) -> None:
-    """Refuse a config that asks for code which is not transformers' own."""
-    if config.get("auto_map"):
-        raise ModelError(
-            "The model wants its own Python code to be run (auto_map).",
-            "Studio never runs code from a model folder. Choose a model that transformers supports by itself.",
-            file=file,
-        )
-    for key in config:
-        if key.startswith("_attn_implementation") or key == "model_file":
-            raise ModelError(f"config.json sets {key!r}, which can load foreign code.", "Remove it.", file=file)
+    """Refuse a config that asks, at any depth, for code which is not transformers' own."""
+    name = Path(file).name
+    for key, value in _keys(config):
+        if key == "auto_map" and value:
+            raise ModelError(
+                "The model wants its own Python code to be run (auto_map).",
+                "Studio never runs code from a model folder. Choose a model that transformers supports by itself.",
+                file=file,
+            )
+        # transformers writes `_attn_implementation_autoset` itself, true or false; the others may name a kernel of
+        # the hub, which is code.
+        harmless = key == "_attn_implementation_autoset" and isinstance(value, bool)
+        if (_IMPLEMENTATION.match(key) and not harmless) or key == "model_file":
+            raise ModelError(f"{name} sets {key[:80]!r}, which can load foreign code.", "Remove it.", file=file)
+
+
+def _keys(config: Any) -> Iterator[tuple[str, Any]]:
+    todo = [config]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            yield from item.items()
+            todo += item.values()
+        elif isinstance(item, list):
+            todo += item

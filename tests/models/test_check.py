@@ -164,6 +164,12 @@ def _pickle(folder: Path) -> None:
         # what else comes in
         (_config({"_attn_implementation": "evil/kernel"}), "foreign code"),
         (_config({"model_file": "x.py"}), "foreign code"),
+        (_config({"attn_implementation": "evil/kernel"}), "foreign code"),
+        (_config({"experts_implementation": "evil/kernel"}), "foreign code"),
+        (_config({"_attn_implementation_autoset": "evil/kernel"}), "foreign code"),
+        (_config({"text_config": [{"_attn_implementation_internal": "evil/kernel"}]}), "foreign code"),
+        (_config({"text_config": {"auto_map": {"AutoModel": "x.Y"}}}), "own Python code"),
+        (lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["x.Y"]}}'), "own Python"),
         (_config({"architectures": "LlamaForCausalLM"}), "does not say what the model is"),
         (_config({"architectures": []}), "does not say what the model is"),
         (_config({"architectures": [["x"]]}), "does not say what the model is"),
@@ -223,6 +229,12 @@ def test_a_link_inside_the_folder_and_a_snapshot_of_the_hubs_cache_are_fine(fold
         (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
     info = check.inspect(str(snapshot))
     assert (info.name, info.revision) == ("org/name", "a" * 40)
+    # huggingface-hub's store of what several repositories share
+    shared = tmp_path / "blobs/ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    (blobs / "model.safetensors").rename(shared)
+    (blobs / "model.safetensors").symlink_to(Path("../../blobs/ab") / shared.name)
+    assert check.inspect(str(snapshot)).layers == 2
     _link(snapshot / "README.md", Path("../../../secret"))
     (tmp_path / "secret").write_text("x")
     with pytest.raises(ModelError, match="leaves the model's folder"):
@@ -312,6 +324,11 @@ def test_the_card_says_where_template_and_licence_come_from(folder: Path) -> Non
     )
     (folder / "chat_template.jinja").unlink()
     assert check.inspect(str(folder)).template.startswith("none of its own")
+
+
+def test_what_transformers_writes_by_itself_is_fine(folder: Path) -> None:
+    _config({"_attn_implementation_autoset": True, "auto_map": {}})(folder)
+    assert check.inspect(str(folder)).exportable
 
 
 def test_what_cannot_be_exported_can_be_read_and_says_so(folder: Path) -> None:
