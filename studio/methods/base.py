@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from studio.config import setting
+from studio.models.family import FAMILIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,7 @@ class TrainConfig:
     template: str = setting(
         "",
         "Chat template family. Empty: the model's own, else the family that fits.",
-        choices=("", "chatml", "llama3", "mistral", "gemma", "phi3", "qwen", "plain"),
+        choices=("", *FAMILIES),
     )
     train_on: str = setting(
         "all", "Which answers of a conversation are learned: all of them, or the last one.", choices=("all", "last")

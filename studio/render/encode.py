@@ -1,52 +1,46 @@
-"""From a conversation to token ids and labels: what training, preview, chat and export all use.
+"""From a record to token ids and labels: what training, preview, chat and export all use.
 
-Labels are -100 except on the assistant's tokens and the token that ends its turn. The mask is made by position: each
-assistant turn is found by rendering the conversation up to it (with the generation prompt) and through it, both of
-which must be prefixes of the whole; it is never guessed from token ids, so a pad token equal to the end token cannot
-hide it.
+Labels are -100 except on the assistant's tokens and the token that ends its turn. A row that is too long loses its
+oldest exchanges, or the beginning of its prompt where that is asked for; an answer is never cut.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from studio.data.records import Conversation, Message, Prompt, Rated, Record, Text
-from studio.errors import DataError, InputError
-from studio.models import check, family
-from studio.render.template import ChatTemplate, Piece
+from studio.errors import InputError, StudioError
+from studio.render.renderer import IGNORE, Encoded, Plan, Renderer, load
+from studio.render.template import Piece
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+__all__ = [
+    "BATCH",
+    "CUTS",
+    "IGNORE",
+    "Encoded",
+    "Example",
+    "LeftOut",
+    "Plan",
+    "Renderer",
+    "common_prefix",
+    "examples",
+    "fit",
+    "load",
+    "plans",
+    "shorten",
+]
 
-IGNORE = -100
 BATCH = 256
 
+#: What may be cut from a row that is too long: its oldest exchanges, then also the beginning of the last prompt,
+#: or nothing.
+CUTS = ("exchanges", "prompt", "none")
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """Token ids (T) with labels (T): the id where it is learned, -100 elsewhere; `offsets` are places in `text`."""
-
-    ids: list[int]
-    labels: list[int]
-    text: str = ""
-    offsets: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-
-    @property
-    def trained(self) -> int:
-        """Count the learned tokens."""
-        return sum(label != IGNORE for label in self.labels)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A row before it is tokenised: its pieces, and the stretches of its text that are learned (start, end)."""
-
-    pieces: list[Piece]
-    spans: list[tuple[int, int]]
+Sides = dict[str, tuple[Message, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,191 +64,57 @@ class LeftOut:
     error: InputError | None = None
 
 
-class Renderer:
-    """A tokenizer with the chat template and the stop tokens in use."""
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str, architecture: str = "", wanted: str = ""
-    ) -> None:
-        vocabulary = tokenizer.get_vocab()
-        fam = family.choose(architecture, vocabulary, wanted)
-        own = bool(template) and not wanted
-        self.tokenizer = tokenizer
-        self.source = template if own else fam.template
-        self.family = (family.identify(self.source) or "its own") if own else fam.name
-        self.added = not own
-        self.added_tokens = [] if own else [token for token in fam.control_tokens if token not in vocabulary]
-        if self.added_tokens:
-            tokenizer.add_special_tokens({"additional_special_tokens": self.added_tokens})
-            vocabulary = tokenizer.get_vocab()
-        tokens = {name: str(value) for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-        tokens.setdefault("bos_token", "")
-        tokens.setdefault("eos_token", "")
-        control = {token for token, known in _added(tokenizer).items() if known}
-        self._eos = tokens["eos_token"]
-        self.template = ChatTemplate(self.source, tokens, sorted(control | set(tokens.values())))
-        self.stop_tokens = family.stop_tokens(self.source, vocabulary, tokens["eos_token"] or None)
-        if not self.stop_tokens:
-            raise DataError(
-                "This model has no token that could end an answer.", "Choose a template family that brings one."
-            )
-        self.stop_ids = [vocabulary[token] for token in self.stop_tokens]
-        self.control_ids = sorted({vocabulary[t] for t in control if t in self.source} | {self.stop_ids[0]})
-
-    @property
-    def pad_id(self) -> int:
-        """Give the id that fills rows up; what it is does not matter, since masks go by position."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else self.stop_ids[-1]
-
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Encode a conversation up to the opening of the assistant's next turn."""
-        return self._ids(self.template.pieces(messages, generate=True))[0]
-
-    def conversation(self, messages: Sequence[Message], only_last: bool = False) -> Encoded:
-        """Encode a whole conversation; every assistant turn with `train` is learned (or the last one only).
-
-        Raises DataError when the template does not write a turn as it would in a chat.
-        """
-        return self.encode([self.plan(messages, only_last)])[0]
-
-    def plan(self, messages: Sequence[Message], only_last: bool = False, tools: Sequence[Any] = ()) -> Plan:
-        """Render a conversation and find what is learned of it. Raises DataError as `conversation` does."""
-        pieces = self.template.pieces(messages, tools=tools)
-        text = "".join(piece.text for piece in pieces)
-        last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
-        spans = [
-            self._span(messages, index, text)
-            for index, message in enumerate(messages)
-            if message.role == "assistant" and message.train and (index == last or not only_last)
-        ]
-        return Plan(pieces, spans)
-
-    def plans(self, messages: Sequence[Message], train_on: str = "all", tools: Sequence[Any] = ()) -> list[Plan]:
-        """Render a conversation as the rows that teach it: one, or one a trained turn where the template needs that."""
-        return [self.plan(messages, train_on == "last", tools)]
-
-    def encode(self, plans: Sequence[Plan]) -> list[Encoded]:
-        """Tokenise rendered rows."""
-        made = []
-        for plan in plans:
-            ids, offsets = self._ids(plan.pieces)
-            labels = [
-                token if any(start < to and frm < end for start, end in plan.spans) and to > frm else IGNORE
-                for token, (frm, to) in zip(ids, offsets, strict=True)
-            ]
-            made.append(Encoded(ids, labels, "".join(piece.text for piece in plan.pieces), offsets))
-        return made
-
-    def _span(self, messages: Sequence[Message], index: int, whole: str) -> tuple[int, int]:
-        """Find where an assistant turn stands in the whole text, its end-of-turn token included."""
-        before = self.template.text(messages[:index], generate=True)
-        through = self.template.text(messages[: index + 1])
-        if not whole.startswith(before) or not whole.startswith(through):
-            raise DataError(
-                f"The chat template writes turn {index + 1} differently once the conversation goes on, "
-                "so it cannot be learned as it will be asked.",
-                "Keep one answer per conversation, or choose another template.",
-                field=f"messages[{index}]",
-            )
-        written = whole[len(before) : len(through)]
-        ends = [written.rfind(token) + len(token) for token in self.stop_tokens if token in written]
-        return len(before), len(before) + (max(ends) if ends else len(written))
-
-    def _ids(self, pieces: Sequence[Piece]) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokenise pieces: what the template wrote with its control tokens, what people typed without."""
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
-        at = 0
-        for piece in pieces:
-            made = self.tokenizer(
-                piece.text,
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                split_special_tokens=piece.plain,
-                verbose=False,
-            )
-            ids += made["input_ids"]
-            offsets += [(at + start, at + end) for start, end in made["offset_mapping"]]
-            at += len(piece.text)
-        return ids, offsets
-
-    def decode(self, ids: Sequence[int], special: bool = False) -> str:
-        """Turn ids into text, without control tokens unless asked for."""
-        return str(
-            self.tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write tokenizer and template into a folder, so that an adapter carries what it was trained with."""
-        self.tokenizer.chat_template = self.source
-        self.tokenizer.save_pretrained(folder)
-
-
-def _added(tokenizer: PreTrainedTokenizerBase) -> dict[str, bool]:
-    """Map every added token to whether it is a control token."""
-    return {str(token): bool(token.special) for token in tokenizer.added_tokens_decoder.values()}
-
-
-def load(folder: Path, template: str = "") -> Renderer:
-    """Make the renderer of a model folder (or of an adapter folder that carries its tokenizer).
-
-    `template` names a family to use instead of the model's own template. Code in the folder is never run.
-    """
-    from transformers import AutoTokenizer
-
-    info: Any = check.read_config(folder) if (folder / "config.json").is_file() else {}
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    own = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
-    architecture = (info.get("architectures") or [""])[0]
-    return Renderer(tokenizer, own, architecture, template)
-
-
 def plans(renderer: Renderer, record: Record, train_on: str = "all") -> list[dict[str, Plan]]:
     """Render a record: the sides of every example that it makes. Raises DataError when the template refuses it."""
-    if isinstance(record, Conversation):
-        return [{"text": plan} for plan in renderer.plans(record.messages, train_on, record.tools)]
-    if isinstance(record, Text):
-        end = renderer.stop_tokens[-1]
-        text = record.text + end
-        return [{"text": Plan([Piece(record.text, True), Piece(end, False)], [(0, len(text))])}]
-    if isinstance(record, Prompt):
-        return [{"prompt": Plan(renderer.template.pieces(record.prompt, generate=True), [])}]
-    names = ("completion",) if isinstance(record, Rated) else ("chosen", "rejected")
-    return [
-        {
-            name: renderer.plan([*record.prompt, *getattr(record, name)], only_last=True, tools=record.tools)
-            for name in names
-        }
-    ]
+    (found,) = _planned(renderer, [record], train_on)
+    if isinstance(found, StudioError):
+        raise found
+    return found
 
 
 def examples(
-    renderer: Renderer, records: Iterable[Record], *, max_length: int, train_on: str = "all"
+    renderer: Renderer,
+    records: Iterable[Record],
+    *,
+    max_length: int,
+    train_on: str = "all",
+    cut: str = "exchanges",
+    offsets: bool = False,
 ) -> Iterator[Example | LeftOut]:
-    """Encode records in batches, in their order; what does not fit is shortened from its beginning or left out.
+    """Encode records in batches, in their order; what does not fit is shortened as `cut` says (CUTS) or left out.
 
-    The oldest exchanges of a conversation go first; an answer is never cut. A long text becomes several rows.
+    A long text becomes several rows, and so does a conversation whose template rewrites earlier turns. `offsets` keeps
+    each row's text and places.
     """
     stream = iter(records)
     while batch := list(itertools.islice(stream, BATCH)):
-        for record in batch:
-            try:
-                yield from _examples(renderer, record, max_length, train_on)
-            except InputError as error:
-                yield LeftOut(record.line, "template", error)
-
-
-def _examples(renderer: Renderer, record: Record, max_length: int, train_on: str) -> Iterator[Example | LeftOut]:
-    if isinstance(record, Conversation):
-        encoded = shorten(renderer, record.messages, max_length)
-        yield LeftOut(record.line, "too_long") if encoded is None else Example(record.line, {"text": encoded})
-        return
-    label = record.label if isinstance(record, Rated) else None
-    for sides in plans(renderer, record, train_on):
-        made = dict(zip(sides, renderer.encode(list(sides.values())), strict=True))
-        fits = all(len(side.ids) <= max_length for side in made.values())
-        yield Example(record.line, made, label) if fits else LeftOut(record.line, "too_long")
+        planned = _planned(renderer, batch, train_on)
+        flat = [p for rows in planned if isinstance(rows, list) for sides in rows for p in sides.values()]
+        encoded = iter(renderer.encode(flat, offsets))
+        for record, rows in zip(batch, planned, strict=True):
+            if isinstance(rows, StudioError):
+                if not isinstance(rows, InputError):
+                    raise rows
+                rows.line = rows.line or record.line or None
+                yield LeftOut(record.line, "template", rows)
+                continue
+            label = record.label if isinstance(record, Rated) else None
+            for sides in rows:
+                made = {name: next(encoded) for name in sides}
+                if isinstance(record, Text):
+                    yield from (Example(record.line, {"text": part}) for part in _parts(made["text"], max_length))
+                    continue
+                if not isinstance(record, Prompt) and not all(plan.spans for plan in sides.values()):
+                    yield LeftOut(record.line, "nothing_learned")
+                    continue
+                if not all(len(side.ids) <= max_length for side in made.values()):
+                    shared = len(record.prompt) if not isinstance(record, Conversation) else None
+                    fitting = _shortened(renderer, sides, shared, max_length, cut, offsets)
+                    if fitting is None:
+                        yield LeftOut(record.line, "too_long")
+                        continue
+                    made = fitting
+                yield Example(record.line, made, label)
 
 
 def fit(encoded: Encoded, max_length: int) -> bool:
@@ -263,6 +123,23 @@ def fit(encoded: Encoded, max_length: int) -> bool:
     Nothing is ever cut from its end, where the token that stops it stands.
     """
     return len(encoded.ids) <= max_length and encoded.trained > 0
+
+
+def shorten(
+    renderer: Renderer, row: Plan | Sequence[Message], max_length: int, cut: str = "exchanges"
+) -> Encoded | None:
+    """Encode a conversation, or a planned row of one, within `max_length` tokens as `cut` says (CUTS).
+
+    Gives None when that cannot be done, or when nothing in it is learned.
+    """
+    plan = row if isinstance(row, Plan) else renderer.plan(row)
+    encoded = renderer.encode([plan])[0]
+    if len(encoded.ids) > max_length:
+        found = _shortened(renderer, {"text": plan}, None, max_length, cut, True)
+        if found is None:
+            return None
+        encoded = found["text"]
+    return encoded if encoded.trained else None
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -275,20 +152,112 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return count
 
 
-def shorten(renderer: Renderer, messages: Sequence[Message], max_length: int) -> Encoded | None:
-    """Encode a conversation within `max_length` tokens: the oldest exchanges go first, an answer's end never.
+def _planned(renderer: Renderer, records: Sequence[Record], train_on: str) -> list[list[dict[str, Plan]] | StudioError]:
+    """Render records, all their conversations in one go; an error stands in the place of its record."""
+    talks: list[tuple[Sequence[Message], Sequence[Any], bool]] = []
+    for record in records:
+        if isinstance(record, Conversation):
+            talks.append((record.messages, record.tools, train_on == "last"))
+        elif not isinstance(record, Text | Prompt):
+            talks += [((*record.prompt, *getattr(record, name)), record.tools, True) for name in _names(record)]
+    found = iter(renderer.plan_all(talks))
+    return [_sides(renderer, record, found) for record in records]
 
-    Gives None when even the last exchange is too long or nothing in it is learned.
+
+def _names(record: Record) -> tuple[str, ...]:
+    return ("completion",) if isinstance(record, Rated) else ("chosen", "rejected")
+
+
+def _sides(
+    renderer: Renderer, record: Record, found: Iterator[list[Plan] | StudioError]
+) -> list[dict[str, Plan]] | StudioError:
+    if isinstance(record, Text):
+        return [{"text": _text(renderer, record.text)}]
+    if isinstance(record, Prompt):
+        try:
+            pieces = renderer.template.pieces(record.prompt, generate=True)
+        except StudioError as error:
+            return error
+        return [{"prompt": Plan(pieces, [], tuple(record.prompt))}]
+    if isinstance(record, Conversation):
+        rows = next(found)
+        return rows if isinstance(rows, StudioError) else [{"text": plan} for plan in rows]
+    sides: dict[str, Plan] = {}
+    failed: StudioError | None = None
+    for name in _names(record):
+        rows = next(found)
+        if isinstance(rows, StudioError):
+            failed = failed or rows
+        else:
+            sides[name] = rows[-1]
+    return failed or [sides]
+
+
+def _text(renderer: Renderer, text: str) -> Plan:
+    """Plan a text to continue: all of it is learned, and the token that ends a document."""
+    start = renderer.document_start
+    pieces = [Piece(start, False), Piece(text, True), Piece(renderer.document_end, False)]
+    return Plan([piece for piece in pieces if piece.text], [(0, sum(len(piece.text) for piece in pieces))])
+
+
+def _parts(encoded: Encoded, max_length: int) -> Iterator[Encoded]:
+    """Cut a text into rows of at most `max_length` tokens, one behind the other."""
+    if len(encoded.ids) <= max_length:
+        yield encoded
+        return
+    for start in range(0, len(encoded.ids), max_length):
+        part = slice(start, start + max_length)
+        yield Encoded(encoded.ids[part], encoded.labels[part], encoded.text, encoded.offsets[part])
+
+
+def _shortened(
+    renderer: Renderer, sides: dict[str, Plan], shared: int | None, max_length: int, cut: str, offsets: bool
+) -> dict[str, Encoded] | None:
+    """Shorten the sides of an example alike until each fits; `shared` is the length of their common prompt in turns.
+
+    The fewest oldest exchanges go, then (with `cut` = prompt) the fewest words from the beginning of the last question.
     """
-    turns = list(messages)
-    keep = [turn for turn in turns if turn.role == "system"][:1] if turns and turns[0].role == "system" else []
-    rest = turns[len(keep) :]
-    while rest:
-        encoded = renderer.conversation([*keep, *rest])
-        if fit(encoded, max_length):
-            return encoded
-        users = [index for index, turn in enumerate(rest) if turn.role == "user" and index > 0]
-        if not users:
-            return None
-        rest = rest[users[0] :]
-    return None
+    first = next(iter(sides.values()))
+    if cut == "none" or not first.turns:
+        return None
+    head = 1 if first.turns[0].role == "system" else 0
+    limit = len(first.turns) if shared is None else shared
+    last = max((i for i, turn in enumerate(first.turns) if turn.role == "assistant" and turn.train), default=limit)
+    starts = [i for i in range(head, min(limit, last + 1)) if first.turns[i].role == "user"]
+
+    def attempt(start: int, text: str | None = None) -> dict[str, Encoded] | None:
+        made = []
+        for plan in sides.values():
+            turns = [*plan.turns[:head], *plan.turns[start:]]
+            if text is not None:
+                turns[head] = dataclasses.replace(turns[head], content=text)
+            made.append(_again(renderer, turns, plan))
+        encoded = renderer.encode(made, offsets)
+        return dict(zip(sides, encoded, strict=True)) if all(len(e.ids) <= max_length for e in encoded) else None
+
+    found = _first(starts[1:] if starts[:1] == [head] else starts, attempt)
+    if found is not None or cut != "prompt" or not starts:
+        return found
+    question = first.turns[starts[-1]].content
+    words = [match.start() for match in re.finditer(r"\S{1,24}\s*", question)][1:]
+    return _first(words, lambda place: attempt(starts[-1], question[place:]))
+
+
+def _again(renderer: Renderer, turns: Sequence[Message], plan: Plan) -> Plan:
+    """Plan other turns as a row was planned; a row without learned turns is a prompt."""
+    if plan.spans:
+        return renderer.plan(turns, tools=plan.tools)
+    return Plan(renderer.template.pieces(turns, generate=True, tools=plan.tools), [], tuple(turns))
+
+
+def _first(places: Sequence[int], attempt: Callable[[int], dict[str, Encoded] | None]) -> dict[str, Encoded] | None:
+    """Find the first place at which an attempt succeeds, when all behind it succeed too."""
+    low, high, best = 0, len(places), None
+    while low < high:
+        middle = (low + high) // 2
+        made = attempt(places[middle])
+        if made is None:
+            low = middle + 1
+        else:
+            high, best = middle, made
+    return best

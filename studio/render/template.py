@@ -1,27 +1,28 @@
 """Render a chat template in a sandbox, and keep apart what the template wrote and what people wrote.
 
 The rendered text equals transformers' `apply_chat_template(tokenize=False)`. Text that looks like a control token but
-was typed by a person is marked, so that it is tokenised as plain text, in training and in chat alike.
+was typed by a person is marked, so that it is tokenised as plain text, in training and in chat alike. The templates of
+our families render here; any other one renders in a child with limits (`foreign`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
+import itertools
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from studio.data.records import Message
-from studio.errors import DataError, ModelError
+from studio.errors import DataError, ModelError, StudioError
+from studio.models import family
+from studio.render import foreign, sandbox
+from studio.render.turns import Turn, check_written
 
-MAX_TEMPLATE_BYTES = 64 << 10
-_OPEN, _CLOSE = "\ue0f0", "\ue0f1"  # private-use characters around the number of a typed control token
+PROBE = "zebra crossing"
+_PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,46 +33,62 @@ class Piece:
     plain: bool
 
 
-class _Generation(Extension):
-    """Accept `{% generation %}...{% endgeneration %}` and render what is inside."""
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A conversation to render: its `learned` turns by index; `split` allows a row for each of them."""
 
-    tags = {"generation"}  # noqa: RUF012 - jinja2's own convention
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Give the block's body."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _raise(message: str) -> None:
-    raise TemplateError(message)
+    messages: Sequence[Message]
+    tools: Sequence[Any] = ()
+    learned: Sequence[int] = ()
+    split: bool = False
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A rendered row: its pieces, its learned stretches (start, end), and how many turns it holds."""
+
+    pieces: list[Piece]
+    spans: list[tuple[int, int]]
+    upto: int
 
 
 class ChatTemplate:
-    """A Jinja chat template with the special tokens it may name (bos_token, eos_token, ...)."""
+    """A Jinja chat template with the special tokens it may name (bos_token, eos_token, ...).
 
-    def __init__(self, source: str, tokens: dict[str, str], control_tokens: Sequence[str] = ()) -> None:
-        if len(source.encode()) > MAX_TEMPLATE_BYTES:
-            raise ModelError("The chat template is larger than 64 KB.", "Choose a template family instead.")
-        env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-        )
-        env.filters["tojson"] = _tojson
-        env.globals["raise_exception"] = _raise
-        env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        try:
-            self._template = env.from_string(source)
-        except TemplateSyntaxError as error:
-            raise ModelError(
-                f"The chat template has a mistake in line {error.lineno}: {error.message}",
-                "Choose a template family instead.",
-            ) from None
-        self.source, self._tokens = source, dict(tokens)
-        self._control = sorted((token for token in control_tokens if token), key=len, reverse=True)
+    `stops` are the texts of the tokens that end an answer. `now` is the date that templates write: the same for as long
+    as the template is in use, so that a row and its prompt agree over midnight. `options` are passed to every rendering
+    (`enable_thinking`). Raises ModelError with the line of a mistake.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        tokens: dict[str, str],
+        control_tokens: Sequence[str] = (),
+        *,
+        stops: Sequence[str] = (),
+        now: datetime | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.source, self.stops, self.now = source, list(stops), now or datetime.now().replace(microsecond=0)
+        self.family = family.known(source)
+        self._setup = {
+            "source": self.family.marked if self.family else source,
+            "tokens": dict(tokens),
+            "now": self.now.isoformat(),
+            "options": dict(options or {}),
+        }
+        self._linear = self.family is not None and not self.family.rewrites
+        control = sorted({token for token in control_tokens if token}, key=len, reverse=True)
+        self._typed = re.compile("|".join(map(re.escape, control)) or "(?!)")
+        self._first = sorted({token[0] for token in control})
+        self._ask([{}])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Give what a rendering depends on beside source and conversation; the date only where it is written."""
+        dated = "strftime_now" in self.source
+        return {name: self._setup[name] for name in ("tokens", "options", *(["now"] if dated else []))}
 
     def text(self, messages: Sequence[Message], generate: bool = False, **extra: Any) -> str:
         """Render to text; `generate` adds the opening of the assistant's turn."""
@@ -80,42 +97,166 @@ class ChatTemplate:
     def pieces(
         self, messages: Sequence[Message], generate: bool = False, tools: Sequence[Any] = (), **extra: Any
     ) -> list[Piece]:
-        """Render to pieces; control tokens that a person typed come out as plain pieces."""
-        typed: list[str] = []
-        quoted = [{"role": m.role, "content": self._quote(m.content, typed)} for m in messages]
+        """Render to pieces; control tokens that a person typed come out in plain pieces."""
+        turns, tools, quotes = self._quote(self._placed(messages), tools)
+        (answer,) = self._ask([{"turns": turns, "tools": tools, "generate": generate, "options": extra}])
+        return quotes.pieces(_value(answer)["text"], self._typed)
+
+    def rows(self, asked: Sequence[Asked]) -> list[list[Made] | StudioError]:
+        """Render conversations as the rows that teach their learned turns, all in one go.
+
+        One that cannot be rendered gives the error instead: what the template refuses, a turn that it leaves out, one
+        that it writes differently from how it is asked for.
+        """
+        quoted = []
+        for one in asked:
+            turns, tools, quotes = self._quote(self._placed(one.messages), one.tools)
+            quoted.append((turns, tools, quotes, one))
+        jobs = [
+            {"turns": turns, "tools": tools, "learned": list(one.learned), "split": one.split}
+            for turns, tools, _, one in quoted
+        ]
+        return [
+            self._made(answer, turns, tools, quotes)
+            for answer, (turns, tools, quotes, _) in zip(self._ask(jobs), quoted, strict=True)
+        ]
+
+    def _made(
+        self, answer: dict[str, Any], turns: Sequence[Turn], tools: Sequence[Any], quotes: Quotes
+    ) -> list[Made] | StudioError:
         try:
-            rendered = self._template.render(
-                messages=quoted,
-                add_generation_prompt=generate,
-                tools=list(tools) or None,
-                documents=None,
-                **{**self._tokens, **extra},
-            )
-        except TemplateError as error:
-            raise DataError(
-                f"The chat template refuses this conversation: {error}",
-                "Change the conversation's roles to what the model's template takes, or choose another template.",
-            ) from None
-        except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
-            raise ModelError(f"The chat template failed: {error}", "Choose a template family instead.") from None
-        return _split(rendered, typed)
+            found = _value(answer)["rows"]
+            for text, _, upto in found:
+                check_written(text, turns[:upto], tools)
+        except StudioError as error:
+            return error
+        return [Made(quotes.pieces(text, self._typed), quotes.moved(text, spans), upto) for text, spans, upto in found]
 
-    def _quote(self, text: str, typed: list[str]) -> str:
-        for token in self._control:
-            while token in text:
-                text = text.replace(token, f"{_OPEN}{len(typed)}{_CLOSE}", 1)
-                typed.append(token)
-        return text
+    @functools.cached_property
+    def system(self) -> str:
+        """Tell where a system text goes: as `Family.system` says, or `moved` where the template has no place for it."""
+        if self.family is not None:
+            return self.family.system
+        head, question = Message("system", PROBE), Message("user", "question")
+        turns = [head.to_dict(), question.to_dict()]
+        (answer,) = self._ask([{"turns": turns, "tools": [], "generate": True, "options": {}}])
+        text = answer.get("text", "")
+        if PROBE not in text:
+            return "moved"
+        later = [question, Message("assistant", "answer"), question]
+        (longer,) = self._ask(
+            [{"turns": [t.to_dict() for t in (head, *later)], "tools": [], "generate": True, "options": {}}]
+        )
+        if longer.get("text", "").find(PROBE) > longer.get("text", "").find("answer"):
+            return "last"
+        without = next(iter(self._ask([{"turns": turns[1:], "tools": [], "generate": True, "options": {}}])))
+        return "turn" if "text" not in without or without["text"] not in text else "head"
+
+    def moves_system(self, messages: Sequence[Message]) -> bool:
+        """Tell whether the template has no place for this conversation's system text, so that it goes elsewhere."""
+        return any(message.role == "system" for message in messages) and self.system == "moved"
+
+    def _placed(self, messages: Sequence[Message]) -> list[Message]:
+        """Put a system text that the template has no place for in front of the first question."""
+        if not self.moves_system(messages):
+            return list(messages)
+        text = "\n\n".join(m.content for m in messages if m.role == "system" and m.content.strip())
+        rest = [m for m in messages if m.role != "system"]
+        first = next((i for i, m in enumerate(rest) if m.role == "user"), None)
+        if text and first is not None:
+            rest[first] = dataclasses.replace(rest[first], content=f"{text}\n\n{rest[first].content}")
+        return rest
+
+    def _ask(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        setup = {**self._setup, "linear": self._linear, "stops": self.stops}
+        return sandbox.work(setup, jobs) if self.family else foreign.work(setup, jobs)
+
+    def _quote(self, messages: Sequence[Message], tools: Sequence[Any]) -> tuple[list[Turn], list[Any], Quotes]:
+        """Put marks in the place of typed control tokens, everywhere in messages and tools."""
+        turns, plain = [message.to_dict() for message in messages], list(tools)
+        if not self._has_typed(turns) and not self._has_typed(plain):
+            return turns, plain, Quotes()
+        texts = "".join(_strings([turns, plain])) + self.source
+        free = (mark for mark in map(chr, itertools.chain(*_PRIVATE)) if mark not in texts)
+        quotes = Quotes(next(free), next(free))
+        return quotes.put(turns, self._typed), quotes.put(plain, self._typed), quotes
+
+    def _has_typed(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return any(first in value for first in self._first) and self._typed.search(value) is not None
+        if isinstance(value, dict):
+            return any(self._has_typed(part) for pair in value.items() for part in pair)
+        return isinstance(value, list | tuple) and any(self._has_typed(part) for part in value)
 
 
-def _split(rendered: str, typed: list[str]) -> list[Piece]:
-    if not typed:
-        return [Piece(rendered, False)] if rendered else []
-    pieces = []
-    for index, part in enumerate(rendered.split(_OPEN)):
-        if index:
-            number, _, part = part.partition(_CLOSE)
-            pieces.append(Piece(typed[int(number)], True))
-        if part:
-            pieces.append(Piece(part, False))
-    return pieces
+class Quotes:
+    """Typed control tokens, taken out of a conversation before it is rendered and put back into the text after.
+
+    A mark is the number of the token between two characters that occur nowhere else in the conversation.
+    """
+
+    def __init__(self, opening: str = "", closing: str = "") -> None:
+        self._open, self._close = opening, closing
+        self._tokens: list[str] = []
+        escaped = [f"\\\\u{ord(mark):04x}" if mark and ord(mark) < 0x10000 else "(?!)" for mark in (opening, closing)]
+        self._mark = re.compile(f"{opening}(\\d+){closing}|{escaped[0]}(\\d+){escaped[1]}") if opening else None
+
+    def put(self, value: Any, typed: re.Pattern[str]) -> Any:
+        """Replace typed control tokens in all texts of a value; roles stay as they are."""
+        if isinstance(value, str):
+            return typed.sub(self._take, value)
+        if isinstance(value, dict):
+            return {self.put(key, typed): self.put(part, typed) for key, part in value.items()}
+        return [self.put(part, typed) for part in value] if isinstance(value, list | tuple) else value
+
+    def _take(self, match: re.Match[str]) -> str:
+        self._tokens.append(match[0])
+        return f"{self._open}{len(self._tokens) - 1}{self._close}"
+
+    def _token(self, match: re.Match[str]) -> str:
+        return self._tokens[int(match[1] or match[2])]
+
+    def pieces(self, text: str, control: re.Pattern[str]) -> list[Piece]:
+        """Cut a rendered text at the control tokens that the template wrote: what holds a typed one is plain."""
+        if self._mark is None or not self._tokens:
+            return [Piece(text, False)] if text else []
+        made: list[Piece] = []
+        at = 0
+        for match in [*control.finditer(text), None]:
+            stretch = text[at : match.start() if match else len(text)]
+            plain = self._mark.search(stretch) is not None
+            for part, is_plain in ((self._mark.sub(self._token, stretch), plain), (match[0] if match else "", False)):
+                if part and made and not made[-1].plain and not is_plain:
+                    made[-1] = Piece(made[-1].text + part, False)
+                elif part:
+                    made.append(Piece(part, is_plain))
+            at = match.end() if match else at
+        return made
+
+    def moved(self, text: str, spans: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """Move places in the rendered text to where they are with the typed tokens back in."""
+        if self._mark is None or not self._tokens:
+            return [(start, end) for start, end in spans]
+        grown = [(m.end(), len(self._token(m)) - len(m[0])) for m in self._mark.finditer(text)]
+
+        def move(place: int) -> int:
+            return place + sum(by for end, by in grown if end <= place)
+
+        return [(move(start), move(end)) for start, end in spans]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in _strings(part)]
+    return [text for part in value for text in _strings(part)] if isinstance(value, list | tuple) else []
+
+
+def _value(answer: dict[str, Any]) -> dict[str, Any]:
+    """Give an answer, or raise the error in it."""
+    if "error" in answer:
+        kind = DataError if answer["error"]["kind"] == "DataError" else ModelError
+        parts = answer["error"]
+        raise kind(parts["message"], parts["remedy"], field=parts.get("field"))
+    return answer

@@ -8,7 +8,6 @@ import pytest
 
 from studio.data.records import Message
 from studio.errors import DataError, ModelError
-from studio.models.family import FAMILIES
 from studio.render import encode
 from studio.render.template import ChatTemplate
 
@@ -21,7 +20,7 @@ TALK = [
 ]
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=["chatml", "gemma", "llama3", "mistral", "plain"])
 def renderer(request: pytest.FixtureRequest, tiny_bare: Path) -> encode.Renderer:
     return encode.load(tiny_bare, request.param)
 
