@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from studio.child import Child
-from studio.cli.output import Out
+from studio.cli import dataout, datatext
+from studio.cli.output import Out, Ticker
 from studio.data import dataset
-from studio.data.records import KINDS, Reading
-from studio.errors import ConfigError, InputError
+from studio.data.lint import Lint
+from studio.data.records import KINDS, Problem, Reading
+from studio.errors import ConfigError, DataError, InputError
+from studio.events import Event
 
+_SLOW_MB = 50
 INSPECT = "studio.render.inspect:handle"
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verbs."""
-    group = verbs.add_parser("data", help="look at a data file: check, preview").add_subparsers(
-        dest="what", metavar="check|preview", required=True
+    group = verbs.add_parser("data", help="look at a data file: check, preview, convert, split").add_subparsers(
+        dest="what", metavar="check|preview|convert|split", required=True
     )
     check = group.add_parser("check", parents=[common], help="find the format, list what is wrong")
     check.add_argument("file")
@@ -30,6 +35,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     preview.add_argument("-n", type=int, default=3, help="how many rows")
     add_reading(preview)
     preview.set_defaults(do=_preview)
+    dataout.add(group, common, add_reading, reading)
 
 
 def add_reading(verb: argparse.ArgumentParser) -> None:
@@ -61,13 +67,46 @@ def _pairs(words: list[str], flag: str, such_as: str) -> dict[str, str]:
 
 
 def _check(args: argparse.Namespace, out: Out) -> int:
-    found = dataset.check(args.file, reading(args))
-    document = found.to_dict()
-    lines = [f"{found.rows} rows, {found.format} ({found.kind})"]
-    lines += [f"line {p.line}, field {p.field}: {p.problem}. {p.remedy}" for p in found.errors.first]
-    lines += [f"warning: {w['rows']} rows: {w['remedy']} (lines {w['lines'][:5]})" for w in document["warnings"]]
-    out.result(document, "\n".join(lines))
-    return InputError.exit_code if found.errors.count or found.kind == "unclear" else 0
+    asked = reading(args)
+    ticker, lint = Ticker(), Lint(asked)
+
+    def emit(item: Event) -> None:
+        if item["total"] > _SLOW_MB:
+            ticker(item)
+
+    try:
+        found = dataset.check(args.file, asked, emit=emit, watch=lint.add)
+    except DataError as error:
+        if error.line is None or not out.as_json:
+            raise
+        # What is in the file is wrong: a script finds it where it finds all that is wrong with files.
+        out.result(_unread(error), "")
+        print(f"studio: {error}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        ticker.close()
+    # What the lint tells it tells in full; the file's own warnings are about what the lint does not see.
+    told = [finding for finding in lint.findings() if finding["code"] != "one_label"] if found.rows else []
+    codes = {finding["code"] for finding in told}
+    warnings = [warning for warning in found.warnings.to_list() if warning["code"] not in codes] + told
+    out.result(found.to_dict() | {"warnings": warnings}, datatext.report(found, warnings))
+    return 0 if found.ok else InputError.exit_code
+
+
+def _unread(error: DataError) -> dict[str, Any]:
+    """Make the check's document for a file that cannot be read at all."""
+    problem = Problem(error.line or 0, error.field or "", error.message, error.remedy)
+    return {
+        "format": "unclear",
+        "kind": "unclear",
+        "rows": 0,
+        "usable": 0,
+        "mapping": {},
+        "errors": [problem.to_dict()],
+        "error_count": 1,
+        "warnings": [],
+        "error": error.to_dict(),
+    }
 
 
 def _preview(args: argparse.Namespace, out: Out) -> None:

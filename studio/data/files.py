@@ -1,124 +1,104 @@
-"""Read the rows of a .jsonl or .json file, or say in plain words why a line cannot be read."""
+"""The rows of data files in a stream, whatever holds them: JSON lines or arrays, tables, Parquet, plain text."""
 
 from __future__ import annotations
 
-import codecs
-import json
-from collections.abc import Iterator
+import contextlib
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from studio.data.records import Problem, Problems, Warnings
+from studio.data import jsonrows, parquet, prose, source, tables
+from studio.data.records import Problems, Warnings
+from studio.data.source import Opened, Source
+from studio.data.strict import MAX_ROW_BYTES, Row
 from studio.errors import DataError
 
-MAX_LINE_BYTES = 16 << 20
-Row = dict[str, Any]
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+__all__ = ["MAX_ROW_BYTES", "Place", "Row", "Rows", "look", "read_rows"]
+
+#: Where a row begins: the number of its file, the byte (in Parquet: the row) there, the line that it has.
+Place = tuple[int, int, int]
+
+
+def look(files: Sequence[Path]) -> tuple[Source, ...]:
+    """Find out what each file is. Raises DataError for one that is no data."""
+    return tuple(map(source.look, files))
 
 
 def read_rows(path: Path, problems: Problems, warnings: Warnings) -> Iterator[tuple[int, Row]]:
-    """Give (line, row) for every object in the file; lines that cannot be read are added to `problems`.
+    """Give (line, row) for every row of one file; rows that cannot be read are added to `problems`.
 
-    A JSON array counts its rows from 1; one JSON object alone is one row. Raises DataError when nothing can be read at
+    A line counts from 1, and is the row's number in arrays and Parquet. Raises DataError when nothing can be read at
     all.
     """
-    if not path.is_file():
-        raise DataError("There is no such file.", "Check the path.", file=str(path))
-    with path.open("rb") as file:
-        head = file.read(4)
-        if head.startswith(_UTF16):
-            raise DataError("The file is UTF-16.", "Save it as UTF-8 and choose it again.", file=str(path))
-        file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
-        first = _first_byte(file)
-        if first is None:
-            raise DataError("The file is empty.", "Choose a file with at least one row.", file=str(path))
-        whole = path.suffix.lower() == ".json" or first == b"["
-        yield from (_whole if whole else _lines)(file, problems, warnings)
+    return iter(Rows(look([path]), problems, warnings))
 
 
-def _first_byte(file: Any) -> bytes | None:
-    """Give the first byte that is not white space, and go back to where we were."""
-    start = file.tell()
-    while (byte := file.read(1)) and byte.isspace():
-        pass
-    file.seek(start)
-    return byte or None
+class Rows:
+    """The rows of files that are read as one: iterate once, for (line, row). Lines count on from file to file.
 
+    `place` is where the row that was just given begins: `Rows(..., place)` begins with it. `done` counts the bytes
+    read so far, of `size`; after the last row `sha256` is the hash of the file (of several: the hash of their hashes).
+    """
 
-def _lines(file: Any, problems: Problems, warnings: Warnings) -> Iterator[tuple[int, Row]]:
-    number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(raw) > MAX_LINE_BYTES:
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(MAX_LINE_BYTES)
-            problems.add(Problem(number, "", "the line is longer than 16 MB", "Split the row."))
-        elif not raw.strip():
-            warnings.add("blank_line", number, "Blank lines are skipped.")
+    def __init__(
+        self, sources: Sequence[Source], problems: Problems, warnings: Warnings, place: Place | None = None
+    ) -> None:
+        self._sources, self._problems, self._warnings, self._from = sources, problems, warnings, place
+        self.place: Place = place or (0, 0, 0)
+        self.size = sum(one.size for one in sources)
+        self.sha256 = ""
+        self._finished = 0
+        self._opened: Opened | None = None
+
+    @property
+    def done(self) -> int:
+        """Give how many bytes were read so far."""
+        return self._finished + (self._opened.done if self._opened else 0)
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        """Give (line, row)."""
+        hashes, base = [], 0  # base: the lines of the files before
+        start = self._from
+        for index in range(start[0] if start else 0, len(self._sources)):
+            one = self._sources[index]
+            with contextlib.closing(one.open()) as opened:
+                self._opened = opened
+                reader = self._read(one, opened, base, start)
+                try:
+                    while True:
+                        line, at, row = next(reader)
+                        self.place = (index, at, line)
+                        yield line, row
+                except StopIteration as end:
+                    base = end.value
+                except DataError as error:
+                    error.file = error.file or str(one.path)
+                    raise
+                if self._from is None:
+                    hashes.append(opened.sha256())
+                self._opened = None
+            self._finished += one.size
+            start = None
+        together = hashlib.sha256("".join(hashes).encode()).hexdigest()
+        self.sha256 = hashes[0] if len(hashes) == 1 else together if hashes else ""
+
+    def _read(
+        self, one: Source, opened: Opened, base: int, start: Place | None
+    ) -> Generator[tuple[int, int, Row], None, int]:
+        """Choose the reader; `base` lines stand before the file, `start` is where to go on in it."""
+        offset, before = (start[1], start[2] - 1) if start else (one.start, base)
+        if one.layout == "parquet":
+            return parquet.rows(one.path, self._problems, offset if start else 0, before, opened.tell_share)
+        file = opened.file
+        if start:
+            file.seek(offset)
         else:
-            row = _parse(raw, number, problems)
-            if isinstance(row, dict):
-                yield number, row
-            elif row is not None:
-                problems.add(_not_an_object(number, row))
-
-
-def _whole(file: Any, problems: Problems, warnings: Warnings) -> Iterator[tuple[int, Row]]:
-    """Read one JSON document; where it turns out to be JSON lines under a .json name, read those."""
-    start = file.tell()
-    attempt = Problems()
-    document = _parse(file.read(), 1, attempt)
-    if attempt.count:
-        file.seek(start)
-        lines = Problems()
-        rows = list(_lines(file, lines, Warnings()))
-        if rows and not lines.count:
-            yield from rows
-        else:
-            problems.add(attempt.first[0])
-        return
-    for number, row in enumerate(document if isinstance(document, list) else [document], 1):
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            problems.add(_not_an_object(number, row))
-
-
-def _not_an_object(number: int, row: Any) -> Problem:
-    return Problem(number, "", f"a row must be a JSON object, this is {type(row).__name__}", "Write {...} per row.")
-
-
-class _DuplicateKey(ValueError):
-    pass
-
-
-def _parse(raw: bytes, number: int, problems: Problems) -> Any:
-    """Parse strictly: UTF-8, no NUL, no NaN, no key twice; None when a problem was added."""
-
-    def pairs(items: list[tuple[str, Any]]) -> Row:
-        row = dict(items)
-        if len(row) != len(items):
-            names = [name for name, _ in items]
-            raise _DuplicateKey(next(name for name in names if names.count(name) > 1))
-        return row
-
-    def constant(name: str) -> Any:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        if b"\0" in raw:
-            raise ValueError("it contains a NUL byte")
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-    except UnicodeDecodeError as error:
-        problem = Problem(number, "", f"byte {error.start + 1} is not UTF-8", "Save the file as UTF-8.")
-    except _DuplicateKey as error:
-        problem = Problem(number, str(error), "the key stands twice in one object", "Keep one of them.")
-    except RecursionError:
-        problem = Problem(number, "", "it is nested too deeply", "Flatten the row.")
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        problem = Problem(number, "", f"not valid JSON at {where}: {error.msg}", "Mend or delete the line.")
-    except ValueError as error:
-        problem = Problem(number, "", f"not valid JSON: {error}", "Mend or delete the line.")
-    problems.add(problem)
-    return None
+            file.read(one.start)  # not passed over: the hash is of the whole file
+        if one.layout == "lines":
+            return jsonrows.lines(file, self._problems, self._warnings, offset, before)
+        if one.layout == "table":
+            place = (before, offset) if start else None
+            return tables.rows(file, self._problems, self._warnings, one.delimiter, (base, one.start), place)
+        if one.layout == "text":
+            return prose.rows(file, self._problems, offset, before)
+        return jsonrows.values(file, self._problems, offset, before, array=one.layout == "array", first=not start)

@@ -1,0 +1,86 @@
+"""What `studio data check` says in words."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from studio.data.dataset import Dataset
+from studio.data.detect import Question
+from studio.data.records import Preference, Rated, Reading, Record, Text, turns
+from studio.data.strict import excerpt, visible
+
+_SHOWN = 3
+_REMEDY = "      "
+
+
+def report(data: Dataset, warnings: list[dict[str, Any]]) -> str:
+    """Write a check for people: what the file is, three rows as they are read, what is wrong and what to do."""
+    return "\n".join(_lines(data, warnings))
+
+
+def _lines(data: Dataset, warnings: list[dict[str, Any]]) -> Iterator[str]:
+    yield f"{data.path.name}: {data.rows:,} rows, {data.format} ({data.kind})"
+    yield data.found.why
+    if data.found.mapping:
+        yield "columns: " + ", ".join(f"{visible(name)} = {role}" for name, role in data.found.mapping.items())
+    if data.left_out:
+        left = ", ".join(f"{code} {count:,}" for code, count in data.left_out.items())
+        yield f"left out: {left}; {data.usable:,} stay"
+    if data.found.question:
+        yield from _ask(data.found.question, str(data.path))
+    if data.usable:
+        yield "the first rows, as they are read:"
+        for record in itertools.islice(data.records(), _SHOWN):
+            yield from _record(record)
+    errors = data.errors
+    if errors.count:
+        listed = f", the first {len(errors.first)}" if errors.count > len(errors.first) else ""
+        yield f"errors: {errors.count:,}{listed}"
+    for problem in errors.first:
+        field = f", {visible(problem.field)}" if problem.field else ""
+        yield f"  line {problem.line}{field}: {visible(problem.problem)}"
+        if problem.excerpt:
+            yield f"{_REMEDY}{problem.excerpt}"
+        yield f"{_REMEDY}{problem.remedy}"
+    for warning in warnings:
+        lines = ", ".join(map(str, warning["lines"][:5])) + (", …" if warning["rows"] > 5 else "")
+        where = f" (lines {lines})" if warning["lines"] else ""
+        yield f"warning {warning['code']}: {warning['rows']:,} rows{where}"
+        if what := warning.get("problem"):
+            yield f"{_REMEDY}{visible(what)}"
+        yield f"{_REMEDY}{visible(warning['remedy'])}"
+    if errors.count and not data.ok and data.refused is None and data.usable:
+        yield "--drop-bad leaves the rows with errors out."
+
+
+def _record(record: Record) -> Iterator[str]:
+    yield f"  line {record.line}"
+    if isinstance(record, Text):
+        yield f"    {excerpt(record.text)}"
+        return
+    if isinstance(record, Preference):
+        said = [(turn.role, turn) for turn in record.prompt]
+        said += [("chosen", turn) for turn in record.chosen] + [("rejected", turn) for turn in record.rejected]
+    else:
+        said = [(turn.role, turn) for turn in turns(record)]
+    for name, turn in said:
+        yield f"    {name}: {excerpt(turn.content)}"
+    if isinstance(record, Rated):
+        yield f"    label: {'good' if record.label else 'bad'}"
+
+
+def _ask(question: Question, file: str) -> Iterator[str]:
+    yield visible(question.text)
+    for title, reading in question.choices:
+        yield f"  {visible(title)}:"
+        yield f"{_REMEDY}studio data check {shlex.quote(file)} {_flags(reading)}"
+
+
+def _flags(reading: Reading) -> str:
+    words = ["--as", reading.kind] if reading.kind else []
+    if reading.mapping:
+        words += ["--map", ",".join(f"{name}={role}" for name, role in reading.mapping.items())]
+    return shlex.join(words)
