@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from typing import Any
 
-from studio.data import near, signs
+from studio.data import near, same, signs
 from studio.data.across import Across
 from studio.data.finding import ERROR, WORDS, finding, leave_out
 from studio.data.records import LISTED, Preference, Rated, Reading, Record
@@ -27,6 +27,7 @@ MINORITY = 0.2
 COPIES = 0.3
 #: weight * wanted : weight * unwanted should lie between 1:1 and 4:3 (KTO, arXiv 2402.01306, section 4.3).
 BALANCE = (1.0, 4 / 3)
+_BRIEF = 60  # a longer answer has three words
 _READS_AS_IT_IS = Reading()
 
 
@@ -77,7 +78,9 @@ class Lint:
                 script = sign.what
             else:
                 self._see(sign.code, line, sign.what, sign.shown)
-        self._scripts.setdefault(script, _Seen()).add(line)
+        if script not in self._scripts:
+            self._scripts[script] = _Seen()
+        self._scripts[script].add(line)
         self._across.add(record)
         if self._near is not None:
             self._near.add(record)
@@ -89,7 +92,7 @@ class Lint:
             self._labels[record.label] += 1
         if learned:
             self._answered += 1
-            if learned[-1].strip().count(" ") < 2 and len(learned[-1].split()) < 3:
+            if len(learned[-1]) < _BRIEF and len(same.words(learned[-1])) < 3:
                 self._see("short_answers", line)
 
     def findings(self) -> list[dict[str, Any]]:

@@ -48,7 +48,10 @@ def signature(words: list[str]) -> Any:
     from rensa import RMinHash
 
     made = RMinHash(_HASHES, _SEED)
-    made.update(words)
+    try:
+        made.update(words)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        made.update([word.encode("utf-8", "replace") for word in words])
     return made
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from studio.data.records import Conversation, Message, Preference, Prompt, Rated, Record, Text, turns
 
 _SIZE = 3
+#: Of a longer text only the beginning is compared, in characters.
+_COMPARED = 50_000
 #: Scripts written without spaces (ideographs, kana, Thai, Lao, Khmer, Burmese) are compared by their characters.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -68,21 +70,26 @@ def likeness(record: Record) -> list[str]:
         return triples(record.text)
     if isinstance(record, Preference):
         made = triples(_said(record.prompt))
-        made += ["chosen " + words for words in triples(_said(record.chosen))]
-        return made + ["rejected " + words for words in triples(_said(record.rejected))]
+        made += ["chosen " + three for three in triples(_said(record.chosen))]
+        return made + ["rejected " + three for three in triples(_said(record.rejected))]
     made = triples(_said(turns(record)))
-    return [f"{record.label} {words}" for words in made] if isinstance(record, Rated) else made
+    return [f"{record.label} {three}" for three in made] if isinstance(record, Rated) else made
 
 
 def triples(text: str) -> list[str]:
-    """Cut a text into overlapping triples of words, case and punctuation aside."""
-    text = text.lower().translate(_MARKS)
+    """Cut a text into overlapping triples of words."""
+    made = words(text)
+    if len(made) < _SIZE:
+        return [" ".join(made)]
+    return list(map(" ".join, zip(made, made[1:], made[2:], strict=False)))
+
+
+def words(text: str) -> list[str]:
+    """Cut a text into words, case and punctuation aside; without spaces between them, into its characters."""
+    text = text[:_COMPARED].lower().translate(_MARKS)
     if not text.isascii():
         text = _UNSPACED.sub(r" \g<0> ", text)
-    words = text.split()
-    if len(words) < _SIZE:
-        return [" ".join(words)]
-    return list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+    return text.split()
 
 
 def _said(messages: Sequence[Message]) -> str:

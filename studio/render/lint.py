@@ -109,7 +109,7 @@ class _Tally:
         self._kinds: dict[str, Counter[str]] = {}
         self._remedy = ""
         self._records = 0
-        self._sides = 1
+        self._sides, self._packs = 1, False
         self._full, self._rows = array("q"), array("q")  # tokens an example has, before and after it is made to fit
         self._tokens = self._trained = 0
         self._differences, self._prefixes = array("q"), array("q")
@@ -158,6 +158,7 @@ class _Tally:
 
     def _count(self, made: Example) -> None:
         self._sides = len(made.sides)
+        self._packs = "text" in made.sides
         for side in made.sides.values():
             self._rows.append(len(side.ids))
             self._tokens += len(side.ids)
@@ -214,7 +215,7 @@ class _Tally:
                 "max": ordered[-1] if ordered else 0,
             },
             "too_long": round(scale * sum(length > self._max for length in ordered)),
-            "packed_sequences": round(scale * lengths.packed(self._rows, self._max)),
+            "packed_sequences": round(scale * lengths.packed(self._rows, self._max)) if self._packs else None,
             "template": self._renderer.family,
             "stop_tokens": list(self._renderer.stop_tokens),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -198,6 +199,20 @@ def test_no_finding_ever_shows_the_secret() -> None:
         assert text not in told and text[5:15] not in told
 
 
+SLOW = ["sk-", "eyJ-", "eyJabcdefghijk.eyJ-", "a", "a@", "1", "+1 ", "{{ ", "<<1", "Ã", "<|a", "4111 ", "\ud800"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [part * (1_000_000 // len(part)) for part in SLOW],
+    ids=map(repr, SLOW),
+)
+def test_a_megabyte_made_to_be_slow_is_not(text: str) -> None:
+    start = time.process_time()
+    lint([exchange(1, answer=text)])
+    assert time.process_time() - start < 5
+
+
 def test_exact_copies_are_counted_and_near_ones_apart() -> None:
     long = SENTENCE + " and then it was quiet in the house for a very long time"
     records = [
@@ -363,6 +378,8 @@ def test_habits_are_told_by_their_share() -> None:
     short = [exchange(i, answer=f"Yes {i}" if i <= 30 else "") for i in range(1, 101)]
     assert lint(short)["short_answers"]["rows"] == 30
     assert "short_answers" not in lint([*short, exchange(101)])
+    unspaced = [exchange(i, answer=f"我叫小明，很高兴认识你{i}") for i in range(1, 101)]
+    assert "short_answers" not in lint(unspaced)
 
 
 def test_one_answer_to_nearly_everything() -> None:

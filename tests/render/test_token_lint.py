@@ -143,7 +143,7 @@ def test_the_longer_limit_covers_99_percent_within_the_context(
 
 def test_what_the_template_refuses_is_an_error_with_its_reason(tmp_path: Path, renderer: encode.Renderer) -> None:
     source = (
-        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{% for m in messages %}{% if 'kind' in m.content %}{{ raise_exception('no kind words') }}{% endif %}"
         "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
@@ -152,7 +152,7 @@ def test_what_the_template_refuses_is_an_error_with_its_reason(tmp_path: Path, r
     found, _ = measured(load(tmp_path, made), encode.Renderer(renderer.tokenizer, source))
     assert set(found) == {"template"}
     assert (found["template"]["level"], found["template"]["lines"]) == ("error", [10])
-    assert "no system role" in found["template"]["problem"] and found["template"]["remedy"]
+    assert "no kind words" in found["template"]["problem"] and found["template"]["remedy"]
     assert found["template"]["fix"]["reading"] == {"drop": ["bad"]}
 
 
@@ -247,6 +247,14 @@ def test_it_tells_how_far_it_is_and_stops_when_asked(tmp_path: Path, renderer: e
     assert (told[-1]["done"], told[-1]["total"], told[-1]["unit"]) == (30, 30, "rows")
     with pytest.raises(Stopped):
         lint.measure(data, renderer, max_length=64, should_stop=lambda: True)
+
+
+def test_a_text_is_measured_whole_and_never_called_shortened(tmp_path: Path, renderer: encode.Renderer) -> None:
+    data = load(tmp_path, [{"text": "It was so. " * (1 + i % 40)} for i in range(30)])
+    found, numbers = measured(data, renderer, max_length=64)
+    assert found == {}
+    assert numbers["trained_share"] == 1
+    assert numbers["percentiles"]["max"] > 64
 
 
 @pytest.mark.parametrize(
