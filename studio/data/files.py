@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from studio.data import jsonrows, parquet, prose, source, tables
+from studio.data.opened import Opened
 from studio.data.records import Problems, Warnings
-from studio.data.source import Opened, Source
+from studio.data.source import Source
 from studio.data.strict import MAX_ROW_BYTES, Row
 from studio.errors import DataError
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import gzip
-import hashlib
-import io
+import json
 import os
 import re
 import stat
-import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 from studio.data import tables
-from studio.data.strict import MAX_ROW_BYTES, BadJSON, excerpt, parse
+from studio.data.opened import BUFFER, Opened
+from studio.data.strict import DECODER, MAX_ROW_BYTES, BadJSON, excerpt, parse
 from studio.errors import DataError
 
 TABLES, TEXTS, JSON = (".csv", ".tsv", ".tab"), (".txt", ".md", ".text"), (".json", ".jsonl", ".ndjson")
-_BUFFER = 1 << 20
 _HEAD = 64 << 10
 _LOOKED_AT = 20  # lines, to tell JSON lines from one JSON value over many lines
-_ROOM, _RATIO = 64 << 20, 100  # bytes that may come out of a compressed file, and times its size
 
 _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "This is a zip archive or an Excel workbook.", "Unpack it, or save the sheet as CSV (UTF-8)."),
@@ -69,115 +65,6 @@ class Source:
         if _stamp(self.path) != self.stamp:
             raise DataError("The file has changed while it was in use.", "Check it again.", file=str(self.path))
         return Opened(self.path, self.packed)
-
-
-class Opened:
-    """An open file that counts and hashes what goes through; `file` gives the bytes, unpacked."""
-
-    def __init__(self, path: Path, packed: bool) -> None:
-        self._tap, self._size, self._share = _Tap(path), path.stat().st_size, 0.0
-        plain = io.BufferedReader(self._tap, _BUFFER)
-        self.file = cast(BinaryIO, io.BufferedReader(_Unpacked(path, plain, self._tap), _BUFFER) if packed else plain)
-
-    @property
-    def done(self) -> int:
-        """Give how many bytes of the file on disk were read so far."""
-        return max(self._tap.done, int(self._share * self._size))
-
-    def tell_share(self, share: float) -> None:
-        """Be told the share that was read by other means."""
-        self._share = share
-
-    def sha256(self) -> str:
-        """Read what is left, and give the hash of the whole file."""
-        return self._tap.finish()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-        self._tap.close()
-
-
-class _Tap(io.RawIOBase):
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._hash, self.done, self._end = hashlib.sha256(), 0, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        at = self._file.tell()
-        size = self._file.readinto(buffer) or 0
-        if new := max(0, at + size - self._end) if at <= self._end else 0:  # what was read twice is hashed once
-            self._hash.update(memoryview(buffer)[size - new : size])
-            self._end += new
-        self.done = max(self.done, at + size)
-        return size
-
-    def finish(self) -> str:
-        self._file.seek(self._end)
-        while chunk := self._file.read(_BUFFER):
-            self._hash.update(chunk)
-            self._end += len(chunk)
-        return self._hash.hexdigest()
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _Unpacked(io.RawIOBase):
-    """The bytes inside a gzip file; one that holds far more than its size is refused before it fills anything."""
-
-    def __init__(self, path: Path, packed: Any, tap: _Tap) -> None:
-        self._path, self._tap, self._out = path, tap, 0
-        self._file = gzip.GzipFile(fileobj=packed, mode="rb")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error) from None
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._file.read1(len(buffer))
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error) from None
-        self._out = max(self._out, self._file.tell())
-        if self._out > _ROOM and self._out > _RATIO * self._tap.done:
-            raise DataError(
-                f"The compressed file holds more than {_RATIO} times its size.",
-                "Unpack it yourself if you trust it, and choose the file inside.",
-                file=str(self._path),
-                line=1,
-            )
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _damaged(self, error: Exception) -> DataError:
-        return DataError(
-            f"The compressed file is damaged or cut off: {error}", "Get it again.", file=str(self._path), line=1
-        )
 
 
 def look(path: Path) -> Source:
@@ -261,15 +148,36 @@ def _json_layout(file: BinaryIO, start: int, head: bytes, name: str) -> str:
         size += len(line)
         if line.strip():
             lines.append(line if lines else line.lstrip())
-    # A row begins where its line does: what is indented may be a part of one object over many lines.
-    some_rows = any(_is(dict, line) for line in lines if line.startswith(b"{"))
     if first == b"[":
-        return "lines" if some_rows and _is(list, lines[0]) else "array"
-    if some_rows:
-        return "lines"
-    if first != b"{" or may_be_text:
-        return ""
-    return "lines" if len(lines) == 1 or lines[1].startswith(b"{") else "objects"
+        return "lines" if _is(list, lines[0]) and any(_is(dict, line) for line in lines) else "array"
+    some_rows = any(_is(dict, line) for line in lines)
+    if first == b"{" and _runs_out(lines[0]):  # the first row is cut off, or goes on over more lines
+        next_row = some_rows or (len(lines) > 1 and lines[1].startswith(b"{"))
+        return "lines" if next_row and not _sound(b"".join(lines)) else "objects"
+    return "lines" if some_rows or (first == b"{" and not may_be_text) else ""
+
+
+def _sound(text: bytes) -> bool:
+    """Say whether a value begins here, or may: what is odd about it is told when it is read."""
+    try:
+        DECODER.raw_decode(text.decode("utf-8", "replace"))
+    except json.JSONDecodeError:
+        return _runs_out(text)
+    except (ValueError, RecursionError):
+        pass
+    return True
+
+
+def _runs_out(raw: bytes) -> bool:
+    """Say whether a value ends too early, between two of its parts."""
+    text = raw.decode("utf-8", "replace").rstrip()
+    try:
+        DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text)
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _is(type: type, line: bytes) -> bool:
@@ -282,7 +190,7 @@ def _is(type: type, line: bytes) -> bool:
 def _more(file: BinaryIO) -> bool:
     """Say whether anything but white space is in the file."""
     file.seek(0)
-    while chunk := file.read(_BUFFER):
+    while chunk := file.read(BUFFER):
         if chunk.removeprefix(codecs.BOM_UTF8).strip():
             return True
     return False
