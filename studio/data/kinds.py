@@ -11,7 +11,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("preference", "prompt"): "the answers",
     ("kto", "sft"): "the labels, and the answers that were not wanted",
     ("kto", "prompt"): "the answers",
-    ("sft", "prompt"): "the answers",
+    ("sft", "prompt"): "the answers to imitate, but for the last: it is kept as the reference",
 }
 
 
@@ -32,5 +32,6 @@ def as_kind(record: Record, kind: str) -> list[Record]:
     if isinstance(record, Conversation):
         turns = record.messages
         last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=-1)
-        return [Prompt(turns[: last + 1], record.line, turns[-1].content)] if last >= 0 else []
+        reference = turns[-1].content if turns[-1].role == "assistant" else ""
+        return [Prompt(turns[: last + 1], record.line, reference)] if last >= 0 else []
     return [record]

@@ -2,37 +2,140 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections import Counter
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from studio.data.records import Record, Text, prompt_of
+from studio.data import writers
+from studio.data.convert import refuse_input
+from studio.data.dataset import Dataset
+from studio.data.files import Row, Rows
+from studio.data.formats import WHOLE
+from studio.data.records import Problems, Record, Text, Warnings, prompt_of
+from studio.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy
 
 FEWEST = 20
+_LEFT_OUT, _TRAIN, _HELD = 0, 1, 2
 
 
 def held_out(records: Iterable[Record], share: float, seed: int, at_most: int = 500) -> set[int]:
     """Choose the numbers (from 0) of the records to hold out, by the hash of the prompt; at least one when `share` > 0.
 
     A set too small to give a row away (fewer than 20) keeps all of them for training, and so does one with one prompt.
+    Eight bytes a record are kept, whatever the records hold.
     """
-    keys = [_key(record, seed) for record in records]
-    if share <= 0 or len(keys) < FEWEST:
+    import numpy
+
+    if share <= 0:
         return set()
-    wanted = min(max(1, round(len(keys) * share)), at_most)
-    held: set[bytes] = set()
-    count = 0
-    for key, size in sorted(Counter(keys).items()):
-        if count and count + size > wanted:
-            break
-        held.add(key)
-        count += size
-    return set() if count == len(keys) else {number for number, key in enumerate(keys) if key in held}
+    keys = numpy.frombuffer(array("Q", (_key(record, seed) for record in records)), dtype=numpy.uint64)
+    held = _choose(keys, share, at_most)
+    return set(numpy.flatnonzero(numpy.isin(keys, held)).tolist())
 
 
-def _key(record: Record, seed: int) -> bytes:
+def split(dataset: Dataset, out: str | Path, share: float = 0.05, seed: int = 0) -> dict[str, Any]:
+    """Write train.jsonl and heldout.jsonl into a folder: the rows as they are (JSON lines byte for byte).
+
+    A row whose records share a prompt with a held-out row is held out with it. Gives {"train": {"path", "rows"},
+    "heldout": {"path", "rows"}, "left_out": rows that could not be used}. ConfigError for a share outside 0 to 1;
+    DataError, and nothing written, when no row can be held out.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"A share of {share} cannot be held out.", "Choose one between 0 and 1.", field="share")
+    folder = Path(out).expanduser().resolve()
+    train, heldout = folder / "train.jsonl", folder / "heldout.jsonl"
+    for path in (train, heldout):
+        refuse_input(dataset, path)
+    sides = _sides(dataset, share, seed)
+    counts = [0, 0, 0]
+    with writers.beside(train) as train_file, writers.beside(heldout) as held_file:
+        files = {_TRAIN: train_file, _HELD: held_file}
+        for side, line in _lines(dataset, sides):
+            counts[side] += 1
+            if side != _LEFT_OUT:
+                files[side].write(line)
+    return {
+        "train": {"path": str(train), "rows": counts[_TRAIN]},
+        "heldout": {"path": str(heldout), "rows": counts[_HELD]},
+        "left_out": counts[_LEFT_OUT],
+    }
+
+
+def _key(record: Record, seed: int) -> int:
+    """Give the first 8 bytes of the hash of what is asked; they sort as the whole hash does."""
     if isinstance(record, Text):
         text = record.text
     else:
         text = "\x1e".join(f"{turn.role}\x1f{turn.content}" for turn in prompt_of(record) if turn.role != "system")
-    return hashlib.sha256(f"{seed}\x1d{text}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\x1d{text}".encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _choose(keys: numpy.ndarray, share: float, at_most: int) -> numpy.ndarray:
+    """Choose the keys to hold out, lowest first, as many as fit: none of few rows, none when it would be all rows."""
+    import numpy
+
+    if len(keys) < FEWEST:
+        return keys[:0]
+    wanted = min(max(1, round(len(keys) * share)), at_most)
+    different, sizes = numpy.unique(keys, return_counts=True)
+    taken = max(1, int(numpy.searchsorted(numpy.cumsum(sizes), wanted, side="right")))
+    return different[:taken] if taken < len(different) else different[:0]
+
+
+def _sides(dataset: Dataset, share: float, seed: int) -> bytearray:
+    """Give the side of each line; rows that share a prompt, through any of their records, are on one side."""
+    import numpy
+
+    keyed, lined = array("Q"), array("Q")
+    for record in dataset.records():
+        keyed.append(_key(record, seed))
+        lined.append(record.line)
+    keys, lines = numpy.frombuffer(keyed, dtype=numpy.uint64), numpy.frombuffer(lined, dtype=numpy.uint64)
+    held, before = _choose(keys, share, len(keys)), -1
+    held_lines = lines[:0]
+    while len(held) > before:
+        before = len(held)
+        held_lines = numpy.unique(lines[numpy.isin(keys, held)])
+        held = numpy.unique(keys[numpy.isin(lines, held_lines)])
+    if not len(held_lines) or len(held_lines) == len(numpy.unique(lines)):
+        remedy = f"It takes {FEWEST} rows and two different prompts at least."
+        raise DataError("No row can be held out.", remedy, file=str(dataset.path))
+    sides = numpy.zeros(int(lines.max()) + 1, dtype=numpy.uint8)
+    sides[lines] = _TRAIN
+    sides[held_lines] = _HELD
+    return bytearray(sides.tobytes())
+
+
+def _lines(dataset: Dataset, sides: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Give the side and the bytes of every row, in the order of the file."""
+    form = dataset.found.format
+    group = form.group if form else ""
+    if len(dataset.sources) == 1 and dataset.sources[0].layout == "lines" and not group:
+        yield from _raw(dataset, sides)
+        return
+    first: dict[Any, int] = {}
+    for line, row in Rows(dataset.sources, Problems(), Warnings()):
+        at = first.setdefault(_group(row, group), line) if group else line
+        yield sides[at] if at < len(sides) else _LEFT_OUT, writers.line(row)
+
+
+def _group(row: Row, group: str) -> Any:
+    key = WHOLE if group == WHOLE else row.get(group)
+    return key if isinstance(key, (str, int, float)) else None
+
+
+def _raw(dataset: Dataset, sides: bytearray) -> Iterator[tuple[int, bytes]]:
+    source = dataset.sources[0]
+    with contextlib.closing(source.open()) as opened:
+        opened.file.read(source.start)
+        for number, line in enumerate(opened.file, 1):
+            side = sides[number] if number < len(sides) else _LEFT_OUT
+            if side != _LEFT_OUT or line.strip():
+                yield side, line if line.endswith(b"\n") else line + b"\n"

@@ -16,7 +16,7 @@ Note = Callable[[str, str], None]
 
 ROLES = (
     "prompt", "system", "completion", "chosen", "rejected", "label", "text", "messages", "history", "tools",
-    "reference",
+    "reference", "reasoning",
 )  # fmt: skip
 #: The group of a format whose rows are all one record.
 WHOLE = "*"

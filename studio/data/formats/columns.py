@@ -10,6 +10,7 @@ from studio.data.formats.base import Roles, Row
 from studio.data.formats.messages import looks_like_messages
 from studio.data.formats.names import plain
 from studio.data.formats.prompts import is_questions
+from studio.data.formats.turns import PAIR_KEYS, keys_of
 
 #: The roles whose columns tell one layout from another; the other roles may come and go from row to row.
 CORE = frozenset({"prompt", "completion", "chosen", "rejected", "messages", "text"})
@@ -86,7 +87,11 @@ def _question_and_answer(row: Row, named: _Named) -> Roles | None:
 
 def _talk(row: Row, named: _Named) -> Roles | None:
     """Find messages under a name that we do not know, when they are the only ones."""
-    found = [column for column, value in row.items() if looks_like_messages(value)]
+    found = [
+        column
+        for column, value in row.items()
+        if isinstance(value, list) and looks_like_messages(value) and keys_of(value) not in PAIR_KEYS
+    ]
     asks = {column for column in found if plain(column) in names.PROMPTS}
     return {found[0]: "messages"} if len(found) == 1 and not asks else None
 

@@ -31,7 +31,8 @@ def resolve(roles: Roles, rows: Sequence[Row], bind: Bind) -> Format | Question:
         label, question = _label(roles, rows)
         roles = roles | label
         if "completion" in played and not question:
-            question = _other_answers(roles, rows) or _other_prompts(roles, rows)
+            question = _options(roles, rows) or _other_answers(roles, rows) or _other_prompts(roles, rows)
+            question = question or _thoughts(roles, rows)
         question = question or (None if label else _scores(roles, rows))
     elif "text" in played:
         question = _text(roles, rows)
@@ -177,6 +178,41 @@ def _other_answers(roles: Roles, rows: Sequence[Row]) -> Question | None:
     return Question(f"Which column is the answer: {listed([chosen, *others])}?", tuple(choices))
 
 
+def _options(roles: Roles, rows: Sequence[Row]) -> Question | None:
+    """Choices to choose from: the answer is the number or the letter of one of them."""
+    for column in _columns(rows):
+        told = _told(rows, column)
+        if (
+            plain(column) in ("choices", "options")
+            and column not in roles
+            and told
+            and isinstance(told[0], (list, dict))
+        ):
+            answer = columns_of(roles, "completion")[0]
+            return Question(
+                f"{column!r} holds choices that are not part of the prompt. Is {answer!r} to be learned as it is?",
+                (
+                    (f"{answer!r} as it is, without the choices", _reading(roles, "sft")),
+                    ("Prompts alone", _reading(roles, "prompt")),
+                ),
+            )
+    return None
+
+
+def _thoughts(roles: Roles, rows: Sequence[Row]) -> Question | None:
+    """A column of thinking beside the answer."""
+    for column in _spare_texts(roles, rows):
+        if plain(column) in names.THOUGHTS:
+            return Question(
+                f"Is {column!r} what the model is to think before it answers?",
+                (
+                    (f"{column!r} is thought, then comes the answer", _reading(roles, {column: "reasoning"}, "sft")),
+                    ("The answer alone", _reading(roles, "sft")),
+                ),
+            )
+    return None
+
+
 def _other_prompts(roles: Roles, rows: Sequence[Row]) -> Question | None:
     """Another column that may be a part of the prompt."""
     asks = columns_of(roles, "prompt")
@@ -243,9 +279,14 @@ def _lone_prompt(roles: Roles, rows: Sequence[Row]) -> Question | None:
                 ("Plain text to continue", _reading({asks[0]: "text"}, "text")),
             ),
         )
-    others = [name for name in _spare_texts(roles, rows) if plain(name) not in names.LABELS and _speaks(rows, name)]
-    if not others:
+    texts = list(_spare_texts(roles, rows))
+    others = [name for name in texts if is_answer(name) or (plain(name) not in names.LABELS and _speaks(rows, name))]
+    packed = [c for c in _columns(rows) if c not in (*roles, *texts) and plain(c) in ("answer", "answers", "output")]
+    if not others and not packed:
         return None
+    if not others:
+        text = f"{listed(packed)} may be the answer to {listed(asks)}, but holds no text. Read the prompts alone?"
+        return Question(text, (("Prompts alone", _reading(roles, "prompt")),))
     prompt = {name: role for name, role in roles.items() if role != "reference"}
     return Question(
         f"Is {listed(others)} the answer to {listed(asks)}?",

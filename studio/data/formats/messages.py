@@ -7,7 +7,7 @@ from typing import Any
 
 from studio.data.formats.base import WHOLE, Format, Note, Roles, Row, RowError, column_of, listed, unheard
 from studio.data.formats.sides import Sides, Tools, Turns, commonest_keys, reads_system, reads_tools
-from studio.data.formats.turns import ALIASES, CONTENT_KEYS, ROLE_KEYS, keys_of, messages
+from studio.data.formats.turns import ALIASES, CONTENT_KEYS, PAIR_KEYS, ROLE_KEYS, keys_of, messages
 from studio.data.records import Conversation, Prompt, Record
 
 #: Columns that say which conversation a message belongs to, where each row is one message.
@@ -18,7 +18,7 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     """Make the format for a column of messages; with no answer in nearly all of them, they are prompts."""
     column = column_of(roles, "messages")
     keys = commonest_keys(row.get(column) for row in rows)
-    name = "messages" if keys[0] == "role" else "sharegpt"
+    name = "exchanges" if keys in PAIR_KEYS else "messages" if keys[0] == "role" else "sharegpt"
     title = f"conversations: {column!r} holds turns with {keys[0]!r} and {keys[1]!r}"
     with_system, with_tools = reads_system(roles), reads_tools(roles)
 

@@ -18,6 +18,7 @@ MESSAGES = (
     "messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "chats", "chat_messages",
     "turns",
 )  # fmt: skip
+THOUGHTS = ("reasoning", "reasoning_content", "thinking", "complex_cot", "complex_co_t", "cot", "chain_of_thought")
 HISTORIES = ("history", "chat_history")
 TOOLS = ("tools", "functions", "available_tools")
 TEXTS = ("text", "content", "document", "raw_text", "raw_content", "page_content")
@@ -43,6 +44,7 @@ dataset task task_id task_name date time timestamp created created_at updated_at
 tokens length len difficulty subject level version focus note notes comment name title
 """
 ASIDE = frozenset(_ASIDE.split())
+_ANSWER_WORDS = ("answer", "response", "completion", "output", "solution", "reply", "chosen", "rejected")
 _SPLIT = re.compile(r"[^a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -62,6 +64,4 @@ def is_aside(name: str) -> bool:
 def is_answer(name: str) -> bool:
     """Say whether a name promises an answer."""
     words = plain(name).split("_")
-    return any(
-        word.rstrip("s") in ("answer", "response", "completion", "output", "solution", "reply") for word in words
-    )
+    return any(word.rstrip("s") in _ANSWER_WORDS for word in words) and "id" not in words and "ids" not in words

@@ -7,7 +7,15 @@ from typing import Any
 
 from studio.data.formats import transcripts
 from studio.data.formats.base import Format, Note, Roles, Row, RowError, column_of, columns_of, unheard
-from studio.data.formats.sides import Turns, asked, common_dialect, reads_system, reads_tools, wants_question
+from studio.data.formats.sides import (
+    Turns,
+    asked,
+    common_dialect,
+    prompt_dialect,
+    reads_system,
+    reads_tools,
+    wants_question,
+)
 from studio.data.formats.turns import side
 from studio.data.records import Message, Preference, Record
 
@@ -22,12 +30,13 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     has_prompt = bool(columns_of(roles, "prompt") or column_of(roles, "messages"))
     ask = asked(roles, rows) if has_prompt else None
     dialect = common_dialect([row.get(better) for row in rows])
+    goes_on = dialect is None and prompt_dialect(roles, rows) is not None
     with_system, with_tools = reads_system(roles), reads_tools(roles)
 
     def answer(value: Any, field: str) -> Turns:
         if dialect is not None and isinstance(value, str):
             return transcripts.conversation(value, dialect, field)
-        return side(value, field, "assistant")
+        return side(value.strip() if goes_on and isinstance(value, str) else value, field, "assistant")
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
         chosen, rejected = answer(row[better], better), answer(row[worse], worse)
@@ -91,7 +100,7 @@ def implied(chosen: Turns, rejected: Turns, field: str) -> tuple[Turns, Turns, T
         length = shared_text(chosen[0].content, rejected[0].content)
         if not length:
             raise RowError(
-                field, "no prompt can be found: the two texts do not begin alike", "Add a 'prompt' column to the row."
+                field, "no prompt can be found in what the two texts begin with", "Add a 'prompt' column to the row."
             )
         cuts: Callable[[Turns], Turns] = lambda turns: (Message("assistant", turns[0].content[length:]),)  # noqa: E731
         return (Message("user", chosen[0].content[:length]),), cuts(chosen), cuts(rejected)
@@ -100,7 +109,9 @@ def implied(chosen: Turns, rejected: Turns, field: str) -> tuple[Turns, Turns, T
         shared += 1
     if not shared:
         raise RowError(
-            field, "no prompt can be found: the conversations do not begin alike", "Write the same first turns in both."
+            field,
+            "no prompt can be found: the two do not begin with the same turn",
+            "Write the same first turns in both.",
         )
     return chosen[:shared], chosen[shared:], rejected[shared:]
 

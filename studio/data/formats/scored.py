@@ -14,7 +14,7 @@ from studio.data.formats.sides import Turns, asked, wants_question
 from studio.data.formats.turns import side
 from studio.data.records import Preference, Reading, Record
 
-LISTS = ("completions", "responses", "answers", "candidates", "generations", "outputs", "choices", "samples")
+LISTS = ("completions", "responses", "answers", "candidates", "generations", "outputs", "samples")
 _TEXTS = ("response", "completion", "text", "answer", "content", "output", "message", "generation")
 _SCORES = ("overall_score", "score", "fine-grained_score", "rating", "reward")
 _RANKS = ("rank", "ranking")

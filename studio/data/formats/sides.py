@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from studio.data.formats import transcripts
-from studio.data.formats.base import Roles, Row, RowError, column_of, columns_of, kind_of_value, text_of
+from studio.data.formats.base import Roles, Row, RowError, column_of, columns_of, text_of
 from studio.data.formats.turns import keys_of, messages, side, tools, unpacked
 from studio.data.records import Message
 
@@ -52,9 +52,12 @@ def _parse_well(texts: Sequence[str], dialect: transcripts.Dialect) -> bool:
     return good >= _MOST * len(texts)
 
 
-def prompt_dialect(texts: Iterable[Any]) -> transcripts.Dialect | None:
-    """Name the dialect of prompts that stop where the answer begins."""
-    return common_dialect(texts)
+def prompt_dialect(roles: Roles, rows: Sequence[Row]) -> transcripts.Dialect | None:
+    """Name the dialect of prompts that are transcripts up to where the answer begins; None for plain prompts."""
+    columns = columns_of(roles, "prompt")
+    if len(columns) != 1 or column_of(roles, "history"):
+        return None
+    return common_dialect(row.get(columns[0]) for row in rows)
 
 
 def reads_system(roles: Roles) -> Callable[[Row, Turns], Turns]:
@@ -102,7 +105,7 @@ def asked(roles: Roles, rows: Sequence[Row]) -> Callable[[Row], Turns]:
         keys = commonest_keys(row.get(talk) for row in rows)
         return lambda row: with_system(row, messages(row[talk], talk, *keys))
     first, others = columns[0], columns[1:]
-    dialect = prompt_dialect(row.get(first) for row in rows) if not others and not earlier else None
+    dialect = prompt_dialect(roles, rows)
 
     def question(row: Row) -> Turns:
         value = row[first]
@@ -119,9 +122,9 @@ def asked(roles: Roles, rows: Sequence[Row]) -> Callable[[Row], Turns]:
     return lambda row: with_system(row, (*history(row.get(earlier), earlier), *question(row)))
 
 
-def wants_answer(value: Any, field: str) -> Turns:
-    """Read an answer, which must hold an assistant's turn."""
-    turns = side(value, field, "assistant")
+def wants_answer(value: Any, field: str, goes_on: bool = False) -> Turns:
+    """Read an answer, which must hold an assistant's turn; one that goes on from a transcript loses its margins."""
+    turns = side(value.strip() if goes_on and isinstance(value, str) else value, field, "assistant")
     if not any(turn.role == "assistant" for turn in turns):
         raise RowError(field, "no assistant turn: there is nothing to learn", "Add the answer.")
     return turns
@@ -131,10 +134,3 @@ def wants_question(turns: Turns, field: str) -> None:
     """Raise RowError unless the turns end where the assistant is to answer."""
     if not turns or turns[-1].role not in ("user", "tool"):
         raise RowError(field, "the prompt does not end with the user's turn", "Put the question last.")
-
-
-def wants_text(value: Any, field: str) -> str:
-    """Give a cell that must be text of its own."""
-    if not isinstance(value, str):
-        raise RowError(field, f"expected text, found {kind_of_value(value)}", f"Write text in {field!r}.")
-    return text_of(value, field)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from studio.data.formats.base import Format, Note, Roles, Row, RowError, column_of, columns_of, listed, text_of, unheard
 from studio.data.formats.names import plain
-from studio.data.formats.sides import Sides, Tools, Turns, asked, reads_tools, wants_answer
+from studio.data.formats.sides import Sides, Tools, Turns, asked, prompt_dialect, reads_tools, wants_answer
 from studio.data.records import Conversation, Message, Record
 
 
@@ -39,9 +40,13 @@ def _title(roles: Roles) -> str:
 def sides(roles: Roles, rows: Sequence[Row]) -> Sides:
     """Make what reads a row as what was asked and what was answered."""
     ask, column, with_tools = asked(roles, rows), column_of(roles, "completion"), reads_tools(roles)
+    goes_on, thought = prompt_dialect(roles, rows) is not None, column_of(roles, "reasoning")
 
     def read(row: Row) -> tuple[Turns, Turns, Tools]:
-        return ask(row), wants_answer(row[column], column), with_tools(row)
+        answer = wants_answer(row[column], column, goes_on)
+        if thought and (reasoning := text_of(row.get(thought), thought, may_be_empty=True)):
+            answer = (*answer[:-1], dataclasses.replace(answer[-1], reasoning=reasoning))
+        return ask(row), answer, with_tools(row)
 
     return read
 

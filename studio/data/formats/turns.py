@@ -18,6 +18,11 @@ ALIASES = {
     "function_call": "call", "tool_call": "call", "tool_calls": "call",
 }  # fmt: skip
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
+#: Keys of items that are each a question and its answer.
+PAIR_KEYS = (
+    ("input", "output"), ("human", "assistant"), ("user", "assistant"), ("question", "answer"), ("prompt", "response"),
+    ("human", "gpt"),
+)  # fmt: skip
 CONTENT_KEYS = ("content", "value", "text", "message")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHTS = ("train", "weight")
@@ -33,6 +38,7 @@ def keys_of(value: Any) -> tuple[str, str] | None:
             content = next((key for key in CONTENT_KEYS if key in item), "")
             if role and (content or "tool_calls" in item or "function_call" in item):
                 return role, content or "content"
+            return next((pair for pair in PAIR_KEYS if pair[0] in item and pair[1] in item), None)
     return None
 
 
@@ -54,6 +60,8 @@ def messages(value: Any, field: str, role: str = "role", content: str = "content
         value = unpacked(value, field)
     if not isinstance(value, list) or not value:
         raise RowError(field, "expected a list of messages", f"Write [{{'{role}': ..., '{content}': ...}}, ...].")
+    if (role, content) in PAIR_KEYS:
+        return _exchanges(value, field, role, content)
     made = []
     called: dict[str, str] = {}
     for index, item in enumerate(value):
@@ -66,16 +74,42 @@ def messages(value: Any, field: str, role: str = "role", content: str = "content
     return tuple(made)
 
 
+def _exchanges(value: list[Any], field: str, question: str, answer: str) -> tuple[Message, ...]:
+    """Read a conversation whose items are each a question and its answer."""
+    made: list[Message] = []
+    for index, item in enumerate(value):
+        where = f"{field}[{index}]"
+        if not isinstance(item, dict):
+            raise RowError(where, f"expected an object, found {kind_of_value(item)}", f"Write {question} and {answer}.")
+        made.append(Message("user", text_of(item.get(question), f"{where}.{question}")))
+        made.append(Message("assistant", text_of(item.get(answer), f"{where}.{answer}")))
+    return tuple(made)
+
+
 def side(value: Any, field: str, role: str) -> tuple[Message, ...]:
     """Read a prompt or an answer: text said by `role`, one message, or a list of messages."""
-    if isinstance(value, str) and not value.startswith(('[{"', "[{'")):
-        return (Message(role, text_of(value, field)),)
-    value = unpacked(value, field)
+    if type(value) is str:
+        if value[:2] != "[{" or (packed := _packed(value)) is None:
+            return (Message(role, text_of(value, field)),)
+        value = packed
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
     if isinstance(value, dict):
         value = [value]
     if isinstance(value, list):
         return messages(value, field, *(keys_of(value) or ("role", "content")))
     return (Message(role, text_of(value, field)),)
+
+
+def _packed(text: str) -> list[Any] | None:
+    """Give the messages that a cell holds as JSON text; None for text that is an answer, be it JSON of another kind."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    keys = keys_of(value)
+    known = keys and all(isinstance(item, dict) and str(item.get(keys[0])).lower() in ALIASES for item in value)
+    return value if known else None
 
 
 def _message(item: Any, field: str, index: int, role: str, content: str) -> Message:
