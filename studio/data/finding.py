@@ -219,7 +219,7 @@ WORDS: dict[str, Words] = {
     "shortened": Words(
         "1 row is longer than max_length",
         "{rows} rows are longer than max_length",
-        "It loses its oldest turns, so its answers are learned without them; a long text becomes several rows.",
+        "It loses its oldest turns or the beginning of its prompt, so its answers are learned without them.",
         "Raise max_length if the beginning matters.",
     ),
     "control_tokens": Words(

@@ -61,10 +61,11 @@ def _spoken(messages: Sequence[Message]) -> str:
 
 # --- the text --------------------------------------------------------------------------------------------------------
 
-_WORDLIKE = bytes(119 if (i < 128 and chr(i).isalnum()) or i in b"_-." else 32 for i in range(256))
+# Letters and digits become w, what nobody types on purpose becomes a NUL, everything else a space.
+_CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r") | {127}
+_KINDS = bytes(0 if i in _CONTROL else 119 if (i < 128 and chr(i).isalnum()) or i in b"_-." else 32 for i in range(256))
 _DIGITS = bytes(48 if 48 <= i < 58 else 120 for i in range(256))
 _BETWEEN = b" ().-"
-_CONTROL = bytes(i for i in range(32) if i not in b"\t\n\r") + b"\x7f"
 _TOKEN = b"w" * 20
 _NUMBER = b"0" * 9
 
@@ -99,7 +100,7 @@ _MARKERS = re.compile(
 _HEADS = re.compile(
     r"^### ?(?:Instruction|Response|Input|Human|Assistant)\b:?|^\s?(?:Human|Assistant|USER|ASSISTANT):", re.MULTILINE
 )
-_SPEAKERS = ("###", "Human:", "Assistant:", "USER:", "ASSISTANT:")
+_SPEAKERS = ("Human:", "Assistant:", "USER:", "ASSISTANT:")
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _CALCULATOR = re.compile(r"<<[-+*/().,%\d\s]+=[^<>\n]{1,30}>>")
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte's letter, then what a continuation byte looks like in either.
@@ -147,7 +148,8 @@ def _of_text(text: str) -> list[Sign]:
     found: list[Sign] = []
     ascii_only = text.isascii()
     raw = text.encode("utf-8", "replace")
-    if _TOKEN in raw.translate(_WORDLIKE):
+    kinds = raw.translate(_KINDS)
+    if _TOKEN in kinds:
         found += _secrets(text)
     if "-----BEGIN" in text and _KEY_BLOCK.search(text):
         found.append(Sign("secret", "a private key", "-----BEGIN ... PRIVATE KEY-----"))
@@ -155,10 +157,10 @@ def _of_text(text: str) -> list[Sign]:
         found += _mails(text)
     if _NUMBER in raw.translate(_DIGITS, _BETWEEN):
         found += _numbers(text)
-    if len(raw.translate(None, _CONTROL)) != len(raw):
+    if b"\0" in kinds:
         found.append(Sign("control_characters", "control characters"))
     seen = _MARKERS.findall(text) if "<" in text or "[" in text else []
-    if any(speaker in text for speaker in _SPEAKERS):
+    if ("#" in text and "###" in text) or (":" in text and any(speaker in text for speaker in _SPEAKERS)):
         seen += _HEADS.findall(text)
     found += [Sign("foreign_markers", mark.strip()) for mark in dict.fromkeys(seen)]
     if "{{" in text:

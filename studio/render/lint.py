@@ -40,6 +40,7 @@ def measure(
     max_length: int,
     batch_size: int = 16,
     train_on: str = "all",
+    cut: str = "exchanges",
     held_out: float = 0.05,
     seed: int = 0,
     emit: events.Emit | None = None,
@@ -56,7 +57,7 @@ def measure(
     count = min(dataset.usable, most)
     sampled = count if count < dataset.usable else None
     progress = events.Progress(emit or (lambda _: None), "Counting tokens", count, "rows")
-    tally = _Tally(renderer, max_length, train_on)
+    tally = _Tally(renderer, max_length, train_on, cut)
     prompts: list[Prompt] = []
     stream = _sample(dataset, count, seed)
     while batch := list(itertools.islice(stream, BATCH)):
@@ -102,8 +103,9 @@ def _context(renderer: Renderer) -> int:
 class _Tally:
     """What is counted over batches of records."""
 
-    def __init__(self, renderer: Renderer, max_length: int, train_on: str) -> None:
-        self._renderer, self._max, self._train_on = renderer, max_length, train_on
+    def __init__(self, renderer: Renderer, max_length: int, train_on: str, cut: str) -> None:
+        self._renderer, self._max, self._train_on, self._cut = renderer, max_length, train_on, cut
+        self._saved = 0  # rows that would fit without the beginning of their prompt
         self._control = _typed(renderer)
         self._lines: dict[str, list[int]] = {}
         self._kinds: dict[str, Counter[str]] = {}
@@ -129,20 +131,22 @@ class _Tally:
                 self._full.append(_longest(made))
         long = {made.line for made in whole if _longest(made) > self._max}
         short = [made for made in whole if made.line not in long]
-        again = list(self._encode([record for record in records if record.line in long], self._max))
+        again = list(self._encode([record for record in records if record.line in long], self._max, self._cut))
         fitting = [made for made in again if isinstance(made, Example)]
         kept = {made.line for made in fitting}
         texts = {record.line for record in records if isinstance(record, Text)}  # cut into rows, so nothing is lost
         for line in sorted(long - (kept & texts)):
             self._see("shortened" if line in kept else "too_long", line)
+        if self._cut != "prompt" and (lost := [record for record in records if record.line in long - kept]):
+            self._saved += sum(isinstance(made, Example) for made in self._encode(lost, self._max, "prompt"))
         for made in [*short, *fitting]:
             self._count(made)
         for record in records:
             for token in set(self._control.findall("\n".join(signs.texts(record)))) if self._control else ():
                 self._see("control_tokens", record.line, token)
 
-    def _encode(self, records: Iterable[Record], max_length: int) -> Iterator[Example | LeftOut]:
-        return encode.examples(self._renderer, records, max_length=max_length, train_on=self._train_on)
+    def _encode(self, records: Iterable[Record], max_length: int, cut: str = "none") -> Iterator[Example | LeftOut]:
+        return encode.examples(self._renderer, records, max_length=max_length, train_on=self._train_on, cut=cut)
 
     def _left_out(self, code: str, made: LeftOut) -> None:
         self._see(code, made.line, made.error.message if made.error else "")
@@ -194,6 +198,8 @@ class _Tally:
         fixes = []
         if code in ("too_long", "shortened") and (longer := longer_limit(self._full, self._max, context)):
             fixes.append({"title": f"Raise the longest row to {longer:,}", "settings": {"max_length": longer}})
+        if code == "too_long" and self._saved:
+            fixes.append({"title": "Cut the beginning of the prompt", "settings": {"cut": "prompt"}})
         if code in ("too_long", "nothing_learned", "template"):
             fixes.append(leave_out("bad"))
         return fixes

@@ -115,7 +115,7 @@ def test_an_answer_that_does_not_fit_blocks_and_a_long_history_only_warns(
     assert (found["too_long"]["level"], found["too_long"]["lines"]) == ("error", [3])
     assert (found["shortened"]["level"], found["shortened"]["lines"]) == ("warning", [5])
     wanted = 64 * math.ceil(max(whole.values()) / 64)
-    raised, dropped = found["too_long"]["fixes"]
+    raised, dropped = found["too_long"]["fixes"]  # no cut would save a long answer
     assert raised == {"title": f"Raise the longest row to {wanted:,}", "settings": {"max_length": wanted}}
     assert dropped["reading"] == {"drop": ["bad"]}
     assert (numbers["too_long"], numbers["examples"]) == (2, 29)
@@ -124,6 +124,16 @@ def test_an_answer_that_does_not_fit_blocks_and_a_long_history_only_warns(
     assert bounded["too_long"]["fix"]["settings"] == {"max_length": 110}
     full, _ = measured(data, renderer, max_length=limit, context=100)
     assert full["too_long"]["fix"]["reading"] == {"drop": ["bad"]} and full["shortened"]["fix"] is None
+
+
+def test_cutting_the_prompt_is_offered_where_it_saves_a_row(tmp_path: Path, renderer: encode.Renderer) -> None:
+    made = rows(30)
+    made[2] = chat("Tell me all. " * 100, "It is so.")
+    data = load(tmp_path, made)
+    fixes = measured(data, renderer, max_length=100)[0]["too_long"]["fixes"]
+    assert {"title": "Cut the beginning of the prompt", "settings": {"cut": "prompt"}} in fixes
+    found, numbers = measured(data, renderer, max_length=100, cut="prompt")
+    assert set(found) == {"shortened"} and numbers["examples"] == 30
 
 
 @pytest.mark.parametrize(
