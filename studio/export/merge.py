@@ -12,22 +12,15 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from studio.errors import ExportError
+from studio.models import adapter as adapter_check
 from studio.models import check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _PREFIX = "base_model.model."
-_REFUSED = {
-    "use_dora": "DoRA changes the direction and the length of the weights apart",
-    "modules_to_save": "whole layers were trained beside the adapter",
-    "rank_pattern": "its layers have different ranks",
-    "alpha_pattern": "its layers have different scales",
-    "lora_bias": "it trains biases",
-}
 
 
 class Merged:
@@ -40,7 +33,7 @@ class Merged:
         self._indices: dict[str, list[int]] = {}
         self._scale = 1.0
         if adapter is not None:
-            self._read_adapter(adapter)
+            self._read_adapter(base, adapter)
 
     @property
     def names(self) -> list[str]:
@@ -85,53 +78,21 @@ class Merged:
         for name in self._infos:
             yield name, self.tensor(name)
 
-    def _read_adapter(self, adapter: Path) -> None:
+    def _read_adapter(self, base: Path, folder: Path) -> None:
         from safetensors.torch import load_file
 
-        config = read_adapter_config(adapter)
-        self._scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+        found = adapter_check.check(folder, check.inspect(str(base)))
+        self._scale = found.scale
         halves: dict[str, dict[str, Tensor]] = {}
-        for key, value in load_file(adapter / "adapter_model.safetensors").items():
-            name = key.removeprefix(_PREFIX)
-            for half in ("lora_A", "lora_B"):
-                if f".{half}.weight" in name:
-                    halves.setdefault(name.replace(f".{half}.weight", ".weight"), {})[half] = value
-                    break
-            else:
-                self._trained_rows(name, value, config)
-        for name, pair in halves.items():
-            a, b = pair.get("lora_A"), pair.get("lora_B")
-            if name not in self._infos or a is None or b is None:
-                raise ExportError(f"The adapter names {name}, which the base lacks.", "It belongs to another base.")
-            if (b.shape[0], a.shape[1]) != self._infos[name].shape or a.shape[0] != b.shape[1]:
-                raise ExportError(
-                    f"The adapter's {name} is {b.shape[0]} x {a.shape[1]}, the base's {self._infos[name].shape}.",
-                    "It belongs to another base.",
-                )
-            self._lora[name] = (a, b)
-
-    def _trained_rows(self, key: str, value: Tensor, config: dict[str, Any]) -> None:
-        layer, _, kind = key.partition(".token_adapter.")
-        name = f"{layer}.weight"
-        if kind != "trainable_tokens_delta":
-            raise ExportError(f"The adapter holds {key}, which Studio cannot merge.", "Merge it with peft instead.")
-        if name not in self._infos:
-            return  # a tied output layer: its rows are the input's
-        indices = config["trainable_token_indices"]
-        self._indices[name] = list(indices if isinstance(indices, list) else indices[layer.split(".")[-1]])
-        self._rows[name] = value
-
-
-def read_adapter_config(adapter: Path) -> dict[str, Any]:
-    """Read adapter_config.json and refuse, with the reason, what cannot be merged by the formula above."""
-    config: dict[str, Any] = check.read_json(adapter / "adapter_config.json")
-    for name, reason in _REFUSED.items():
-        if config.get(name):
-            raise ExportError(f"The adapter uses {name}: {reason}.", "Merge it with peft and export the merged model.")
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or not isinstance(alpha, (int, float)) or not 0 < rank <= 65536:
-        raise ExportError(f"The adapter's rank is {rank!r}.", "It is damaged: take it from its source again.")
-    return config
+        for key, value in load_file(folder / "adapter_model.safetensors").items():
+            layer, kind, half = key.removeprefix(_PREFIX).partition(".lora_")
+            if kind:
+                halves.setdefault(f"{layer}.weight", {})[half[0]] = value
+                continue
+            name = layer.partition(".token_adapter.")[0] + ".weight"
+            if name in self._infos:  # a tied output layer has none: its rows are the input's
+                self._indices[name], self._rows[name] = found.tokens, value
+        self._lora = {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
 
 
 def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 4 << 30) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from making import make_model
 from studio import runs, worker
 from studio.chat.session import ENGINE
 from studio.child import Child
-from studio.errors import ExportError
+from studio.errors import ExportError, ModelError
 from studio.export import certificate, gguf, merge, quantize
 from studio.render import encode
 
@@ -156,16 +157,19 @@ def test_a_file_with_another_template_or_tensor_turns_the_certificate_red(
 
 def test_an_adapter_of_another_base_is_refused(sft: runs.Run, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", hidden_size=32)
-    with pytest.raises(ExportError, match="base"):
-        merge.Merged(other, sft.adapter).tensor("model.norm.weight")
+    with pytest.raises(ModelError, match="base"):
+        merge.Merged(other, sft.adapter)
 
 
 @pytest.mark.parametrize("setting", ["use_dora", "modules_to_save", "rank_pattern"])
-def test_what_cannot_be_merged_is_refused_with_the_reason(sft: runs.Run, tmp_path: Path, setting: str) -> None:
+def test_what_cannot_be_merged_is_refused_with_the_reason(
+    tiny: Path, sft: runs.Run, tmp_path: Path, setting: str
+) -> None:
+    shutil.copytree(sft.adapter, tmp_path / "adapter")
     config = json.loads((sft.adapter / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, setting: ["x"]}))
-    with pytest.raises(ExportError, match=setting):
-        merge.read_adapter_config(tmp_path)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({**config, setting: ["x"]}))
+    with pytest.raises(ModelError, match=setting):
+        merge.Merged(tiny, tmp_path / "adapter")
 
 
 def test_a_failed_export_leaves_nothing_half_written(
