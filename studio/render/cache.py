@@ -21,7 +21,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ import numpy as np
 from studio import events, paths
 from studio.data.dataset import Dataset
 from studio.data.records import LISTED, Record
-from studio.errors import DataError, InputError, Stopped, TrainingError
+from studio.errors import InputError, Stopped, TrainingError
 from studio.render import encode
 from studio.render.encode import IGNORE, Renderer
 from studio.render.tokens import ABOUT, SIDES, Cache, View
@@ -56,6 +55,7 @@ def build(
     *,
     max_length: int,
     train_on: str = "all",
+    cut: str = "exchanges",
     folder: Path | None = None,
     emit: events.Emit = _quiet,
     should_stop: Callable[[], bool] = lambda: False,
@@ -65,11 +65,12 @@ def build(
 
     `threads` (default: the cores) work side by side: one renders while the tokenizer, which is not Python, works for
     the others. Rows keep the file's order. Raises InputError at a row that the template refuses (unless the reading
-    drops "bad" rows), TrainingError when the disk is full, Stopped when `should_stop` says so.
+    drops "bad" rows) and when the file changes meanwhile, TrainingError when the disk is full, Stopped when
+    `should_stop` says so.
     """
     root = folder or paths.cache() / "tokens"
     root.mkdir(parents=True, exist_ok=True)
-    name = key(dataset, renderer, max_length, train_on)
+    name = key(dataset, renderer, max_length, train_on, cut)
     place = root / name
     with _alone(root / (name + _LOCK), should_stop):
         if (cache := _whole(place)) is not None:
@@ -77,13 +78,14 @@ def build(
             emit(events.event("note", level="info", code="tokens", text="The tokens of this file are there already."))
             return cache
         _sweep(root)
-        _room(root, dataset.path.stat().st_size * len(SIDES[dataset.kind]))
+        _room(root, dataset.size * len(SIDES[dataset.kind]))
         beside = root / (name + _PART)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(place, ignore_errors=True)
         try:
             beside.mkdir()
-            _fill(beside, dataset, renderer, max_length, train_on, emit, should_stop, threads or _cores())
+            settings = {"max_length": max_length, "train_on": train_on, "cut": cut}
+            _fill(beside, dataset, renderer, settings, emit, should_stop, threads or _cores())
             os.replace(beside, place)
             paths.fsync_dir(root)
         except OSError as error:
@@ -96,9 +98,11 @@ def build(
     return Cache(place)
 
 
-def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str) -> str:
-    """Hash all that the tokens of a file depend on."""
-    tokenizer = renderer.tokenizer
+def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str = "all", cut: str = "exchanges") -> str:
+    """Hash all that the tokens of a file depend on.
+
+    A template that writes the date gives another key for each `now` of its renderer: let that be a day, not a second.
+    """
     code = [path for room in _CODE for path in sorted((Path(__file__).parent.parent / room).rglob("*.py"))]
     said = {
         "version": VERSION,
@@ -106,13 +110,10 @@ def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str) ->
         "file": dataset.sha256,
         "format": dataset.format,
         "reading": dataset.reading.to_dict(),
-        "template": renderer.source,
-        "day": str(datetime.now().date()) if "strftime_now" in renderer.source else "",
-        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        "stop": renderer.stop_tokens,
+        "renderer": renderer.key,
         "max_length": max_length,
         "train_on": train_on,
+        "cut": cut,
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -168,8 +169,7 @@ def _fill(
     beside: Path,
     dataset: Dataset,
     renderer: Renderer,
-    max_length: int,
-    train_on: str,
+    settings: dict[str, Any],
     emit: events.Emit,
     should_stop: Callable[[], bool],
     threads: int,
@@ -182,7 +182,7 @@ def _fill(
     def work(first: int, batch: Sequence[Record]) -> _Packed:
         if not hasattr(own, "renderer"):
             own.renderer = _twin(renderer)
-        made = encode.examples(own.renderer, _numbered(batch, first), max_length=max_length, train_on=train_on)
+        made = encode.examples(own.renderer, _numbered(batch, first), **settings)
         return _pack(made, [record.line for record in batch], first, sides, dtype)
 
     names = ["ids.bin", "learned.bin", "ends.bin", "lines.bin", "records.bin", *(["rated.bin"] if rated else [])]
@@ -210,10 +210,8 @@ def _fill(
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    if paths.sha256(dataset.path) != dataset.sha256:
-        raise DataError(
-            "The file changed while it was read.", "Start again when it is written whole.", file=str(dataset.path)
-        )
+    for source in dataset.sources:
+        source.open().close()  # raises DataError when it is no longer the file that was checked
     about = {
         "sides": sides,
         "dtype": dtype,

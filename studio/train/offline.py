@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     if parent is not None:
         _same_base(parent, folder)
     set_seed(config.seed)
-    renderer = encode.load(folder, config.template)
+    renderer = encode.load(folder, config.template, now=_day(run))
     data = dataset.load(asked.data, Reading.from_dict(asked.options.get("reading") or {}))
     data.want(*method.kinds)
     aside = split.held_out(data.records(), config.held_out, config.seed)
@@ -148,6 +149,12 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         "advice": _advice(changed, method),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _day(run: Run) -> datetime:
+    """Give the day on which the run first began: templates that write the date write the same one after a resume."""
+    began = next((item["time"] for item in run.events() if item["type"] == "started"), time.time())
+    return datetime.fromtimestamp(began).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _method(name: str) -> Method:

@@ -42,6 +42,12 @@ def talk(i: int, words: int = 3) -> dict[str, object]:
 def rows_of(kind: str, count: int) -> list[dict[str, object]]:
     if kind == "sft":
         return [talk(i) for i in range(count)]
+    if kind == "text":
+        return [{"text": f"Once, in the year {i}, there was a mouse. " * (1 + 20 * (i % 5 == 0))} for i in range(count)]
+    if kind == "prompt":
+        return [{"prompt": f"Question {i}: what?"} for i in range(count)]
+    if kind == "kto":
+        return [{"prompt": f"Question {i}: what?", "completion": f"{i}.", "label": i % 3 == 0} for i in range(count)]
     pair = {"chosen": "The capital of France is Paris.", "rejected": "Lyon, or <|im_end|>"}
     return [{"prompt": f"Question {i}: what?" + "?" * (i % 7), **pair} for i in range(count)]
 
@@ -56,7 +62,7 @@ def stamp(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {name: (fact.st_ino, fact.st_size, 0 if name == ABOUT else fact.st_mtime_ns) for name, fact in facts.items()}
 
 
-@pytest.mark.parametrize("kind", ["sft", "preference"])
+@pytest.mark.parametrize("kind", sorted(SIDES))
 def test_the_cache_gives_what_encoding_gives_in_the_order_of_the_file(
     renderer: encode.Renderer, tmp_path: Path, kind: str
 ) -> None:
@@ -64,17 +70,19 @@ def test_the_cache_gives_what_encoding_gives_in_the_order_of_the_file(
     assert data.kind == kind
     made = cache.build(data, renderer, max_length=256, threads=3)
     direct = list(encode.examples(renderer, data.records(), max_length=256))
-    assert len(made) == len(direct) == 600 and made.sides == SIDES[kind]
-    for number, (ours, theirs) in enumerate(zip(made, direct, strict=True)):
+    assert len(made) == len(direct) and made.sides == SIDES[kind]
+    assert len(direct) > 600 if kind == "text" else len(direct) == 600  # a long text is several rows
+    for ours, theirs in zip(made, direct, strict=True):
         assert isinstance(theirs, encode.Example)
         sides: dict[str, Any] = {name: {"ids": s.ids, "labels": s.labels} for name, s in theirs.sides.items()}
         label = {} if theirs.label is None else {"label": theirs.label}
-        assert ours == {**sides, **label, "line": number + 1}
+        assert ours == {**sides, **label, "line": theirs.line}
     longest = [max(len(side.ids) for side in example.sides.values()) for example in direct]  # type: ignore[union-attr]
     assert made.lengths().tolist() == longest
-    assert made[-1] == made[599] and made[3:5] == [made[3], made[4]]
+    assert made.lines.tolist() == sorted(made.lines) and made.records.tolist() == [line - 1 for line in made.lines]
+    assert made[-1] == made[len(made) - 1] and made[3:5] == [made[3], made[4]]
     with pytest.raises(IndexError):
-        made[600]
+        made[len(made)]
 
 
 def test_a_second_build_reads_nothing_and_says_so(renderer: encode.Renderer, sft_file: Path) -> None:
@@ -95,18 +103,19 @@ def test_what_the_tokens_depend_on_is_in_the_key(
     renderer: encode.Renderer, tiny: Path, tiny_bare: Path, sft_file: Path
 ) -> None:
     data = dataset.load(sft_file)
-    same = cache.key(data, renderer, 128, "all")
-    assert cache.key(dataset.load(sft_file), encode.load(tiny), 128, "all") == same
+    same = cache.key(data, renderer, 128)
+    assert cache.key(dataset.load(sft_file), encode.load(tiny), 128) == same
     others = [
-        cache.key(data, renderer, 64, "all"),
+        cache.key(data, renderer, 64),
         cache.key(data, renderer, 128, "last"),
-        cache.key(data, encode.load(tiny, "llama3"), 128, "all"),
-        cache.key(data, encode.load(tiny_bare), 128, "all"),
-        cache.key(dataset.load(sft_file, Reading(drop=("bad",))), renderer, 128, "all"),
+        cache.key(data, renderer, 128, cut="prompt"),
+        cache.key(data, encode.load(tiny, "llama3"), 128),
+        cache.key(data, encode.load(tiny_bare), 128),
+        cache.key(dataset.load(sft_file, Reading(drop=("bad",))), renderer, 128),
     ]
     sft_file.write_text(sft_file.read_text().replace("The sum", "Their sum"))
-    others.append(cache.key(dataset.load(sft_file), renderer, 128, "all"))
-    assert len({same, *others}) == 7
+    others.append(cache.key(dataset.load(sft_file), renderer, 128))
+    assert len({same, *others}) == 8
 
 
 def test_the_same_rows_under_another_name_are_found(renderer: encode.Renderer, sft_file: Path, tmp_path: Path) -> None:
@@ -152,6 +161,14 @@ def test_a_split_goes_by_record_and_keeps_the_order(renderer: encode.Renderer, s
     held.beside["ref"] = np.array([[1.5, 2.5], [3.5, 4.5], [5.5, 6.5]], np.float32)
     assert held[1]["ref"] == [3.5, 4.5] and held[-1] == held[2] == held[2:][0]
     assert len(made.view(())[1]) == 0 and len(made.view(())[0]) == 40
+
+
+def test_the_rows_of_a_long_text_stay_on_one_side(renderer: encode.Renderer, tmp_path: Path) -> None:
+    data = dataset.load(write_jsonl(tmp_path / "rows.jsonl", rows_of("text", 30)), Reading(kind="text"))
+    rest, held = cache.build(data, renderer, max_length=128).view({5, 6})
+    lines = [example["line"] for example in held]
+    assert lines == [6] * (len(held) - 1) + [7] and len(held) > 2
+    assert not {6, 7} & {example["line"] for example in rest}
 
 
 def test_views_travel_to_other_processes_as_paths(renderer: encode.Renderer, sft_file: Path) -> None:
@@ -205,7 +222,7 @@ def test_a_damaged_folder_is_made_again(renderer: encode.Renderer, sft_file: Pat
 def test_a_file_that_changes_meanwhile_is_noticed(renderer: encode.Renderer, sft_file: Path, tmp_path: Path) -> None:
     data = dataset.load(sft_file)
     sft_file.write_text(sft_file.read_text().replace("The sum", "The SUM"))
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match="has changed"):
         cache.build(data, renderer, max_length=128, folder=tmp_path / "tokens")
     assert not [place for place in (tmp_path / "tokens").iterdir() if place.is_dir()]
 
