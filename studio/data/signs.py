@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from studio.data import fill
 from studio.data.records import Conversation, Message, Preference, Rated, Record, Text, turns
 
 
@@ -101,7 +102,6 @@ _HEADS = re.compile(
     r"^### ?(?:Instruction|Response|Input|Human|Assistant)\b:?|^\s?(?:Human|Assistant|USER|ASSISTANT):", re.MULTILINE
 )
 _SPEAKERS = ("Human:", "Assistant:", "USER:", "ASSISTANT:")
-_PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _CALCULATOR = re.compile(r"<<[-+*/().,%\d\s]+=[^<>\n]{1,30}>>")
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte's letter, then what a continuation byte looks like in either.
 _TRAIL = "\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
@@ -164,7 +164,7 @@ def _of_text(text: str) -> list[Sign]:
         seen += _HEADS.findall(text)
     found += [Sign("foreign_markers", mark.strip()) for mark in dict.fromkeys(seen)]
     if "{{" in text:
-        found += [Sign("placeholder", name) for name in dict.fromkeys(_PLACEHOLDER.findall(text))]
+        found += [Sign("placeholder", name) for name in dict.fromkeys(fill.names(text))]
     if "<<" in text and _CALCULATOR.search(text):
         found.append(Sign("calculator_marks"))
     if not ascii_only:

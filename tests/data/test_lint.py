@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from studio.data import finding, near, same, signs
+from studio.data.drop import Dropper
 from studio.data.lint import Lint, kto_weights
 from studio.data.records import Conversation, Message, Preference, Prompt, Rated, Reading, Record, Text
 
@@ -211,6 +214,21 @@ def test_a_megabyte_made_to_be_slow_is_not(text: str) -> None:
     start = time.process_time()
     lint([exchange(1, answer=text)])
     assert time.process_time() - start < 5
+
+
+@given(st.lists(st.text(st.characters()), min_size=1, max_size=4), st.booleans())
+def test_no_text_breaks_the_lint(parts: list[str], label: bool) -> None:
+    messages = tuple(Message("user", part) for part in parts)
+    for record in (
+        Conversation(messages, 1),
+        Preference(messages, messages[:1], messages[-1:], 1),
+        Rated(messages, messages[:1], label, 1),
+        Prompt(messages, 1),
+        Text(parts[0], 1),
+    ):
+        found = lint([record])
+        whys = {code: Dropper([code]).why(record) for code in set(found) & finding.DROPPABLE}
+        assert all(code == why for code, why in whys.items())
 
 
 def test_exact_copies_are_counted_and_near_ones_apart() -> None:
