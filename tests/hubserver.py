@@ -166,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.server.hub, unquote(urlsplit(self.path).path)
+        path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")  # data sets are kept as models are
         hub.seen.append(Seen(self.command, path, {k.lower(): v for k, v in self.headers.items()}))
         fault = hub.fault(path, "Range" in self.headers)
         if fault and fault.stall:
