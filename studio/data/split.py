@@ -35,8 +35,8 @@ def held_out(records: Iterable[Record], share: float, seed: int, at_most: int = 
     if share <= 0:
         return set()
     keys = numpy.frombuffer(array("Q", (_key(record, seed) for record in records)), dtype=numpy.uint64)
-    held = _choose(keys, share, at_most)
-    return set(numpy.flatnonzero(numpy.isin(keys, held)).tolist())
+    highest = _highest(keys, share, at_most)
+    return set() if highest is None else set(numpy.flatnonzero(keys <= highest).tolist())
 
 
 def split(dataset: Dataset, out: str | Path, share: float = 0.05, seed: int = 0) -> dict[str, Any]:
@@ -77,16 +77,22 @@ def _key(record: Record, seed: int) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _choose(keys: numpy.ndarray, share: float, at_most: int) -> numpy.ndarray:
-    """Choose the keys to hold out, lowest first, as many as fit: none of few rows, none when it would be all rows."""
+def _highest(keys: numpy.ndarray, share: float, at_most: int) -> Any:
+    """Give the highest key to hold out: the lowest keys are, as many as fit, equal ones together.
+
+    None when there are few rows, or when it would be all rows.
+    """
     import numpy
 
     if len(keys) < FEWEST:
-        return keys[:0]
+        return None
     wanted = min(max(1, round(len(keys) * share)), at_most)
-    different, sizes = numpy.unique(keys, return_counts=True)
-    taken = max(1, int(numpy.searchsorted(numpy.cumsum(sizes), wanted, side="right")))
-    return different[:taken] if taken < len(different) else different[:0]
+    if wanted >= len(keys):
+        return None
+    ordered = numpy.sort(keys)
+    taken = int(numpy.searchsorted(ordered, ordered[wanted], side="left"))  # no group of equal keys is cut in two
+    taken = taken or int(numpy.searchsorted(ordered, ordered[0], side="right"))
+    return ordered[taken - 1] if taken < len(keys) else None
 
 
 def _sides(dataset: Dataset, share: float, seed: int) -> bytearray:
@@ -98,19 +104,27 @@ def _sides(dataset: Dataset, share: float, seed: int) -> bytearray:
         keyed.append(_key(record, seed))
         lined.append(record.line)
     keys, lines = numpy.frombuffer(keyed, dtype=numpy.uint64), numpy.frombuffer(lined, dtype=numpy.uint64)
-    held, before = _choose(keys, share, len(keys)), -1
-    held_lines = lines[:0]
-    while len(held) > before:
-        before = len(held)
-        held_lines = numpy.unique(lines[numpy.isin(keys, held)])
-        held = numpy.unique(keys[numpy.isin(lines, held_lines)])
-    if not len(held_lines) or len(held_lines) == len(numpy.unique(lines)):
-        remedy = f"It takes {FEWEST} rows and two different prompts at least."
-        raise DataError("No row can be held out.", remedy, file=str(dataset.path))
+    highest = _highest(keys, share, len(keys))
+    if highest is None:
+        raise _none(dataset)
+    held_lines = numpy.unique(lines[keys <= highest])
+    if (lines[1:] == lines[:-1]).any():  # rows of several records draw each other over by what they share
+        before = 0
+        while len(held_lines) > before:
+            before = len(held_lines)
+            held = numpy.unique(keys[numpy.isin(lines, held_lines)])
+            held_lines = numpy.unique(lines[numpy.isin(keys, held)])
+    if len(held_lines) == len(numpy.unique(lines)):
+        raise _none(dataset)
     sides = numpy.zeros(int(lines.max()) + 1, dtype=numpy.uint8)
     sides[lines] = _TRAIN
     sides[held_lines] = _HELD
     return bytearray(sides.tobytes())
+
+
+def _none(dataset: Dataset) -> DataError:
+    remedy = f"It takes {FEWEST} rows and two different prompts at least."
+    return DataError("No row can be held out.", remedy, file=str(dataset.path))
 
 
 def _lines(dataset: Dataset, sides: bytearray) -> Iterator[tuple[int, bytes]]:

@@ -223,15 +223,16 @@ def _other_prompts(roles: Roles, rows: Sequence[Row]) -> Question | None:
     if not others:
         return None
     rest = {name: role for name, role in roles.items() if role != "prompt"}
+    kind = "preference" if "chosen" in rest.values() else "kto" if "label" in rest.values() else "sft"
     first = {name: "prompt" for name in others} | {name: "prompt" for name in asks}
     then = {name: "prompt" for name in asks} | {name: "prompt" for name in others}
     return Question(
         f"What is asked: {listed(asks)} alone, or with {listed(others)}?",
         (
-            (f"{listed(asks)} alone", _reading({name: "prompt" for name in asks}, rest)),
-            (f"{listed(others)}, then {listed(asks)}", _reading(first, rest)),
-            (f"{listed(asks)}, then {listed(others)}", _reading(then, rest)),
-            *((f"{listed([name])} alone", _reading({name: "prompt"}, rest)) for name in others),
+            (f"{listed(asks)} alone", _reading({name: "prompt" for name in asks}, rest, kind)),
+            (f"{listed(others)}, then {listed(asks)}", _reading(first, rest, kind)),
+            (f"{listed(asks)}, then {listed(others)}", _reading(then, rest, kind)),
+            *((f"{listed([name])} alone", _reading({name: "prompt"}, rest, kind)) for name in others),
         ),
     )
 
