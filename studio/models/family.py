@@ -318,7 +318,7 @@ _SIGNS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("qwen3", ("<|im_start|>", "</think>", "enable_thinking"), ()),
     ("qwen2", ("<|im_start|>", _HELPFUL), ()),
     ("chatml", ("<|im_start|>", "<|im_end|>"), ("<|im_user|>", "<|im_middle|>")),
-    ("phi3", ("<|end|>", "<|assistant|>"), ("<|begin", "<|start|>")),
+    ("phi3", ("<|end|>", "<|assistant|>"), ("<|begin", "<|start|>", "<|content|>")),
     ("llama2", ("<<SYS>>", "[INST]"), ()),
     ("mistral-v7", ("[INST]", "[SYSTEM_PROMPT]"), ()),
     ("mistral-v3", ("[INST] ", "[AVAILABLE_TOOLS]"), ()),
@@ -329,6 +329,7 @@ _SIGNS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("zephyr", ("<|user|>", "<|assistant|>", "eos_token"), ("[gMASK]", "<|end")),
     ("vicuna", ("USER: ", "ASSISTANT:"), ()),
     ("alpaca", ("### Instruction:", "### Response:"), ()),
+    ("plain", ("'Question: '", "'Answer:'"), ()),
 )
 
 

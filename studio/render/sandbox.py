@@ -17,6 +17,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from studio.errors import DataError, ModelError, StudioError
 from studio.render import turns
@@ -60,6 +61,29 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+class _Namespace(Namespace):
+    """jinja2's namespace without names that begin with an underscore: those lead into Python's insides."""
+
+    def __init__(*args: Any, **names: Any) -> None:
+        held = dict(*args[1:], **names)
+        for name in held:
+            _allowed(name)
+        Namespace.__init__(args[0], held)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _allowed(name)
+        super().__setitem__(name, value)
+
+
+def _allowed(name: Any) -> None:
+    if str(name).startswith("_"):
+        raise SecurityError(f"a namespace cannot hold {name!r}")
+
+
+def _dict(*args: Any, **names: Any) -> dict[Any, Any]:
+    return dict(*args, **names)
+
+
 class Compiled:
     """A compiled template; `now` is the date that `strftime_now` writes."""
 
@@ -72,6 +96,7 @@ class Compiled:
         env.filters["tojson"] = _tojson
         env.globals["raise_exception"] = _raise
         env.globals["strftime_now"] = now.strftime
+        env.globals["namespace"], env.globals["dict"] = _Namespace, _dict
         try:
             self._template = env.from_string(source)
         except TemplateSyntaxError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -98,7 +99,7 @@ class ChatTemplate:
         self, messages: Sequence[Message], generate: bool = False, tools: Sequence[Any] = (), **extra: Any
     ) -> list[Piece]:
         """Render to pieces; control tokens that a person typed come out in plain pieces."""
-        turns, tools, quotes = self._quote(self._placed(messages), tools)
+        turns, tools, quotes = self._quote(self._placed(messages)[0], tools)
         (answer,) = self._ask([{"turns": turns, "tools": tools, "generate": generate, "options": extra}])
         return quotes.pieces(_value(answer)["text"], self._typed)
 
@@ -108,64 +109,66 @@ class ChatTemplate:
         One that cannot be rendered gives the error instead: what the template refuses, a turn that it leaves out, one
         that it writes differently from how it is asked for.
         """
-        quoted = []
+        quoted, jobs = [], []
         for one in asked:
-            turns, tools, quotes = self._quote(self._placed(one.messages), one.tools)
-            quoted.append((turns, tools, quotes, one))
-        jobs = [
-            {"turns": turns, "tools": tools, "learned": list(one.learned), "split": one.split}
-            for turns, tools, _, one in quoted
-        ]
-        return [
-            self._made(answer, turns, tools, quotes)
-            for answer, (turns, tools, quotes, _) in zip(self._ask(jobs), quoted, strict=True)
-        ]
+            messages, kept = self._placed(one.messages)
+            turns, tools, quotes = self._quote(messages, one.tools)
+            quoted.append((turns, tools, quotes, kept))
+            learned = [kept.index(index) for index in one.learned]
+            jobs.append({"turns": turns, "tools": tools, "learned": learned, "split": one.split})
+        return [self._made(answer, *how) for answer, how in zip(self._ask(jobs), quoted, strict=True)]
 
     def _made(
-        self, answer: dict[str, Any], turns: Sequence[Turn], tools: Sequence[Any], quotes: Quotes
+        self, answer: dict[str, Any], turns: Sequence[Turn], tools: Sequence[Any], quotes: Quotes, kept: Sequence[int]
     ) -> list[Made] | StudioError:
+        """Make rows of an answer, or its error; `kept` says which turn of the conversation each rendered one is."""
         try:
             found = _value(answer)["rows"]
             for text, _, upto in found:
                 check_written(text, turns[:upto], tools)
         except StudioError as error:
-            return error
-        return [Made(quotes.pieces(text, self._typed), quotes.moved(text, spans), upto) for text, spans, upto in found]
+            return _renumbered(error, kept)
+        return [
+            Made(quotes.pieces(text, self._typed), quotes.moved(text, spans), kept[upto - 1] + 1 if upto else 0)
+            for text, spans, upto in found
+        ]
 
     @functools.cached_property
     def system(self) -> str:
         """Tell where a system text goes: as `Family.system` says, or `moved` where the template has no place for it."""
         if self.family is not None:
             return self.family.system
-        head, question = Message("system", PROBE), Message("user", "question")
-        turns = [head.to_dict(), question.to_dict()]
-        (answer,) = self._ask([{"turns": turns, "tools": [], "generate": True, "options": {}}])
-        text = answer.get("text", "")
-        if PROBE not in text:
+        head, question, said = Message("system", PROBE), Message("user", "question"), Message("assistant", "answer")
+        talks = [head, question], [question], [head, question, said, question]
+        jobs = [
+            {"turns": [turn.to_dict() for turn in talk], "tools": [], "generate": True, "options": {}} for talk in talks
+        ]
+        asked, without, later = (answer.get("text", "") for answer in self._ask(jobs))
+        if PROBE not in asked:
             return "moved"
-        later = [question, Message("assistant", "answer"), question]
-        (longer,) = self._ask(
-            [{"turns": [t.to_dict() for t in (head, *later)], "tools": [], "generate": True, "options": {}}]
-        )
-        if longer.get("text", "").find(PROBE) > longer.get("text", "").find("answer"):
+        if later.find(PROBE) > later.find("answer"):
             return "last"
-        without = next(iter(self._ask([{"turns": turns[1:], "tools": [], "generate": True, "options": {}}])))
-        return "turn" if "text" not in without or without["text"] not in text else "head"
+        opens = without.partition("question")[0][-8:]  # what stands before a question: is it there again?
+        return "turn" if asked.partition(PROBE)[2].partition("question")[0].endswith(opens) else "first"
 
     def moves_system(self, messages: Sequence[Message]) -> bool:
         """Tell whether the template has no place for this conversation's system text, so that it goes elsewhere."""
         return any(message.role == "system" for message in messages) and self.system == "moved"
 
-    def _placed(self, messages: Sequence[Message]) -> list[Message]:
-        """Put a system text that the template has no place for in front of the first question."""
+    def _placed(self, messages: Sequence[Message]) -> tuple[list[Message], list[int]]:
+        """Put a system text that the template has no place for in front of the first question.
+
+        Gives the turns to render and which turn of the conversation each is.
+        """
         if not self.moves_system(messages):
-            return list(messages)
+            return list(messages), list(range(len(messages)))
+        kept = [index for index, message in enumerate(messages) if message.role != "system"]
         text = "\n\n".join(m.content for m in messages if m.role == "system" and m.content.strip())
-        rest = [m for m in messages if m.role != "system"]
+        rest = [messages[index] for index in kept]
         first = next((i for i, m in enumerate(rest) if m.role == "user"), None)
         if text and first is not None:
             rest[first] = dataclasses.replace(rest[first], content=f"{text}\n\n{rest[first].content}")
-        return rest
+        return rest, kept
 
     def _ask(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         setup = {**self._setup, "linear": self._linear, "stops": self.stops}
@@ -173,11 +176,13 @@ class ChatTemplate:
 
     def _quote(self, messages: Sequence[Message], tools: Sequence[Any]) -> tuple[list[Turn], list[Any], Quotes]:
         """Put marks in the place of typed control tokens, everywhere in messages and tools."""
-        turns, plain = [message.to_dict() for message in messages], list(tools)
+        turns, plain = [_turn(message) for message in messages], list(tools)
         if not self._has_typed(turns) and not self._has_typed(plain):
             return turns, plain, Quotes()
         texts = "".join(_strings([turns, plain])) + self.source
-        free = (mark for mark in map(chr, itertools.chain(*_PRIVATE)) if mark not in texts)
+        free = (
+            mark for mark in map(chr, itertools.chain(*_PRIVATE)) if mark not in texts and _escaped(mark) not in texts
+        )
         quotes = Quotes(next(free), next(free))
         return quotes.put(turns, self._typed), quotes.put(plain, self._typed), quotes
 
@@ -192,14 +197,15 @@ class ChatTemplate:
 class Quotes:
     """Typed control tokens, taken out of a conversation before it is rendered and put back into the text after.
 
-    A mark is the number of the token between two characters that occur nowhere else in the conversation.
+    A mark is the number of the token between two characters that occur nowhere else in the conversation, nor does what
+    JSON writes for them.
     """
 
     def __init__(self, opening: str = "", closing: str = "") -> None:
         self._open, self._close = opening, closing
         self._tokens: list[str] = []
-        escaped = [f"\\\\u{ord(mark):04x}" if mark and ord(mark) < 0x10000 else "(?!)" for mark in (opening, closing)]
-        self._mark = re.compile(f"{opening}(\\d+){closing}|{escaped[0]}(\\d+){escaped[1]}") if opening else None
+        written = [[re.escape(form(mark)) for mark in (opening, closing)] for form in (str, _escaped)]
+        self._mark = re.compile("|".join(f"{a}(\\d+){b}" for a, b in written)) if opening else None
 
     def put(self, value: Any, typed: re.Pattern[str]) -> Any:
         """Replace typed control tokens in all texts of a value; roles stay as they are."""
@@ -243,6 +249,26 @@ class Quotes:
             return place + sum(by for end, by in grown if end <= place)
 
         return [(move(start), move(end)) for start, end in spans]
+
+
+def _turn(message: Message) -> Turn:
+    """Give a message as templates take it; some read thoughts under an older name, as transformers lets them."""
+    return {"thinking": message.reasoning, **message.to_dict()} if message.reasoning else message.to_dict()
+
+
+def _renumbered(error: StudioError, kept: Sequence[int]) -> StudioError:
+    """Name the turn of the conversation in place of the rendered one."""
+    place = re.match(r"messages\[(\d+)\]", error.field or "")
+    if place and kept[int(place[1])] != int(place[1]):
+        index = kept[int(place[1])]
+        error.message = error.message.replace(f"turn {int(place[1]) + 1}", f"turn {index + 1}")
+        error.field = f"messages[{index}]" + (error.field or "")[place.end() :]
+    return error
+
+
+def _escaped(mark: str) -> str:
+    """Write a character as JSON does that a template asks to be ASCII."""
+    return json.dumps(mark)[1:-1]
 
 
 def _strings(value: Any) -> list[str]:

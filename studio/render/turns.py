@@ -142,8 +142,9 @@ def _transplanted(
     opened, closed = render(short[:-1], True).text if len(short) > 1 else "", render(short, False).text
     turn = closed.removeprefix(opened)
     if not opened or not closed.startswith(opened) or not through.text.endswith(turn):
+        thinks = " (the prompt opens a thought that the turn does not have)" if "think" in before[-12:] else ""
         raise DataError(
-            f"The chat template writes turn {index + 1} differently from how it is asked for, "
+            f"The chat template writes turn {index + 1} differently from how it is asked for{thinks}, "
             "so it cannot be learned as it will be asked.",
             OTHER,
             field=f"messages[{index}]",
