@@ -126,6 +126,7 @@ def measure_leak(train: Iterable[Record], held_out: Iterable[Record]) -> dict[st
         return None
     share = len(lines) / count
     fixed = " Most are: it may be one long instruction that all prompts share." if share > 0.5 else ""
-    detail = f"That is {share:.0%} of the held-out rows.{fixed}"
+    prompts = "1 prompt" if len(leaked) == 1 else f"{len(leaked):,} prompts"
+    detail = f"It is {prompts} and {share:.0%} of the held-out rows.{fixed}"
     sampled = SAMPLE if SAMPLE in (count, looked) else None
     return finding("leak", len(lines), lines[:LISTED], detail=detail, sampled=sampled)

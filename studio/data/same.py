@@ -68,11 +68,9 @@ def likeness(record: Record) -> list[str]:
     """
     if isinstance(record, Text):
         return triples(record.text)
-    if isinstance(record, Preference):
-        made = triples(_said(record.prompt))
-        made += ["chosen " + three for three in triples(_said(record.chosen))]
-        return made + ["rejected " + three for three in triples(_said(record.rejected))]
     made = triples(_said(turns(record)))
+    if isinstance(record, Preference):
+        made += ["rejected " + three for three in triples(_said(record.rejected))]
     return [f"{record.label} {three}" for three in made] if isinstance(record, Rated) else made
 
 

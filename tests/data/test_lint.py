@@ -76,7 +76,7 @@ ODD: list[tuple[str, Callable[[int], Record]]] = [
     ("secret", with_answer("hf_" + "AbCdEfGh12" * 4)),
     ("secret", with_answer("sk-proj-" + "Ab1_" * 10)),
     ("secret", with_question(GITHUB)),
-    ("secret", with_answer("key: AKIAIOSFODNN7EXAMPLE.")),
+    ("secret", with_answer("key: AKIAIOSFODNN7EXAMPLE, it is")),
     ("secret", with_answer(JWT)),
     ("secret", with_answer("-----BEGIN RSA PRIVATE KEY-----\nMIIE")),
     ("secret", with_answer("-----BEGIN PRIVATE KEY-----\nMIIE")),
@@ -433,7 +433,7 @@ def test_a_leak_between_two_files_is_found_also_when_a_prompt_is_nearly_the_same
     found = near.measure_leak(train, held_out)
     assert found is not None
     assert (found["code"], found["rows"], found["lines"], found["sampled"]) == ("leak", 3, [2, 3, 4], None)
-    assert "43%" in found["problem"]
+    assert "2 prompts and 43% of the held-out rows" in found["problem"]
     assert near.measure_leak(train, [held_out[0], held_out[4]]) is None
 
 
