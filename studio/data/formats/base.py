@@ -20,6 +20,7 @@ ROLES = (
 )  # fmt: skip
 #: The group of a format whose rows are all one record.
 WHOLE = "*"
+_LONGEST = 10**100
 
 
 class RowError(ValueError):
@@ -87,6 +88,8 @@ def text_of(value: Any, field: str, *, may_be_empty: bool = False) -> str:
     if not isinstance(value, str):
         if value is None or value != value:  # Parquet writes an empty number as NaN
             value = ""
+        elif isinstance(value, int) and abs(value) >= _LONGEST:
+            raise RowError(field, "the number is too long to be one", "Write it as text, in quotes.")
         elif isinstance(value, (int, float)):
             value = str(value).lower() if isinstance(value, bool) else str(value)
         else:
