@@ -41,6 +41,7 @@ def lines(file: BinaryIO, problems: Problems, warnings: Warnings, offset: int, n
             except BadJSON as error:
                 problems.add(_problem(number, error))
                 continue
+            value = _row(value)
             if isinstance(value, dict):
                 yield number, start, value
             else:
@@ -130,6 +131,7 @@ def _value(window: _Window, number: int, problems: Problems) -> Any:
         except BadJSON as bad:
             problems.add(_problem(number, bad))
             return None
+    value = _row(value)
     if not isinstance(value, dict):
         problems.add(_not_an_object(number, value))
     return value
@@ -223,6 +225,12 @@ class _Window:
 
 def _problem(number: int, error: BadJSON) -> Problem:
     return Problem(number, error.field, error.problem, error.remedy, error.excerpt)
+
+
+def _row(value: Any) -> Any:
+    """Give a row that is a bare list of objects the name that such lists go by: it is a conversation."""
+    bare = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    return {"messages": value} if bare else value
 
 
 def _not_an_object(number: int, value: Any) -> Problem:

@@ -149,7 +149,8 @@ def _json_layout(file: BinaryIO, start: int, head: bytes, name: str) -> str:
         if line.strip():
             lines.append(line if lines else line.lstrip())
     if first == b"[":
-        return "lines" if _is(list, lines[0]) and any(_is(dict, line) for line in lines) else "array"
+        more = any(_is(dict, line) for line in lines) or any(_is(list, line) for line in lines[1:])
+        return "lines" if _is(list, lines[0]) and more else "array"
     some_rows = any(_is(dict, line) for line in lines)
     if first == b"{" and _runs_out(lines[0]):  # the first row is cut off, or goes on over more lines
         next_row = some_rows or (len(lines) > 1 and lines[1].startswith(b"{"))

@@ -166,3 +166,13 @@ def test_equal_questions_are_never_on_both_sides_of_a_split() -> None:
     assert not {asked[i] for i in held} & {asked[i] for i in range(200) if i not in held}
     assert split.held_out(records, 0.1, seed=3) == held
     assert split.held_out(records, 0.0, seed=3) == set()
+
+
+def test_rows_that_are_bare_lists_of_messages_are_conversations(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(f"{json.dumps(CHAT)}\n{json.dumps(CHAT)}\n")
+    assert list(dataset.load(path).records()) == [Conversation(ANSWER, 1), Conversation(ANSWER, 2)]
+    path.write_text(json.dumps([CHAT, CHAT]))
+    assert list(dataset.load(path).records()) == [Conversation(ANSWER, 1), Conversation(ANSWER, 2)]
+    path.write_text(json.dumps(CHAT))
+    assert list(dataset.load(path).records()) == [Conversation(ANSWER, 1)]

@@ -95,6 +95,7 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
         "Rank them first",
         {"prompt"},
     ),
+    ("answers in a list", [{"instruction": "Hi", "input": "", "output": ["A", "B"]}], "Rank them first", {"prompt"}),
     ("two answer columns", [{"prompt": "Hi", "response_a": "A", "response_b": "B"}], "Rank them first", {"prompt"}),
     (
         "a prompt that holds the answer",
@@ -238,3 +239,8 @@ def test_the_order_of_keys_and_columns_beside_the_data_never_change_the_reading(
 def test_the_shown_mapping_names_only_columns_that_are_there() -> None:
     for row, _ in READ:
         assert set(find(row).mapping) <= set(row)
+
+
+def test_an_object_around_the_rows_is_told_from_a_row() -> None:
+    question = find({"version": 2, "data": [{"prompt": "Hi", "completion": "A"}]}).question
+    assert question is not None and "the list in 'data'" in question.text

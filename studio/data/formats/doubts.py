@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from studio.data.formats import names, rated, transcripts
+from studio.data.formats import names, rated, scored, transcripts
 from studio.data.formats.base import Format, Question, Roles, Row, columns_of, listed
 from studio.data.formats.messages import looks_like_messages
 from studio.data.formats.names import is_answer, is_aside, plain
@@ -30,6 +30,8 @@ def resolve(roles: Roles, rows: Sequence[Row], bind: Bind) -> Format | Question:
     elif {"completion", "messages"} & played:
         label, question = _label(roles, rows)
         roles = roles | label
+        if "completion" in played and _several(roles, rows):
+            question = scored.no_verdict(f"{columns_of(roles, 'completion')[0]!r} holds several answers", roles)
         if "completion" in played and not question:
             question = _options(roles, rows) or _other_answers(roles, rows) or _other_prompts(roles, rows)
             question = question or _thoughts(roles, rows)
@@ -178,6 +180,13 @@ def _other_answers(roles: Roles, rows: Sequence[Row]) -> Question | None:
     return Question(f"Which column is the answer: {listed([chosen, *others])}?", tuple(choices))
 
 
+def _several(roles: Roles, rows: Sequence[Row]) -> bool:
+    """Say whether the answers are lists of texts."""
+    told = _told(rows, columns_of(roles, "completion")[0])
+    lists = [v for v in told if isinstance(v, list) and v and all(isinstance(part, str) for part in v)]
+    return len(lists) * 2 > len(told)
+
+
 def _options(roles: Roles, rows: Sequence[Row]) -> Question | None:
     """Choices to choose from: the answer is the number or the letter of one of them."""
     for column in _columns(rows):
@@ -316,6 +325,11 @@ def unknown(rows: Sequence[Row]) -> Question:
     columns = list(_spare_texts({}, rows)) or [
         c for c in _columns(rows) if any(isinstance(v, str) for v in _told(rows, c))
     ]
+    inside = [c for c in _columns(rows) if len(rows) == 1 and isinstance(v := rows[0][c], list) and _objects(v)]
+    if inside and len(columns) < 2:
+        return Question(
+            f"The file is one object. Are its rows the list in {inside[0]!r}? Then save that list alone.", ()
+        )
     if not columns:
         return Question(
             f"No column holds text that can be read: the file has {listed(_columns(rows)[:20])}. Name them with --map.",
@@ -330,7 +344,12 @@ def unknown(rows: Sequence[Row]) -> Question:
                 choices.append((title, _reading({one: "prompt", other: "completion"}, "sft")))
     choices += [(f"Prompts: {name!r}", _reading({name: "prompt"}, "prompt")) for name in columns[:4]]
     choices += [(f"Plain text to continue: {name!r}", _reading({name: "text"}, "text")) for name in columns[:2]]
-    return Question(f"What do the columns {listed(columns[:12])} hold?", tuple(choices))
+    held = "does the column" if len(columns) == 1 else "do the columns"
+    return Question(f"What {held} {listed(columns[:12])} hold?", tuple(choices))
+
+
+def _objects(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, dict) for value in values)
 
 
 def no_group(name: str) -> Question:

@@ -40,7 +40,8 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
         return [Prompt(prompt, line, _reference(row.get(answers)) if answers else "")]
 
     first = ", of which the first is read" if several else ""
-    title = f"prompts without an answer: {listed(columns_of(roles, 'prompt'))} asks{first}"
+    names = columns_of(roles, "prompt")
+    title = f"prompts without an answer: {listed(names)} {'ask' if len(names) > 1 else 'asks'}{first}"
     return Format("prompt", "prompt", title, roles, lambda row: row.get(column) is not None, read)
 
 

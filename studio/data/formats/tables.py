@@ -34,7 +34,8 @@ def _name(roles: Roles) -> str:
 def _title(roles: Roles) -> str:
     titles = {"alpaca": "Alpaca", "dolly": "Dolly", "prompt_completion": "a prompt and a completion"}
     asks = listed(columns_of(roles, "prompt"))
-    return f"{titles[_name(roles)]}: {asks} asks, {column_of(roles, 'completion')!r} answers"
+    ask = "ask" if len(columns_of(roles, "prompt")) > 1 else "asks"
+    return f"{titles[_name(roles)]}: {asks} {ask}, {column_of(roles, 'completion')!r} answers"
 
 
 def sides(roles: Roles, rows: Sequence[Row]) -> Sides:
