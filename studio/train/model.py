@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from studio.errors import ConfigError, ModelError
+from studio.models.check import UNTRAINED_NORM
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from studio.methods.base import TrainConfig
     from studio.render.encode import Renderer
 
-#: A control token's embedding shorter than this share of the median row was never trained (Llama 3 base: about 0.01).
-UNTRAINED_NORM = 0.35
 NF4_BLOCK = 64
 
 

@@ -23,7 +23,7 @@ from studio.data.records import Conversation, Message, Reading, Text
 from studio.errors import ConfigError, DataError, ModelError, OutOfMemory, RunError, Stopped
 from studio.methods import METHODS
 from studio.methods.base import Example, Method, TrainConfig
-from studio.models import catalogue, check, hub
+from studio.models import adapter, catalogue, check, hub
 from studio.render import cache, encode
 from studio.runs import Run, RunConfig
 
@@ -46,7 +46,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     asked = run.config
     method = _method(asked.method)
     parent = run.parent()
-    info = check.inspect(asked.model)
+    info = check.inspect(asked.model, emit, should_stop)
     config = model.fill_in(_config(method, asked, parent, info.context), info.parameters)
     if not info.exportable:
         known = ", ".join(sorted(check.EXPORTABLE))
@@ -56,9 +56,11 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     folder = hub.resolve(asked.model)
     if parent is not None:
         _same_base(parent, folder)
+        adapter.check(parent.adapter, info)
     set_seed(config.seed)
     renderer = encode.load(folder, config.template, now=_day(run))
-    data = dataset.load(asked.data, Reading.from_dict(asked.options.get("reading") or {}))
+    reading = Reading.from_dict(asked.options.get("reading") or {})
+    data = dataset.load(asked.data, reading, emit=emit, should_stop=should_stop)
     data.want(*method.kinds)
     aside = split.held_out(data.records(), config.held_out, config.seed)
     rows = _encode(data, renderer, config, emit, should_stop)
@@ -212,6 +214,7 @@ def _encode(
         renderer,
         max_length=config.max_length,
         train_on=config.train_on,
+        cut=config.cut,
         emit=emit,
         should_stop=should_stop,
     )

@@ -20,7 +20,6 @@ from studio import hardware
 from studio.errors import ModelError, Stopped
 from studio.models import catalogue, check, family, tensors
 from studio.models.shape import Shape
-from studio.train import model as train_model
 
 
 @pytest.fixture
@@ -304,7 +303,6 @@ def test_control_tokens_that_were_never_trained_are_named(folder: Path, tiny_bar
     save_file(made, folder / "model.safetensors")
     assert check.inspect(str(folder)).untrained == ["<|im_end|>"]
     assert check.inspect(str(tiny_bare)).untrained == ["<|im_start|>", "<|im_end|>"], "tokens that it has not at all"
-    assert check.UNTRAINED_NORM == train_model.UNTRAINED_NORM
 
 
 def test_the_card_says_where_template_and_licence_come_from(folder: Path) -> None:
