@@ -14,7 +14,8 @@ from typing import Any
 
 from studio.data.records import Conversation, Message, Prompt, Rated, Record, Text
 from studio.errors import InputError, StudioError
-from studio.render.renderer import IGNORE, Encoded, Plan, Renderer, load
+from studio.render.labels import IGNORE, Encoded, Plan
+from studio.render.renderer import Renderer, load
 from studio.render.template import Piece
 
 __all__ = [
@@ -222,7 +223,8 @@ def _shortened(
         return None
     head = 1 if first.turns[0].role == "system" else 0
     limit = len(first.turns) if shared is None else shared
-    last = max((i for i, turn in enumerate(first.turns) if turn.role == "assistant" and turn.train), default=limit)
+    answers = [i for i, turn in enumerate(first.turns) if turn.role == "assistant" and turn.train and first.spans]
+    last = max(answers, default=limit)
     starts = [i for i in range(head, min(limit, last + 1)) if first.turns[i].role == "user"]
 
     def attempt(start: int, text: str | None = None) -> dict[str, Encoded] | None:

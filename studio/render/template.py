@@ -12,7 +12,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -177,7 +177,7 @@ class ChatTemplate:
     def _quote(self, messages: Sequence[Message], tools: Sequence[Any]) -> tuple[list[Turn], list[Any], Quotes]:
         """Put marks in the place of typed control tokens, everywhere in messages and tools."""
         turns, plain = [_turn(message) for message in messages], list(tools)
-        if not self._has_typed(turns) and not self._has_typed(plain):
+        if not any(map(self._has_typed, _said(messages, tools))):
             return turns, plain, Quotes()
         texts = "".join(_strings([turns, plain])) + self.source
         free = (
@@ -188,7 +188,10 @@ class ChatTemplate:
 
     def _has_typed(self, value: Any) -> bool:
         if isinstance(value, str):
-            return any(first in value for first in self._first) and self._typed.search(value) is not None
+            for first in self._first:
+                if first in value:
+                    return self._typed.search(value) is not None
+            return False
         if isinstance(value, dict):
             return any(self._has_typed(part) for pair in value.items() for part in pair)
         return isinstance(value, list | tuple) and any(self._has_typed(part) for part in value)
@@ -264,6 +267,15 @@ def _renumbered(error: StudioError, kept: Sequence[int]) -> StudioError:
         error.message = error.message.replace(f"turn {int(place[1]) + 1}", f"turn {index + 1}")
         error.field = f"messages[{index}]" + (error.field or "")[place.end() :]
     return error
+
+
+def _said(messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[Any]:
+    """Give all that people wrote."""
+    for message in messages:
+        yield message.content
+        if message.reasoning or message.tool_calls or message.name:
+            yield (message.reasoning, message.tool_calls, message.name)
+    yield from tools
 
 
 def _escaped(mark: str) -> str:

@@ -10,7 +10,8 @@ from wordmaking import words
 
 from studio.data.records import Message
 from studio.models.family import FAMILIES
-from studio.render.renderer import IGNORE, Renderer
+from studio.render.labels import IGNORE
+from studio.render.renderer import Renderer
 
 TOOL = {
     "type": "function",
