@@ -11,7 +11,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from studio.data.formats import doubts, messages, preference, prompts, rated, scored, tables, trees
+from studio.data.formats import doubts, messages, preference, prompts, rated, scored, tables, trees, unclear
 from studio.data.formats.base import ROLES, WHOLE, Format, Note, Question, Roles, Row, listed, unheard
 from studio.data.formats.columns import asking, core, joined, roles_of
 from studio.data.formats.names import plain
@@ -62,6 +62,8 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format | None:
     asks = "prompt" in have or "messages" in have
     if {"chosen", "rejected"} <= have:
         return preference.bind(roles, rows)
+    if have - {"system", "tools"} == {"messages", "rejected"}:
+        return preference.bind_last(roles, rows)
     if "label" in have:
         return rated.bind(roles, rows) if "messages" in have or {"prompt", "completion"} <= have else None
     if {"chosen", "rejected"} & have or ("text" in have and asks):
@@ -97,7 +99,7 @@ def _natural(rows: Sequence[Row]) -> Found:
     if len(votes) > 1 and count * 2 <= len(rows):
         return _asks(_mixed(cast), {})
     if layout is None:
-        return _asks(doubts.unknown(rows), {})
+        return _asks(unclear.unknown(rows), {})
     mine = cast[layout]
     if isinstance(layout, str):
         return _special(layout, mine)
@@ -120,7 +122,7 @@ def _layout(row: Row) -> tuple[object, Roles]:
     if tables.has_instances(row):
         return "instances", {}
     roles = roles_of(row)
-    if roles is None or set(roles.values()).isdisjoint(("chosen", "messages")):
+    if roles is None or set(roles.values()).isdisjoint(("rejected", "messages")):
         if messages.is_message(row):
             return "message", {}
         if scored.answers_column(row) or scored.two_columns(row):
@@ -133,13 +135,13 @@ def _special(layout: str, rows: Sequence[Row]) -> Found:
     if layout == "trees":
         made = trees.bind_trees(rows)
     elif layout == "flat":
-        made = trees.bind_flat(rows) or doubts.no_group("message_tree_id")
+        made = trees.bind_flat(rows) or unclear.no_group("message_tree_id")
     elif layout == "instances":
         made = tables.bind_instances(rows)
     elif layout == "message":
         made = messages.bind_rows(rows)
         if made.group == WHOLE and len(rows) > MOST_MESSAGES:
-            made = doubts.no_group("conversation_id")
+            made = unclear.no_group("conversation_id")
     else:
         made = _scored(rows)
     return _asks(made, {}) if isinstance(made, Question) else _found(made)
@@ -153,7 +155,7 @@ def _scored(rows: Sequence[Row]) -> Format | Question:
     roles = asking(row, named, {column, *(both or ())})
     if both and not column:
         return scored.bind_two(both, roles, rows)
-    return scored.bind(column, roles, rows) if roles else doubts.unknown(rows)
+    return scored.bind(column, roles, rows) if roles else unclear.unknown(rows)
 
 
 def _mixed(cast: dict[object, list[Row]]) -> Question:

@@ -30,6 +30,7 @@ PAIRS: list[tuple[str, str, Row]] = [
         "preference",
         {"input": {"messages": CHAT[:1]}, "preferred_output": CHAT[1:], "non_preferred_output": BAD_CHAT[1:]},
     ),
+    ("a conversation and the rejected answer", "preference", {"messages": CHAT, "rejected_response": "Go."}),
     ("transcripts", "preference", {"chosen": HH.format("Hello."), "rejected": HH.format("Go.")}),
     (
         "an answer that is the chosen one",
@@ -74,6 +75,7 @@ PROMPTS: list[tuple[str, Row, Prompt]] = [
         {"question_id": 81, "category": "w", "turns": ["Hi", "Again"], "reference": ["", "x"]},
         Prompt((HI,), 1),
     ),
+    ("Arena-Hard", {"question_id": "x", "cluster": "Some words", "turns": [{"content": "Hi"}]}, Prompt((HI,), 1)),
     (
         "IFEval",
         {"key": 1, "prompt": "Hi", "instruction_id_list": ["a:b"], "kwargs": [{"n": 3}]},

@@ -96,6 +96,8 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
         {"prompt"},
     ),
     ("answers in a list", [{"instruction": "Hi", "input": "", "output": ["A", "B"]}], "Rank them first", {"prompt"}),
+    ("an answer that is no text", [{"question": "Hi", "answer": {"value": "A"}}], "holds no text", {"prompt"}),
+    ("a passage beside the question", [{"question": "Hi", "passage": WORDS, "answer": True}], "'passage'", {"sft"}),
     ("two answer columns", [{"prompt": "Hi", "response_a": "A", "response_b": "B"}], "Rank them first", {"prompt"}),
     (
         "a prompt that holds the answer",

@@ -10,7 +10,7 @@ from studio.data.formats.base import Roles, Row
 from studio.data.formats.messages import looks_like_messages
 from studio.data.formats.names import plain
 from studio.data.formats.prompts import is_questions
-from studio.data.formats.turns import PAIR_KEYS, keys_of
+from studio.data.formats.turns import ALIASES, PAIR_KEYS, keys_of
 
 #: The roles whose columns tell one layout from another; the other roles may come and go from row to row.
 CORE = frozenset({"prompt", "completion", "chosen", "rejected", "messages", "text"})
@@ -32,6 +32,11 @@ def roles_of(row: Row) -> Roles | None:
 
 
 def _pair(row: Row, named: _Named) -> Roles | None:
+    for worse in ("rejected_response", "rejected"):  # beside a conversation whose last turn is the chosen answer
+        if worse in named and "chosen" not in named and isinstance(row[named[worse]], (str, dict)):
+            talk = next((named[n] for n in names.MESSAGES if n in named and _is_answered(row[named[n]])), "")
+            if talk:
+                return {talk: "messages", named[worse]: "rejected"}
     for better, worse in names.CHOSEN:
         if better in named and worse in named and _is_answer(row[named[better]]) and _is_answer(row[named[worse]]):
             pair = {named[better]: "chosen", named[worse]: "rejected"}
@@ -40,14 +45,25 @@ def _pair(row: Row, named: _Named) -> Roles | None:
 
 
 def _is_answer(value: Any) -> bool:
-    return isinstance(value, (str, dict, list, int, float)) and not isinstance(value, bool)
+    return keys_of(value) is not None if isinstance(value, dict) else isinstance(value, (str, list, int, float))
+
+
+def _is_answered(value: Any) -> bool:
+    """Say whether a conversation ends with the assistant's turn."""
+    keys = keys_of(value) if isinstance(value, list) and value else None
+    if keys is None or keys in PAIR_KEYS:
+        return keys is not None
+    last = value[-1]
+    return isinstance(last, dict) and ALIASES.get(str(last.get(keys[0])).lower()) == "assistant"
 
 
 def asking(row: Row, named: _Named, taken: set[str], prompts: Sequence[str] = names.PROMPTS) -> Roles:
     """Give the columns that ask: messages that come first, an instruction with its input, or one prompt."""
     for name in names.MESSAGES:
-        if name in named and named[name] not in taken and looks_like_messages(row[named[name]]) and not _answers(row):
-            return {named[name]: "messages"}
+        if name in named and named[name] not in taken and not _answers(row):
+            talk = row[named[name]]
+            if looks_like_messages(talk) and not (_is_answered(talk) and taken):
+                return {named[name]: "messages"}
     first = next((name for name in prompts if name in named and named[name] not in taken), "")
     if not first or not isinstance(row[named[first]], (str, list, dict, int, float)):
         return {}

@@ -5,13 +5,23 @@ from __future__ import annotations
 import functools
 import re
 
-PROMPTS = ("prompt", "instruction", "question", "query", "problem", "user", "human", "input", "request", "user_prompt")
+PROMPTS = (
+    "prompt", "instruction", "question", "query", "problem", "user", "human", "input", "request", "user_prompt",
+    "inputs",
+)  # fmt: skip
 ANSWERS = (
     "completion", "response", "answer", "output", "target", "solution", "assistant", "reply", "assistant_response",
-    "model_output", "best_answer",
+    "model_output", "best_answer", "targets",
 )  # fmt: skip
 #: Pairs that mean prompt and answer only when they stand together.
-PAIRS = (("text", "target"), ("text", "completion"), ("text", "response"), ("source", "target"), ("human", "bot"))
+PAIRS = (
+    ("text", "target"),
+    ("text", "completion"),
+    ("text", "response"),
+    ("source", "target"),
+    ("human", "bot"),
+    ("goal", "target"),
+)
 CONTEXTS = ("input", "context")
 SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction")
 MESSAGES = (
@@ -41,7 +51,7 @@ SCORES = ("score", "reward", "quality", "helpfulness", "overall_score", "quality
 _ASIDE = """
 id idx index key uuid source src origin meta metadata lang language category type split topic tags tag model model_name
 dataset task task_id task_name date time timestamp created created_at updated_at url license author hash token_count
-tokens length len difficulty subject level version focus note notes comment name title
+tokens length len cluster domain theme genre difficulty subject level version focus note notes comment name title
 """
 ASIDE = frozenset(_ASIDE.split())
 _ANSWER_WORDS = ("answer", "response", "completion", "output", "solution", "reply", "chosen", "rejected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studio.data.formats import transcripts
+from studio.data.formats import messages, transcripts
 from studio.data.formats.base import Format, Note, Roles, Row, RowError, column_of, columns_of, unheard
 from studio.data.formats.sides import (
     Turns,
@@ -57,6 +57,23 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     if not has_prompt:
         title += ", the prompt is what both begin with"
     return Format("preference", "preference", title, roles, lambda row: better in row and worse in row, read)
+
+
+def bind_last(roles: Roles, rows: Sequence[Row]) -> Format:
+    """Make the format of conversations whose last turn is chosen, beside a rejected one."""
+    talk, worse = column_of(roles, "messages"), column_of(roles, "rejected")
+    read_sides = messages.sides(roles, rows)
+
+    def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
+        prompt, chosen, tools = read_sides(row)
+        rejected = side(row[worse], worse, "assistant")
+        wants_question(prompt, talk)
+        if said(chosen) == said(rejected):
+            raise RowError(worse, "it is the same as the last turn", "Leave the row out, or write the worse answer.")
+        return [Preference(prompt, chosen, rejected, line, tools)]
+
+    title = f"preference pairs: the last turn of {talk!r} is better than {worse!r}"
+    return Format("preference", "preference", title, roles, lambda row: talk in row and worse in row, read)
 
 
 def said(turns: Turns) -> list[Any]:

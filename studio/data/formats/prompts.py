@@ -33,21 +33,26 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
         if several and is_questions(value):
             if len(value) > 1:
                 note("later_turns", "Only the first turn is read as the prompt: the later ones need an answer first.")
-            prompt: tuple[Message, ...] = (Message("user", text_of(value[0], f"{column}[0]")),)
+            first = value[0]["content"] if isinstance(value[0], dict) else value[0]
+            prompt: tuple[Message, ...] = (Message("user", text_of(first, f"{column}[0]")),)
         else:
             prompt = ask(row)
         wants_question(prompt, column)
         return [Prompt(prompt, line, _reference(row.get(answers)) if answers else "")]
 
-    first = ", of which the first is read" if several else ""
+    which = ", of which the first is read" if several else ""
     names = columns_of(roles, "prompt")
-    title = f"prompts without an answer: {listed(names)} {'ask' if len(names) > 1 else 'asks'}{first}"
+    title = f"prompts without an answer: {listed(names)} {'ask' if len(names) > 1 else 'asks'}{which}"
     return Format("prompt", "prompt", title, roles, lambda row: row.get(column) is not None, read)
 
 
 def is_questions(value: Any) -> bool:
-    """Say whether a value is a list of texts, as in MT-Bench's turns."""
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(part, str) for part in value)
+    """Say whether a value is a list of texts, or of objects with nothing but a content: the turns of MT-Bench."""
+    return isinstance(value, list) and len(value) > 0 and all(map(_is_question, value))
+
+
+def _is_question(part: Any) -> bool:
+    return isinstance(part, str) or (isinstance(part, dict) and part.keys() == {"content"})
 
 
 def _reference(value: Any) -> str:

@@ -55,7 +55,8 @@ def sides(roles: Roles, rows: Sequence[Row]) -> Sides:
 def has_instances(row: Row) -> bool:
     """Say whether a row is one of self-instruct's tasks."""
     found = row.get("instances")
-    return isinstance(row.get("instruction"), str) and isinstance(found, list) and "output" in (found or [{}])[0]
+    first = found[0] if isinstance(found, list) and found else None
+    return isinstance(row.get("instruction"), str) and isinstance(first, dict) and "output" in first
 
 
 def bind_instances(rows: Sequence[Row]) -> Format:
