@@ -23,10 +23,10 @@ __version__ = "0.1.0"
 
 def check_data(path: str | Path, reading: Reading | None = None) -> dict[str, Any]:
     """Find a data file's format and list what is wrong with it."""
-    from studio.data import dataset
+    from studio.data import report
     from studio.data.records import Reading
 
-    return dataset.check(path, reading or Reading()).to_dict()
+    return report.check(path, reading or Reading()).document
 
 
 def check_model(model: str) -> ModelInfo:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import re
 from typing import Any
 
 from studio.child import Child
-from studio.cli import dataout, datatext
-from studio.cli.output import Out, Ticker
-from studio.data import dataset
-from studio.data.lint import Lint
-from studio.data.records import KINDS, Problem, Reading
-from studio.errors import ConfigError, DataError, InputError
-from studio.events import Event
+from studio.cli import datacheck, dataout
+from studio.cli.datacheck import INSPECT
+from studio.cli.output import Out
+from studio.data.records import KINDS, Reading
+from studio.errors import ConfigError
 
-_SLOW_MB = 50
-INSPECT = "studio.render.inspect:handle"
+_ROLE = re.compile(r"(.+?=\w+)(?:,|$)")  # a column may have a comma in its name, a role has none
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -24,10 +21,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     group = verbs.add_parser("data", help="look at a data file: check, preview, convert, split").add_subparsers(
         dest="what", metavar="check|preview|convert|split", required=True
     )
-    check = group.add_parser("check", parents=[common], help="find the format, list what is wrong")
-    check.add_argument("file")
-    add_reading(check)
-    check.set_defaults(do=_check)
+    datacheck.add(group, common, add_reading, reading)
     preview = group.add_parser("preview", parents=[common], help="show rows with the learned tokens marked")
     preview.add_argument("file")
     preview.add_argument("--model", required=True)
@@ -52,7 +46,7 @@ def add_reading(verb: argparse.ArgumentParser) -> None:
 def reading(args: argparse.Namespace) -> Reading:
     """Read those flags."""
     drop = (*(["bad"] if args.drop_bad else []), *args.drop)
-    mapping = _pairs([part for word in args.map for part in word.split(",")], "map", "question=prompt")
+    mapping = _pairs([part for word in args.map for part in _ROLE.findall(word) or [word]], "map", "question=prompt")
     return Reading(mapping, args.kind, drop, _pairs(args.fill, "fill", "name=Ada"))
 
 
@@ -64,49 +58,6 @@ def _pairs(words: list[str], flag: str, such_as: str) -> dict[str, str]:
             raise ConfigError(f"{word!r} is not NAME=VALUE.", f"Write --{flag} {such_as}.", field=flag)
         found[name.strip()] = value.strip()
     return found
-
-
-def _check(args: argparse.Namespace, out: Out) -> int:
-    asked = reading(args)
-    ticker, lint = Ticker(), Lint(asked)
-
-    def emit(item: Event) -> None:
-        if item["total"] > _SLOW_MB:
-            ticker(item)
-
-    try:
-        found = dataset.check(args.file, asked, emit=emit, watch=lint.add)
-    except DataError as error:
-        if error.line is None or not out.as_json:
-            raise
-        # What is in the file is wrong: a script finds it where it finds all that is wrong with files.
-        out.result(_unread(error), "")
-        print(f"studio: {error}", file=sys.stderr)
-        return error.exit_code
-    finally:
-        ticker.close()
-    # What the lint tells it tells in full; the file's own warnings are about what the lint does not see.
-    told = [finding for finding in lint.findings() if finding["code"] != "one_label"] if found.rows else []
-    codes = {finding["code"] for finding in told}
-    warnings = [warning for warning in found.warnings.to_list() if warning["code"] not in codes] + told
-    out.result(found.to_dict() | {"warnings": warnings}, datatext.report(found, warnings))
-    return 0 if found.ok else InputError.exit_code
-
-
-def _unread(error: DataError) -> dict[str, Any]:
-    """Make the check's document for a file that cannot be read at all."""
-    problem = Problem(error.line or 0, error.field or "", error.message, error.remedy)
-    return {
-        "format": "unclear",
-        "kind": "unclear",
-        "rows": 0,
-        "usable": 0,
-        "mapping": {},
-        "errors": [problem.to_dict()],
-        "error_count": 1,
-        "warnings": [],
-        "error": error.to_dict(),
-    }
 
 
 def _preview(args: argparse.Namespace, out: Out) -> None:

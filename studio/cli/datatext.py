@@ -16,43 +16,42 @@ _SHOWN = 3
 _REMEDY = "      "
 
 
-def report(data: Dataset, warnings: list[dict[str, Any]]) -> str:
+def report(data: Dataset, document: dict[str, Any]) -> str:
     """Write a check for people: what the file is, three rows as they are read, what is wrong and what to do."""
-    return "\n".join(_lines(data, warnings))
+    return "\n".join(_lines(data, document))
 
 
-def _lines(data: Dataset, warnings: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(data: Dataset, document: dict[str, Any]) -> Iterator[str]:
     yield f"{data.path.name}: {data.rows:,} rows, {data.format} ({data.kind})"
     yield data.found.why
     if data.found.mapping:
         yield "columns: " + ", ".join(f"{visible(name)} = {role}" for name, role in data.found.mapping.items())
-    if data.left_out:
-        left = ", ".join(f"{code} {count:,}" for code, count in data.left_out.items())
-        yield f"left out: {left}; {data.usable:,} stay"
+    if document["left_out"]:
+        left = ", ".join(f"{code} {count:,}" for code, count in document["left_out"].items())
+        yield f"left out of {data.rows:,}: {left}"
     if data.found.question:
         yield from _ask(data.found.question, str(data.path))
     if data.usable:
         yield "the first rows, as they are read:"
         for record in itertools.islice(data.records(), _SHOWN):
             yield from _record(record)
-    errors = data.errors
-    if errors.count:
-        listed = f", the first {len(errors.first)}" if errors.count > len(errors.first) else ""
-        yield f"errors: {errors.count:,}{listed}"
-    for problem in errors.first:
-        field = f", {visible(problem.field)}" if problem.field else ""
-        yield f"  line {problem.line}{field}: {visible(problem.problem)}"
-        if problem.excerpt:
-            yield f"{_REMEDY}{problem.excerpt}"
-        yield f"{_REMEDY}{problem.remedy}"
-    for warning in warnings:
+    count, listed = document["error_count"], document["errors"]
+    if count:
+        yield f"errors: {count:,}" + (f", the first {len(listed)}" if count > len(listed) else "")
+    for error in listed:
+        field = f", {visible(error['field'])}" if error["field"] else ""
+        yield f"  line {error['line']}{field}: {visible(error['problem'])}"
+        if error["excerpt"]:
+            yield f"{_REMEDY}{error['excerpt']}"
+        yield f"{_REMEDY}{visible(error['remedy'])}"
+    for warning in document["warnings"]:
         lines = ", ".join(map(str, warning["lines"][:5])) + (", …" if warning["rows"] > 5 else "")
         where = f" (lines {lines})" if warning["lines"] else ""
-        yield f"warning {warning['code']}: {warning['rows']:,} rows{where}"
+        yield f"warning {warning['code']}: {warning.get('title') or format(warning['rows'], ',') + ' rows'}{where}"
         if what := warning.get("problem"):
             yield f"{_REMEDY}{visible(what)}"
         yield f"{_REMEDY}{visible(warning['remedy'])}"
-    if errors.count and not data.ok and data.refused is None and data.usable:
+    if count and "bad" not in data.reading.drop and data.refused is None and data.usable:
         yield "--drop-bad leaves the rows with errors out."
 
 

@@ -41,7 +41,8 @@ def lines(file: BinaryIO, problems: Problems, warnings: Warnings, offset: int, n
             except BadJSON as error:
                 problems.add(_problem(number, error))
                 continue
-            value = _row(value)
+            if isinstance(value, list):
+                value = _row(value)
             if isinstance(value, dict):
                 yield number, start, value
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,8 +21,6 @@ from studio.errors import DataError, Stopped
 SAMPLE = 1000
 SAMPLE_BYTES = 32 << 20
 EVERY = 128
-#: How models' control tokens are commonly written; which of them a model has, its tokenizer says.
-_CONTROL = re.compile(r"<\|[\w-]{1,40}\|>|</s>|<(?:eos|bos|start_of_turn|end_of_turn)>")
 _LOOK = 16  # rows between two looks at how far the reading is
 _MB = 1_000_000
 
@@ -136,13 +133,11 @@ class Pass:
                 self.warnings.add("assistant_first", record.line, remedy)
         elif isinstance(record, Rated):
             self.labels.setdefault(record.label, record.line)
-        texts = fill.texts(record)
-        if not isinstance(record, Text) and (unfilled := [name for text in texts for name in fill.names(text)]):
-            self.warnings.add("placeholder", record.line, "")  # in text to continue it may well be meant
+        # In text to continue such signs may well be meant.
+        texts = () if isinstance(record, Text) else fill.texts(record)
+        if unfilled := [name for text in texts if "{{" in text for name in fill.names(text)]:
+            self.warnings.add("placeholder", record.line, "")
             self.unfilled |= dict.fromkeys(unfilled)
-        if any("<" in text and _CONTROL.search(text) for text in texts):
-            remedy = "Marks such as <|im_end|> are read as plain text: delete them, unless the text is about them."
-            self.warnings.add("control_tokens", record.line, remedy)
         if self._watch is not None:
             self._watch(record)
 

@@ -112,7 +112,7 @@ CASES = [
     Case("chosen == rejected", "x.jsonl", f'{PAIR}\n{PAIR.replace("Go.", "Hello.")}', E, (2,), "same", after=1),
     Case("all labels good", "x.jsonl", kto(True, True, True), E, (1,), "all 3 rows"),
     Case("all labels bad", "x.jsonl", kto(False, False), E, (1,), "all 2 rows"),
-    Case("control tokens", "x.jsonl", chat("a <|im_end|> and </s>"), W, (1,), "control", 1),
+    Case("control tokens", "x.jsonl", chat("a <|im_end|> and </s>"), W, (1,), "markers", 1),
     Case("formulas", "x.csv", HEAD + "=1+1,@SUM(A1)\n+1,-2\n", A, usable=2),
     # tables
     Case("ragged row", "x.csv", HEAD + "a,b\nc,d,e\nf,g\n", E, (3,), "3 cells", after=2),
