@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from studio import paths
 from studio.data import tables
-from studio.errors import ConfigError, DataError
+from studio.errors import ConfigError, DataError, StudioError
 
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -22,20 +22,23 @@ _BATCH = 1000
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the name `path` when all went well, and leaves nothing behind when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with made.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(made, path)
+    except StudioError:
+        raise
     except OSError as error:
         raise DataError(
             f"The file cannot be written: {error.strerror}.", "Choose another place.", file=str(path)
         ) from error
     finally:
-        made.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            made.unlink()
     paths.fsync_dir(path.parent)
 
 

@@ -32,6 +32,7 @@ SFT: list[tuple[str, str, Row, Conversation]] = [
     ("a conversation of role and content", "messages", {"id": 1, "conversation": CHAT}, talk(HI, HELLO)),
     ("a dialog", "messages", {"dialog": CHAT, "lang": "en"}, talk(HI, HELLO)),
     ("messages under a name of its own", "messages", {"data": CHAT}, talk(HI, HELLO)),
+    ("messages as pandas writes them", "messages", {"messages": str(CHAT)}, talk(HI, HELLO)),
     ("messages as JSON text", "messages", {"messages": json.dumps(CHAT)}, talk(HI, HELLO)),
     (
         "a developer's text",

@@ -219,3 +219,13 @@ def test_the_command_line_converts_and_says_what_it_dropped(tmp_path: Path, caps
     assert "not in it: what was thought" in capsys.readouterr().out
     assert cli.run([*words[:4], "kto", *words[5:], "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["field"] == "to"
+
+
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    data = load(tmp_path, RICH)
+    (tmp_path / "folder.csv").mkdir()
+    for out in (tmp_path / "in.jsonl" / "out.jsonl", tmp_path / "folder.csv"):
+        with pytest.raises(DataError, match="cannot be written") as caught:
+            convert(data, "messages", out)
+        assert caught.value.remedy
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "in.jsonl"]

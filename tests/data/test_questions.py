@@ -95,6 +95,13 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
         "Rank them first",
         {"prompt"},
     ),
+    (
+        "answers all empty",
+        [{"instruction": f"Q{n}", "input": "", "output": ""} for n in (1, 2)],
+        "is empty",
+        {"prompt"},
+    ),
+    ("a prompt and a label that speaks", [{"prompt": QUESTION, "label": WORDS}], "'label'", {"sft", "prompt"}),
     ("answers in a list", [{"instruction": "Hi", "input": "", "output": ["A", "B"]}], "Rank them first", {"prompt"}),
     ("an answer that is no text", [{"question": "Hi", "answer": {"value": "A"}}], "holds no text", {"prompt"}),
     ("a passage beside the question", [{"question": "Hi", "passage": WORDS, "answer": True}], "'passage'", {"sft"}),

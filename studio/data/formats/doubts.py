@@ -26,6 +26,8 @@ def resolve(roles: Roles, rows: Sequence[Row], bind: Bind) -> Format | Question:
     elif {"completion", "messages"} & played:
         label, question = _label(roles, rows)
         roles = roles | label
+        if "completion" in played and len(rows) > 1 and not cells(rows, columns_of(roles, "completion")[0]):
+            return _all_empty(roles)
         if "completion" in played and _several(roles, rows):
             question = scored.no_verdict(f"{columns_of(roles, 'completion')[0]!r} holds several answers", roles)
         if "completion" in played and not question:
@@ -135,6 +137,15 @@ def _other_answers(roles: Roles, rows: Sequence[Row]) -> Question | None:
     ]
     choices.append((f"Prompts, with {chosen!r} as the reference", choice(asks, {chosen: "reference"}, "prompt")))
     return Question(f"Which column is the answer: {listed([chosen, *others])}?", tuple(choices))
+
+
+def _all_empty(roles: Roles) -> Question:
+    """No answer at all under a column's name that promises one."""
+    asks = {name: role for name, role in roles.items() if role not in ("completion", "label")}
+    return Question(
+        f"{columns_of(roles, 'completion')[0]!r} is empty in the first rows. Are these prompts without an answer?",
+        (("Prompts alone", choice(asks, "prompt")),),
+    )
 
 
 def _several(roles: Roles, rows: Sequence[Row]) -> bool:

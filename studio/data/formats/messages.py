@@ -110,5 +110,7 @@ def looks_like_messages(value: Any) -> bool:
         value = value.get("messages")
     if isinstance(value, str):
         head = value[:200]
-        return value.startswith("[{") and any(f'"{key}"' in head for key in ROLE_KEYS + CONTENT_KEYS)
+        return value.startswith("[{") and any(
+            f"{mark}{key}{mark}" in head for key in ROLE_KEYS + CONTENT_KEYS for mark in "\"'"
+        )
     return isinstance(value, list) and len(value) > 0 and isinstance(value[0], dict) and keys_of(value) is not None

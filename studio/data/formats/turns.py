@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
@@ -45,10 +46,9 @@ def keys_of(value: Any) -> tuple[str, str] | None:
 def unpacked(value: Any, field: str) -> Any:
     """Give a cell's list or object, also where it is written as JSON text; {"messages": [...]} is its list."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise RowError(field, "the text is not valid JSON", "Write a list of messages.") from None
+        value = _written(value)
+        if value is None:
+            raise RowError(field, "the text is not valid JSON", "Write a list of messages.")
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         return value["messages"]
     return value
@@ -101,12 +101,23 @@ def side(value: Any, field: str, role: str) -> tuple[Message, ...]:
     return (Message(role, text_of(value, field)),)
 
 
+def _written(text: str) -> Any:
+    """Read a value written as JSON, or as Python writes it (tables saved by pandas); None when it is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text) if "'" in text else None  # literals only: nothing is run
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
 def _packed(text: str) -> list[Any] | None:
     """Give the messages that a cell holds as JSON text; None for text that is an answer, be it JSON of another kind."""
-    try:
-        value = json.loads(text)
-    except ValueError:
+    if text[2:3] not in ('"', "'"):
         return None
+    value = _written(text)
     keys = keys_of(value)
     known = keys and all(isinstance(item, dict) and str(item.get(keys[0])).lower() in ALIASES for item in value)
     return value if known else None

@@ -62,7 +62,7 @@ def of_prompts(roles: Roles, rows: Sequence[Row]) -> Question | None:
             ),
         )
     texts = list(spare_texts(roles, rows))
-    others = [name for name in texts if is_answer(name) or (plain(name) not in names.LABELS and _speaks(rows, name))]
+    others = [name for name in texts if is_answer(name) or _speaks(rows, name)]
     packed = [c for c in columns_in(rows) if c not in (*roles, *texts) and plain(c) in ("answer", "answers", "output")]
     if not others and not packed:
         return None
