@@ -10,6 +10,7 @@
     root.dataset.stPage = page;
     mark();
     if (changed) window.scrollTo(0, 0);
+    unroll();
   }
 
   function mark() {
@@ -39,9 +40,63 @@
     field.focus();
   }
 
+  // A drawn control says what was done with it: its message goes into a hidden field, whose handler reads it.
+  let sent = 0;
+  function send(control) {
+    const field = document.querySelector(`#${control.dataset.stTo} :is(textarea, input)`);
+    if (!field) return;
+    const message = JSON.parse(control.dataset.stSend);
+    if (control.tagName !== "BUTTON") message.value = control.value;
+    else message.values = Object.fromEntries([...(control.closest("[data-st-group]")?.querySelectorAll("[data-st-name]") || [])]
+      .map((named) => [named.dataset.stName, named.value]));
+    field.value = JSON.stringify({ ...message, sent: `${Date.now()} ${++sent}` });
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    if (control.dataset.stGo) document.querySelector(control.dataset.stGo)?.scrollIntoView({ block: "nearest" });
+  }
+
+  // A control that is drawn anew while it has the focus gets it back.
+  const name = (control) => control && control.matches?.("[data-st-send]") ? control.ariaLabel || control.textContent : "";
+  let held = "";
+  document.addEventListener("focusin", (event) => { held = name(event.target); });
+  document.addEventListener("pointerdown", (event) => { if (!event.target.closest("[data-st-send]")) held = ""; });
+  function hold() {
+    if (!held || document.activeElement !== document.body) return;
+    const again = [...document.querySelectorAll("[data-st-send]:not([disabled])")].find((c) => name(c) === held);
+    if (again) again.focus({ preventScroll: true });
+  }
+
+  // In a list of rows the arrows go from one to the next; Tab goes past it.
+  document.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const rows = by && event.target.closest?.("[data-st-rows]");
+    if (!rows) return;
+    const buttons = [...rows.querySelectorAll(".st-row-name")];
+    const next = buttons[buttons.indexOf(event.target) + by];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  });
+
+  // A long row opens where something is learned, a little above it.
+  function unroll() {
+    document.querySelectorAll(".st-tokens:not([data-st-seen])").forEach((box) => {
+      const first = box.querySelector(".st-learned");
+      if (!box.offsetParent || !first) return;
+      box.dataset.stSeen = "";
+      const depth = first.getBoundingClientRect().top - box.getBoundingClientRect().top;
+      if (depth > box.clientHeight - 48) box.scrollTop = depth - 72;
+    });
+  }
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches?.("select[data-st-send], input[data-st-send]")) send(event.target);
+  });
+
   document.addEventListener("click", (event) => {
-    const button = event.target.closest && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill]");
+    const button = event.target.closest
+      && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill],button[data-st-send]");
     if (!button) return;
+    if (button.dataset.stSend !== undefined) return send(button);
     if (button.dataset.stCopy !== undefined) copy(button);
     else if (button.dataset.stFill !== undefined) fill(button);
     else document.getElementById(button.dataset.stPress)?.click();
@@ -57,6 +112,6 @@
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(mark).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); }).observe(root, { childList: true, subtree: true });
   go();
 })();

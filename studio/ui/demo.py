@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.ui import kit, parts, plots, rail, starter, tuning
+from studio.ui import kit, modelcard, parts, plots, rail, tuning
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -47,7 +47,7 @@ def onward(scene: Scene) -> str:
     view = scene.demo
     if view is None or view.status != "finished":
         return ""
-    return parts.link("chat", "Talk to it", filled=starter.leads(scene.model))
+    return parts.link("chat", "Talk to it", filled=modelcard.leads(scene))
 
 
 def _head(title: str, text: str) -> str:

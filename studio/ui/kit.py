@@ -29,6 +29,7 @@ class Kit:
     changes: list[Any] = field(default_factory=list)
     renewals: list[Any] = field(default_factory=list)
     opening: list[tuple[Callable[[], Generator[str]], Any]] = field(default_factory=list)
+    acts: list[Callable[[Scene], bool]] = field(default_factory=list)
 
     def live(self, component: Any, draw: Callable[[Scene], Any]) -> Any:
         """Draw a component from the disk, now and whenever the disk changes."""
@@ -94,17 +95,20 @@ def edges(handler: Callable[..., Generator[str]]) -> Callable[..., Generator[str
     return wrapped
 
 
-def begin(config: runs.RunConfig) -> None:
+def begin(config: runs.RunConfig) -> runs.Run:
     """Create a run and start its worker; RunError when one is going (then nothing is left behind)."""
-    if busy := live.look().running:
+    scene = live.look()
+    if busy := scene.beside if config.light else scene.running:
         raise RunError(f"“{busy.config.title}” is running.", "Wait until it ends, or press Stop; one run at a time.")
-    talk.unload()
+    if not config.light:
+        talk.unload()
     run = runs.create(config)
     try:
         jobs.start(run)
     except RunError:  # another tab or a terminal was faster
         runs.delete(run)
         raise
+    return run
 
 
 def resume(step: str) -> str:
@@ -117,9 +121,9 @@ def resume(step: str) -> str:
 
 
 def stop() -> None:
-    """Ask whatever is running to stop at its next step, and to keep what it has."""
-    busy = [view for view in live.look().views if view.running]
-    for view in busy:
+    """Ask the run that the strip shows to stop at its next step, and to keep what it has."""
+    scene = live.look()
+    if view := scene.running or scene.beside:
         jobs.stop(view.run)
 
 

@@ -162,13 +162,17 @@ class View:
 
 @dataclass
 class Scene:
-    """Everything a page can show: the choices, the runs, and the runs of the chosen model's line."""
+    """Everything a page can show: the choices, the runs, and the runs of the chosen model's line.
+
+    `running` computes; `beside` is a download or a look at weights, which may go on at the same time.
+    """
 
     chosen: dict[str, Any]
     views: list[View]
     running: View | None
     line: dict[str, View]
     demo: View | None
+    beside: View | None = None
 
     @property
     def model(self) -> str:
@@ -198,8 +202,9 @@ def look() -> Scene:
         for gone in set(_views) - {view.run.dir for view in views}:
             del _views[gone]
         chosen = choice.read()
-        busy = sorted((v for v in views if v.running), key=lambda v: v.config.kind != "demo")
+        busy = sorted((v for v in views if v.running and not v.config.light), key=lambda v: v.config.kind != "demo")
         scene = Scene(chosen, views, busy[0] if busy else None, {}, None)
+        scene.beside = next((view for view in views if view.running and view.config.light), None)
         scene.demo = next((view for view in views if view.config.kind == "demo"), None)
         found = chosen.get("runs")
         picked: dict[str, Any] = found if isinstance(found, dict) else {}
@@ -242,8 +247,8 @@ def belongs(config: runs.RunConfig) -> str:
     from studio.methods import METHODS
 
     method = METHODS.get(config.method)
-    record = str(getattr(method, "record", "")) if method is not None else ""
-    return "train" if record in ("sft", "text") else "align" if record in ("preference", "kto") else ""
+    kinds = set(method.kinds) if method is not None else set()
+    return "train" if kinds & {"sft", "text"} else "align" if kinds & {"preference", "kto"} else ""
 
 
 def _view(run: runs.Run) -> View | None:

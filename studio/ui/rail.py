@@ -6,7 +6,7 @@ from typing import Any
 
 from studio.ui import talk
 from studio.ui.live import Scene, View
-from studio.ui.parts import amount, duration, esc, number, pill, share
+from studio.ui.parts import amount, duration, esc, number, pill, share, size
 
 GROUPS = (
     ("Prepare", (("model", "Model"), ("data", "Data"))),
@@ -60,7 +60,7 @@ def rail(scene: Scene) -> str:
 
 def strip(scene: Scene) -> str:
     """Draw the strip: bar, step, loss, time left; or that nothing is running."""
-    view = scene.running
+    view = scene.running or scene.beside
     if view is None:
         waiting = next((v for v in scene.views[:1] if v.status in ("interrupted", "failed")), None)
         text = f"“{waiting.config.title}”: {waiting.status}" if waiting else "Nothing is running"
@@ -72,8 +72,21 @@ def strip(scene: Scene) -> str:
         f'aria-valuenow="{percent}"><i style="width:{percent or 0}%"></i></div>'
     )
     stopping = '<span class="st-muted">stopping at the next step</span>' if view.run.should_stop() else ""
-    spans = "".join(f"<span>{esc(text)}</span>" for text in now(view.newest()))
-    return f'<div class="st-strip"><span role="status">{pill(name(view))}</span>{bar}{spans}{stopping}</div>'
+    newest = view.newest()
+    if newest and view.config.kind == "download":
+        newest = {**newest, "phase": ""}  # the name says it
+    spans = "".join(f"<span>{esc(text)}</span>" for text in now(newest))
+    what = f'<span role="status">{pill(name(view))}</span>'
+    return f'<div class="st-strip">{what}{bar}{spans}{stopping}{_beside(scene)}</div>'
+
+
+def _beside(scene: Scene) -> str:
+    """Draw what goes on beside the run of the strip: a download while something is trained."""
+    view = scene.beside
+    if view is None or scene.running is None:
+        return ""
+    done = view.percent()
+    return pill(f"{name(view)}{f', {share(done)}' if done is not None else ''}", "plain")
 
 
 def name(view: View) -> str:
@@ -98,21 +111,35 @@ def now(newest: dict[str, Any] | None) -> list[str]:
             said.append(f"loss {number(newest['loss'])}")
     else:
         said.append(str(newest.get("phase") or ""))
-        if newest.get("total"):
+        if newest.get("unit") == "bytes" and newest.get("total"):
+            said += moved(newest)
+        elif newest.get("total"):
             said.append(f"{newest.get('done', 0):,} of {newest['total']:,} {newest.get('unit') or ''}".strip())
     if left := duration(newest.get("seconds_left")):
         said.append(f"{left} left")
     return [text for text in said if text]
 
 
+def moved(progress: dict[str, Any]) -> list[str]:
+    """Say how many bytes have arrived or were read, and how fast: 1.2 of 3.4 GB, 24.0 MB/s."""
+    done, total = size(float(progress.get("done") or 0)), size(float(progress.get("total") or 0))
+    same = done.split()[-1:] == total.split()[-1:]
+    rate = progress.get("rate")
+    return [f"{done.split()[0] if same else done} of {total}", f"{size(rate)}/s" if rate else ""]
+
+
 def _model(scene: Scene) -> tuple[str, str]:
+    if (view := scene.beside) is not None and view.config.kind == "download":
+        done = view.percent()
+        return "running", f"fetching {view.config.model.rsplit('/', 1)[-1]}{f', {share(done)}' if done else ''}"
     if not scene.model:
         return "empty", "pick one"
     facts = scene.chosen.get("facts") or {}
     if facts.get("model") != scene.model:
         return "ready", scene.model
     parameters = facts.get("parameters")
-    return "done", f"{facts.get('name') or scene.model}{f', {amount(parameters)}' if parameters else ''}"
+    name = str(facts.get("name") or scene.model).rsplit("/", 1)[-1]
+    return "done", f"{name}{f', {amount(parameters)}' if parameters else ''}"
 
 
 def _data(scene: Scene) -> tuple[str, str]:

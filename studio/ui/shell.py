@@ -31,7 +31,7 @@ def build() -> gr.Blocks:
         with gr.Row(elem_id="st-top"):
             tools.live(kit.slot(elem_id="st-strip"), rail.strip)
             stop = gr.Button("Stop", elem_id="st-stop", elem_classes="st-small", visible=False)
-            tools.live(stop, lambda scene: gr.update(visible=scene.running is not None))
+            tools.live(stop, lambda scene: gr.update(visible=(scene.running or scene.beside) is not None))
         tools.after(stop.click(kit.stop, queue=False, show_progress="hidden", api_visibility="private"))
         for name, page in _PAGES.items():
             with gr.Column(elem_id=f"st-page-{name}", elem_classes="st-page"):
@@ -56,19 +56,23 @@ def _wire(window: gr.Blocks, tools: kit.Kit, seen: gr.State) -> None:
     window.load(restore, None, restored, **quiet)
     for event in tools.renewals:
         event.then(restore, None, restored, **quiet)
-    window.load(lambda: refresh(tools, {}), None, outputs, **quiet)
+    # One event draws, whoever asks for it: two drawings at once could arrive in the wrong order, and an old part stay.
+    look = gr.Button("look", elem_id="st-look", elem_classes="st-hidden")
+    look.click(view, seen, outputs, trigger_mode="always_last", **quiet)
+    press: dict[str, Any] = {"js": "() => document.getElementById('st-look')?.click()", **quiet}
+    window.load(None, None, None, **press)
     for work, slot in tools.opening:
-        window.load(work, None, slot, show_progress="hidden", api_visibility="private").then(
-            view, seen, outputs, **quiet
-        )
-    gr.Timer(1).tick(view, seen, outputs, **quiet)
+        window.load(work, None, slot, show_progress="hidden", api_visibility="private").then(None, None, None, **press)
+    gr.Timer(1).tick(None, None, None, **press)
     for event in tools.changes:
-        event.then(view, seen, outputs, **quiet)
+        event.then(None, None, None, **press)
 
 
 def refresh(tools: kit.Kit, known: dict[str, str]) -> list[Any]:
     """Give (what is shown now, then each live part or a skip); draws nothing when the disk has not changed."""
     scene = live.look()
+    if any([act(scene) for act in tools.acts]):
+        scene = live.look()
     stamp = hashlib.sha256(repr(live.stamp(scene)).encode()).hexdigest()
     if known.get("stamp") == stamp:
         return [gr.skip()] * (1 + len(tools.lives))

@@ -15,12 +15,6 @@ WORLD = (
     "their young, colours, opposites, plurals, past tenses, small sums and chemical symbols. Once taught, it answers "
     "questions about those in one sentence. Ask anything else and it says it does not know, or makes something up."
 )
-#: Real base models for the way on: (hub id, parameters, download, licence).
-NEXT = (
-    ("HuggingFaceTB/SmolLM2-135M", "135 M", "0.3 GB", "Apache-2.0"),
-    ("HuggingFaceTB/SmolLM2-360M", "360 M", "0.7 GB", "Apache-2.0"),
-    ("HuggingFaceTB/SmolLM2-1.7B", "1.7 B", "3.4 GB", "Apache-2.0"),
-)
 SAMPLES = {"train": "starter_sft.jsonl", "align": "starter_pairs.jsonl"}
 
 

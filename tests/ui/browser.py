@@ -17,10 +17,11 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--n
 
 
 class Served:
-    """`studio app` in a process of its own, and the link that it printed."""
+    """`studio app` in a process of its own, and the link that it printed; `offline`: the hub is not asked."""
 
-    def __init__(self, home: Path, port: int) -> None:
-        env = {**os.environ, "STUDIO_HOME": str(home), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    def __init__(self, home: Path, port: int, *, offline: bool = True) -> None:
+        env = {**os.environ, "STUDIO_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "studio", "app", "--no-browser", "--port", str(port)],
             cwd=ROOT,

@@ -1,0 +1,67 @@
+"""Controls drawn as HTML that tell the server what was done with them: buttons, lists, fields.
+
+Each carries a message (JSON). The page's script writes it into a hidden field of Gradio's, whose handler reads it: the
+field `to` of `st-data-do`, or of `st-data-set` where what is done changes settings of other pages too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from studio.ui.parts import esc
+
+DO, SET = "st-data-do", "st-data-set"
+
+
+def _send(message: Mapping[str, Any], to: str, aria: str) -> str:
+    name = f' aria-label="{esc(aria)}"' if aria else ""
+    return f'data-st-send="{esc(json.dumps(message))}" data-st-to="{to}"{name}'
+
+
+def button(
+    label: str,
+    message: Mapping[str, Any],
+    *,
+    to: str = DO,
+    aria: str = "",
+    filled: bool = False,
+    disabled: bool = False,
+    style: str = "st-button",
+    extra: str = "",
+) -> str:
+    """Draw a button; `extra` are further attributes (made here)."""
+    off, full = " disabled" if disabled else "", " st-filled" if filled else ""
+    return f'<button type="button" class="{style}{full}" {_send(message, to, aria)}{off} {extra}>{esc(label)}</button>'
+
+
+def choices(
+    options: Iterable[tuple[str, str]], value: str, message: Mapping[str, Any], *, aria: str, to: str = DO
+) -> str:
+    """Draw a list to choose from: (value, title) each; what is chosen comes as `value`."""
+    drawn = "".join(
+        f'<option value="{esc(key)}"{" selected" if key == value else ""}>{esc(title)}</option>'
+        for key, title in options
+    )
+    return f'<select class="st-input" {_send(message, to, aria)}>{drawn}</select>'
+
+
+def field(
+    value: str, message: Mapping[str, Any], *, aria: str, to: str = DO, hint: str = "", width: int = 0, kind: str = ""
+) -> str:
+    """Draw a field to type in; what was typed comes as `value` when it is left or Enter is pressed."""
+    wide = f' style="width:{width}px"' if width else ""
+    mode = f' inputmode="{kind}"' if kind else ""
+    return (
+        f'<input class="st-input" type="text" value="{esc(value, 400)}" placeholder="{esc(hint)}" autocomplete="off" '
+        f'spellcheck="false"{wide}{mode} {_send(message, to, aria)}>'
+    )
+
+
+def named(name: str, *, aria: str, hint: str = "") -> str:
+    """Draw a field that sends nothing by itself: a button of the same group sends all of them as `values`."""
+    return (
+        f'<input class="st-input" type="text" data-st-name="{esc(name)}" aria-label="{esc(aria)}" '
+        f'placeholder="{esc(hint)}" autocomplete="off" spellcheck="false">'
+    )
