@@ -101,6 +101,17 @@ def test_prompts_and_completions_are_texts_when_that_holds_every_row(tmp_path: P
     assert lines(tmp_path / "out.jsonl")[0] == {"prompt": CHAT[:1], "completion": CHAT[1:]}
 
 
+def test_what_stands_after_the_last_answer_is_dropped_and_counted(tmp_path: Path) -> None:
+    data = load(tmp_path, {"messages": [*CHAT, msg("user", "Bye")]})
+    assert convert(data, "prompt_completion", tmp_path / "out.jsonl")["dropped"] == {"turns after the last answer": 1}
+    assert lines(tmp_path / "out.jsonl") == [{"prompt": CHAT[:1], "completion": CHAT[1:]}]
+
+
+def test_a_blank_system_text_is_kept_as_a_message() -> None:
+    assert not is_flat(Conversation((s(" "), u("Hi"), a("Hello."))))
+    assert is_flat(Conversation((s("S"), u("Hi"), a("Hello."))))
+
+
 PAIR = {"prompt": "Hi", "chosen": "Hello.", "rejected": "Go."}
 
 

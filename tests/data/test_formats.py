@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cases import CHAT, GO, HELLO, HH, HI, SFT, SHARE, pair, talk
+from cases import BAD_CHAT, CHAT, GO, HELLO, HH, HI, SFT, SHARE, pair, talk
 from morecases import PAIRS, PROMPTS, RATED
 from reading import Row, a, find, msg, read, refused, s, turn, u
 
@@ -69,6 +69,21 @@ def test_a_pair_keeps_its_system_text_and_its_earlier_turns() -> None:
         "rejected": HH.format("A\n\nHuman: Hi\n\nAssistant: Go."),
     }
     assert read(row) == [pair(HI, a("A"), HI)]
+
+
+def test_a_system_column_stands_before_conversations_that_have_none_of_their_own() -> None:
+    row = {"system": "Be kind.", "prompt": "Hi", "chosen": CHAT, "rejected": BAD_CHAT}
+    assert read(row) == [pair(s("Be kind."), HI)]
+    own = [msg("system", "Own."), *CHAT]
+    assert read({"messages": own, "system": "Be kind."}) == [talk(s("Own."), HI, HELLO)]
+
+
+def test_answers_that_repeat_their_prompt_lose_it() -> None:
+    asks = "What is a greeting?"
+    row = {"prompt": asks, "chosen": f"{asks} Hello.", "rejected": f"{asks}\nGo."}
+    assert read(row) == [pair(u(asks))]
+    row = {"prompt": "I", "chosen": "I Hello.", "rejected": "I Go."}
+    assert read(row) == [Preference((u("I"),), (a("I Hello."),), (a("I Go."),), 1)]
 
 
 def test_a_label_inside_a_turn_is_text_and_two_answers_running_are_two() -> None:
@@ -176,6 +191,11 @@ def test_the_best_ranked_path_of_a_tree_is_the_conversation_and_its_ranks_are_pa
     assert told == ["no_rank"]
 
 
+def test_a_reply_with_a_rank_comes_before_one_without() -> None:
+    tree = node("Hi", "prompter", node("Go.", "assistant"), node("Hello.", "assistant", rank=1))
+    assert read({"prompt": tree}) == [talk(HI, HELLO)]
+
+
 def test_flat_messages_are_gathered_by_their_tree() -> None:
     def flat(here: Row, parent: str | None) -> list[Row]:
         row = {"parent_id": parent, "message_tree_id": "Hi", **here}
@@ -251,6 +271,20 @@ REFUSED: list[tuple[str, Row, Row, str, str]] = [
         "no prompt to be found",
         {"chosen": "A b c", "rejected": "A b d"},
         {"chosen": "Yes.", "rejected": "No."},
+        "chosen",
+        "no prompt",
+    ),
+    (
+        "one word is no prompt",
+        {"chosen": "A b c", "rejected": "A b d"},
+        {"chosen": "The cat", "rejected": "The dog"},
+        "chosen",
+        "no prompt",
+    ),
+    (
+        "one text is the beginning of the other",
+        {"chosen": "A b c", "rejected": "A b d"},
+        {"chosen": "A b c d", "rejected": "A b c"},
         "chosen",
         "no prompt",
     ),

@@ -55,6 +55,13 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
         {"sft", "prompt"},
     ),
     (
+        "labels of 1 and 2",
+        [{"prompt": "Hi", "completion": str(n), "label": n} for n in (1, 1, 2)],
+        "'label' a rating",
+        {"sft", "kto", "prompt"},
+    ),
+    ("a thousand messages with nothing to tell them apart", CHAT * 500, "belong together", set()),
+    (
         "messages with a label that is a name",
         [{"messages": CHAT, "label": "math"}, {"messages": CHAT, "label": "art"}],
         "'label' a rating",
@@ -204,6 +211,15 @@ def test_in_a_mixed_file_the_format_of_most_rows_wins_and_the_others_are_bad() -
     assert "1 of 4 rows" in found.why
     with pytest.raises(KeyError):
         found.format.read(rows[3], 4)
+
+
+def test_columns_that_only_some_rows_have_are_read_where_they_are() -> None:
+    rows = [
+        {"instruction": "Hi", "output": "Hello."},
+        {"instruction": "Add", "input": "1", "output": "1", "system": "S"},
+    ]
+    assert [len(record.messages) for record in read(*rows)] == [2, 3]  # type: ignore[union-attr]
+    assert read(*rows)[1].messages[1] == u("Add\n\n1")  # type: ignore[union-attr]
 
 
 def test_messages_without_any_answer_are_prompts() -> None:

@@ -109,6 +109,15 @@ def test_a_row_goes_with_every_row_that_shares_a_prompt_with_it(tmp_path: Path) 
     assert asked["heldout"] and not asked["train"] & asked["heldout"]
 
 
+def test_rows_that_all_hang_together_cannot_be_split(tmp_path: Path) -> None:
+    chain = [
+        {"instruction": "Add", "instances": [{"input": f"{i}", "output": "x"}, {"input": f"{i + 1}", "output": "y"}]}
+        for i in range(40)
+    ]
+    with pytest.raises(DataError, match="No row can be held out"):
+        split(dataset.load(write_jsonl(tmp_path / "in.jsonl", list(chain))), tmp_path / "out")
+
+
 def test_rows_that_belong_together_stay_together(tmp_path: Path) -> None:
     flat = [
         {"conversation_id": i % 30, "role": role, "content": f"{role} {i % 30}"}

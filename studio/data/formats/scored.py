@@ -71,7 +71,7 @@ def bind(column: str, roles: Roles, rows: Sequence[Row]) -> Format | Question:
             return []
         best, worst = max(scored, key=lambda s: (s[0], -s[1])), min(scored)
         chosen, rejected = (_answer(answers[i], f"{column}[{i}]") for i in (best[1], worst[1]))
-        if best[0] == worst[0] or said(chosen) == said(rejected):
+        if said(chosen) == said(rejected):  # where all scores tie, both are the first
             note("tie", "Rows whose best and worst answers tie make no pair and are left out.")
             return []
         prompt = ask(row)
