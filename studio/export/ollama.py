@@ -45,7 +45,15 @@ _PHI3 = """\
 """
 
 #: Go templates by family; a family that is not here gets no TEMPLATE line.
-TEMPLATES = {"chatml": _CHATML, "qwen": _CHATML, "llama3": _LLAMA3, "gemma": _GEMMA, "phi3": _PHI3}
+TEMPLATES = {
+    "chatml": _CHATML,
+    "qwen3-instruct": _CHATML,
+    "llama3": _LLAMA3,
+    "gemma": _GEMMA,
+    "gemma3": _GEMMA,
+    "phi3": _PHI3,
+    "phi3.5": _PHI3,
+}
 
 
 def modelfile(gguf: str, family: str, stops: Sequence[str], *, system: str = "", added: bool = False) -> str:
