@@ -15,14 +15,19 @@ from pathlib import Path
 import psutil
 
 from studio import runs
-from studio.errors import RunError
+from studio.errors import ModelError, RunError
+from studio.models import hub
 
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 def start(run: runs.Run) -> int:
-    """Start a worker and give its process id; RunError when another run is going (one at a time)."""
-    busy = [other for other in runs.running() if other.dir != run.dir]
+    """Start a worker and give its process id; RunError when another run is going (one at a time).
+
+    A download, or a look at weights, goes beside a run that computes: one of each.
+    """
+    config = run.config
+    busy = [other for other in runs.running() if other.dir != run.dir and other.config.light == config.light]
     if busy:
         title = busy[0].config.title
         raise RunError(f"“{title}” is running.", "Wait until it ends, or stop it first; one run at a time.")
@@ -31,6 +36,8 @@ def start(run: runs.Run) -> int:
     (run.dir / "stop").unlink(missing_ok=True)
     root = str(Path(__file__).resolve().parent.parent)
     env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    if not _fetches(config):
+        env["HF_HUB_OFFLINE"] = "1"
     env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
     windows = sys.platform == "win32"
     with run.log.open("ab") as log:
@@ -46,6 +53,16 @@ def start(run: runs.Run) -> int:
     _started[run.dir] = process
     _wait_for_lock(run, process)
     return process.pid
+
+
+def _fetches(config: runs.RunConfig) -> bool:
+    """Tell whether a run was asked to fetch something: a download, or work on a model of the hub that is not here."""
+    if config.kind == "download":
+        return True
+    try:
+        return bool(config.model) and hub.here(config.model) is None
+    except ModelError:
+        return False  # the worker says what is wrong with it
 
 
 def _wait_for_lock(run: runs.Run, process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:

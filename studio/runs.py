@@ -30,15 +30,17 @@ from studio.errors import RunError
 from studio.events import Event
 
 STATUSES = ("new", "running", "finished", "failed", "stopped", "interrupted")
+#: Kinds that wait for a network or a disk: one of them may go beside a run that computes.
+LIGHT = ("download", "check")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What a run was asked to do.
 
-    `kind` names the worker's job (train, merge, export, demo); `method` the training method; `model` is `starter`, a
-    folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from the method's
-    defaults.
+    `kind` names the worker's job (train, merge, export, demo, download, check); `method` the training method; `model`
+    is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from
+    the method's defaults.
     """
 
     kind: str
@@ -50,6 +52,11 @@ class RunConfig:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def light(self) -> bool:
+        """Tell whether it goes beside a run that computes."""
+        return self.kind in LIGHT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +212,11 @@ def is_run(name: str) -> bool:
 def running() -> list[Run]:
     """List the runs that a worker is busy with now."""
     return [run for run in all_runs() if run.alive()]
+
+
+def computing() -> list[Run]:
+    """List the runs that the processor or the GPU is busy with now."""
+    return [run for run in running() if not run.config.light]
 
 
 def children(run: Run) -> list[Run]:

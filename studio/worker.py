@@ -27,6 +27,8 @@ KINDS = {
     "merge": "studio.export.job:merge",
     "export": "studio.export.job:export",
     "demo": "studio.lab.demo:run",
+    "download": "studio.models.job:download",
+    "check": "studio.models.job:check_numbers",
 }
 _STARTS_RUNS = ("demo",)
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 SLICE = 32 << 10
 
@@ -166,13 +166,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.server.hub, unquote(urlsplit(self.path).path)
-        path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")  # data sets are kept as models are
+        path = path.replace("/api/datasets/", "/api/models/").removeprefix(
+            "/datasets"
+        )  # data sets are kept as models are
         hub.seen.append(Seen(self.command, path, {k.lower(): v for k, v in self.headers.items()}))
         fault = hub.fault(path, "Range" in self.headers)
         if fault and fault.stall:
             time.sleep(fault.stall)
         if fault and fault.status:
             self._answer(fault.status, {"error": "as asked for"}, fault.headers)
+        elif path == "/api/models":
+            self._search()
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._info(match[1], match[2] or "main")
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
@@ -223,6 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "siblings": siblings,
             },
         )
+
+    def _search(self) -> None:
+        words = parse_qs(urlsplit(self.path).query).get("search", [""])[0].lower()
+        found = [name for name in self.server.hub.repos if words in name.lower()]
+        self._answer(200, [{"id": name, "downloads": 7, "tags": ["safetensors", "license:mit"]} for name in found])
 
     def _tree(self, name: str, revision: str) -> None:
         repo = self._find(name, revision)

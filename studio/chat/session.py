@@ -124,4 +124,4 @@ class Session:
 def threads_for(panes: int) -> int:
     """Choose threads per pane: all cores shared by the panes, one each while a run is training on this machine."""
     cores = os.cpu_count() or 1
-    return 1 if runs.running() else max(1, cores // panes)
+    return 1 if runs.computing() else max(1, cores // panes)

@@ -34,18 +34,20 @@ def resolve(model: str, emit: events.Emit | None = None, should_stop: Callable[[
     events (bytes, bytes/s, seconds left); `should_stop` is asked ten times a second. Raises ModelError with a remedy,
     Stopped when asked to.
     """
-    if model == "starter":
-        return paths.models() / "starter"
-    local = _folder(model)
-    if local is not None:
-        return local
-    wanted = reference(model)
-    found = cached(wanted)
+    found = here(model)
     if found is not None:
         return found
     from studio.models import download
 
+    wanted = reference(model)
     return download.fetch(wanted.repo, wanted.revision, emit, should_stop)
+
+
+def here(model: str) -> Path | None:
+    """Give the folder of a model that needs no download, None for one of the hub that is not here. Asks nobody."""
+    if model == "starter":
+        return paths.models() / "starter"
+    return _folder(model) or cached(reference(model))
 
 
 def reference(model: str) -> Reference:

@@ -90,7 +90,8 @@ def _template(model: Known) -> str:
     if model.entry is None:
         return ""
     named = model.entry.family.lower()
-    title = next((f.title for f in family.FAMILIES.values() if named.startswith(f.title.lower())), model.entry.family)
+    titles = [each.title for each in family.FAMILIES.values() if named.startswith(each.title.lower())]
+    title = max(titles, key=len, default=model.entry.family)
     return f"{title}; read from its files once they are here"
 
 

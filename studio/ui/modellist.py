@@ -36,7 +36,7 @@ def listing(scene: Scene) -> str:
     extra = [name for name in others(scene) if all(word in name.lower() for word in query.lower().split())]
     models = [*found[:1], *extra, *found[1:]] if found[:1] == ["starter"] else [*extra, *found]
     if not models:
-        return _head(0, query) + _nothing(query)
+        return _head(0, query) + (_hits(scene) or _nothing(query))
     at = shown(scene)
     first = at if at in models else models[0]
     rows = "".join(_row(scene, known(scene, model), model == at, model == first) for model in models)
@@ -44,13 +44,38 @@ def listing(scene: Scene) -> str:
     table = (
         f'<table class="st-table st-models"><thead><tr>{heads}</tr></thead><tbody data-st-rows>{rows}</tbody></table>'
     )
-    return _head(len(models), query) + table
+    return _head(len(models), query) + table + _hits(scene)
+
+
+def _hits(scene: Scene) -> str:
+    """Draw what the hub has for the query beside the list."""
+    listed = {entry.id for entry in catalogue.entries()}
+    rows = []
+    for hit in Pick.at(scene.chosen).hits:
+        model = str(hit.get("model"))
+        if model in listed:
+            continue
+        row = "st-row st-chosen" if model == shown(scene) else "st-row"
+        button = controls.button(
+            model, {"show": model}, to=DO, style="st-row-name", extra='data-st-go="#st-model-card"'
+        )
+        licence = _LICENCES.get(str(hit.get("licence")), str(hit.get("licence") or "not stated"))
+        rows.append(
+            f'<tr class="{row}"><td>{button}<small>{int(hit.get("downloads") or 0):,} downloads in a month</small></td>'
+            f'<td class="st-c-licence">{esc(licence, 80)}</td></tr>'
+        )
+    table = f'<table class="st-table st-models"><tbody data-st-rows>{"".join(rows)}</tbody></table>'
+    return f'<h3 class="st-hub">On the hub</h3>{table}' if rows else ""
 
 
 def _head(count: int, query: str) -> str:
     total = len(catalogue.entries())
     clear = controls.button("Show all", {"query": ""}, to=DO, style="st-place")
-    aside = f"{count} of {total} · {clear}" if query.strip() else "memory to train an adapter, 1,024 tokens a row"
+    aside = (
+        f"“{esc(query, 40)}”: {count} of {total} · {clear}"
+        if query.strip()
+        else "memory to train an adapter, 1,024 tokens a row"
+    )
     return f'<div class="st-head"><h2>Models</h2><div class="st-aside">{aside}</div></div>'
 
 
@@ -60,8 +85,8 @@ def _nothing(query: str) -> str:
         return parts.empty(
             "Not in this list", "A hub id, a link or a folder is looked up when you press Enter.", button
         )
-    why = "Write another word or a size such as 3b or < 4b. Any hub id works too: org/name, then Enter."
-    return parts.empty("No model of this list fits", why, controls.button("Show all", {"query": ""}, to=DO))
+    why = "Write another word, or a size such as 3b or < 4b; or press Enter, and the hub is asked."
+    return parts.empty("No model of this list fits", why, parts.press("st-model-check", "Search the hub"))
 
 
 def _row(scene: Scene, it: Known, chosen: bool, first: bool) -> str:

@@ -33,8 +33,8 @@ _SCALE = {"b": 1e9, "m": 1e6}
 class Pick:
     """What the page shows: a model (starter, a folder, a hub id), and what its list is searched for.
 
-    `facts`, `offer` and `error` are what was found out about `shown`; `waiting` is the download whose model is used as
-    soon as it is here.
+    `facts`, `offer` and `error` are what was found out about `shown`; `found` is what the hub has for a query;
+    `waiting` is the download whose model is used as soon as it is here.
     """
 
     shown: str = ""
@@ -42,7 +42,13 @@ class Pick:
     facts: Document = dataclasses.field(default_factory=dict)
     offer: Document = dataclasses.field(default_factory=dict)
     error: Document = dataclasses.field(default_factory=dict)
+    found: Document = dataclasses.field(default_factory=dict)
     waiting: str = ""
+
+    @property
+    def hits(self) -> list[Document]:
+        """List what the hub has for the query, as long as it is the same."""
+        return list(self.found.get("models") or []) if self.query and self.found.get("query") == self.query else []
 
     @staticmethod
     def at(chosen: Mapping[str, Any]) -> Pick:
@@ -248,6 +254,11 @@ def inspect(model: str) -> Document:
 def offer(model: str) -> Document:
     """Ask the hub about a model. Raises what it says."""
     return _child.ask({"op": "offer", "model": model}, PATIENCE)
+
+
+def search_hub(query: str) -> Document:
+    """Search the hub for words. Raises what it says."""
+    return {**_child.ask({"op": "search", "query": query}, PATIENCE), "query": query}
 
 
 def find_out(scene: Scene, ask_hub: bool) -> None:

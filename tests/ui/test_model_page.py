@@ -202,6 +202,22 @@ def test_an_offer_says_size_licence_and_whether_the_hub_lets_us(home: Path, hub:
         ask.offer("org/none")
 
 
+def test_words_are_searched_for_on_the_hub_and_its_answer_is_pressed(home: Path, hub: HubServer, tiny: Path) -> None:
+    hub.add("org/zebra-1b", folder(tiny))
+    hub.add("org/horse", folder(tiny))
+    assert ask.search("zebra") == [{"model": "org/zebra-1b", "downloads": 7, "licence": "mit"}]
+    list(page.look("zebra"))
+    scene = live.look()
+    assert "org/zebra-1b" in modellist.listing(scene) and "7 downloads" in modellist.listing(scene)
+    page.tell(json.dumps({"show": "org/zebra-1b"}))
+    assert page.find_out() == "" and "Llama, 2 layers" in card(live.look())
+    page.seek("other")
+    assert "org/zebra-1b" not in modellist.listing(live.look())
+    hub.fail("/api/models$", 503)
+    with pytest.raises(ModelError, match="in trouble"):
+        ask.search("zebra")
+
+
 @pytest.mark.parametrize("answer", [b"[]", b"{}", b'{"sha": 1, "siblings": 3}', b"<html>"])
 def test_an_answer_that_is_none_is_an_error_with_a_remedy(hub: HubServer, tiny: Path, answer: bytes) -> None:
     hub.add("org/x", {**folder(tiny), "config.json": answer})

@@ -68,8 +68,8 @@ def _field() -> tuple[Any, Any]:
     """Lay out the one field: it searches the list as one types, and takes an id, a link or a folder."""
     with gr.Row(elem_classes="st-pick"):
         name = gr.Textbox(
-            label="Search the list, or paste a hub id, a link or a folder",
-            placeholder="qwen 3b, < 4b, org/name, a link or a folder",
+            label="Search, or paste a hub id, a link or a folder",
+            placeholder="qwen 3b, < 4b, org/name; Enter asks the hub",
             max_lines=1,
             scale=1,
             min_width=200,
@@ -165,30 +165,39 @@ def tell(message: str) -> str:
         dataclasses.replace(_pick(), query=str(said["query"])[:200]).keep()
     elif "show" in said:
         model, scene = str(said["show"]), live.look()
-        if not any(model == entry.id for entry in picking.search("")) and model not in picking.others(scene):
+        listed = {entry.id for entry in picking.search("")} | {hit["model"] for hit in _pick().hits}
+        if model not in listed and model not in picking.others(scene):
             raise ModelError("There is no such model in the list.", "Press one of its rows.")
         _show(model)
     return ""
 
 
 def look(text: str) -> Generator[str]:
-    """Look up what was typed: one model of the list, a folder (which is used from now on), or a model of the hub."""
-    fitting = picking.search(text) if text.strip() and not any(sign in text for sign in "/\\~") else []
-    if len(fitting) > 1:
-        yield parts.card("", parts.note(f"{len(fitting)} models of the list fit. Press the one that you mean."))
+    """Look up what was typed: words are searched for on the hub, a folder is used from now on, an id is shown."""
+    words = text.strip()
+    if words and not any(sign in words for sign in "/\\~"):
+        yield from _search(words)
         return
-    model = fitting[0].id if fitting else picking.canonical(text)
+    model = picking.canonical(text)
     yield parts.card("", parts.note(f"Looking at {model}."))
     if picking.is_folder(model):
         _use(model)
         dataclasses.replace(_pick(), query="").keep()
     else:
-        facts = picking.inspect(model) if picking.folder_of(model) else {}
-        offer = {} if facts else picking.offer(model) if not fitting else {}
-        _show(model, facts=facts, offer=offer)
+        here = picking.folder_of(model)
+        _show(model, **({"facts": picking.inspect(model)} if here else {"offer": picking.offer(model)}))
     yield ""
-    if fitting:
-        picking.find_out(live.look(), ask_hub=True)
+
+
+def _search(words: str) -> Generator[str]:
+    """Show the one model of the list that fits, and what the hub has beside it."""
+    fitting = picking.search(words)
+    if len(fitting) == 1:
+        _show(fitting[0].id)
+    yield parts.card("", parts.note(f"Asking the hub for “{words}”."))
+    found = picking.search_hub(words)
+    dataclasses.replace(_pick(), query=words, found=found).keep()
+    yield "" if found["models"] else parts.card("", parts.note(f"The hub has no language model for “{words}”."))
 
 
 def find_out() -> str:
