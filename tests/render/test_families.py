@@ -149,7 +149,7 @@ def test_what_a_family_says_of_itself_is_so(renderer: Renderer) -> None:
         assert len(text) < 130
     assert "{% generation %}" not in family.template and "generation %" in family.marked
     thought = [user("q"), answer("a", reasoning="deep thought")]
-    assert ("deep thought" in renderer.template.text(thought)) == bool(family.thinks)
+    assert ("deep thought" in renderer.template.text(thought)) == bool(family.thinks) == renderer.thinks
     rewriting = [
         TALKS["three"],
         TALKS["system and three"],
