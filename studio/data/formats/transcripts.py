@@ -116,6 +116,8 @@ def _role(name: str, field: str) -> str:
 def _closed(said: str, closes: Sequence[str], field: str) -> str:
     """Take a turn's closing marks off; RowError where text goes on after one."""
     said = said.strip()
+    if not closes:
+        return said
     while mark := next((mark for mark in closes if said.endswith(mark)), ""):
         said = said.removesuffix(mark).rstrip()
     if mark := next((mark for mark in closes if mark in said), ""):

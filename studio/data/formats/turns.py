@@ -157,7 +157,8 @@ def _rich(item: dict[str, Any], field: str, who: str, said: Any, content: str) -
     elif isinstance(said, dict) and who == "tool":
         said = json.dumps(said, ensure_ascii=False)
     if not isinstance(said, str):
-        raise RowError(where, f"expected text, found {type(said).__name__}", "Write text.")
+        found = "nothing" if said is None else type(said).__name__
+        raise RowError(where, f"expected text, found {found}", "Write text.")
     if who == "assistant" and not calls and not said.strip():
         raise RowError(where, "the assistant's answer is empty", "Write the answer, or leave the row out.")
     train = next((item[key] for key in _WEIGHTS if item.get(key) is not None), True)
