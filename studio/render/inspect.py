@@ -1,139 +1,286 @@
 """Look at data as the model will see it: in a child, so that tokenizers and templates never run in the window.
 
-Requests: {"op": "check", "data", "model"} gives the check's document with token counts; {"op": "row", "data", "model",
-"index", "max_length"} one row with its learned tokens marked; {"op": "preview", "data", "model", "n"} what the command
-line prints.
+A request names an `op` and the file: {"op", "data", "reading", ...}. Long work answers {"progress": event} as it goes,
+and its result last; closing the stream stops it.
+
+detect    the "columns" and first "raw" rows, what they are taken for, how they are "read"; "problem": why not
+check     the check's document (data/report); "ok": it can be used as it is read
+measure   "findings" and "statistics" for a model and its settings (render/lint)
+row       one row with its learned tokens marked (render/show), by "index" or by "line"
+rows      a page of the table (render/rows): "page", "sort", "contains", "lines"
+split     how many rows and prompts a held-out share takes
+preview   what the command line prints
 """
 
 from __future__ import annotations
 
+import itertools
+import queue
+import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from studio.data import dataset
-from studio.data.records import LISTED, Conversation, Preference, Reading, Record
-from studio.errors import DataError, InputError
+import numpy as np
+
+from studio import events
+from studio.data import dataset, hubdata, onepass, report, split
+from studio.data.detect import detect
+from studio.data.files import Rows, look
+from studio.data.recording import Recorder
+from studio.data.records import Problems, Reading, Record, Text, Warnings, prompt_of
+from studio.errors import ConfigError, DataError, Stopped
 from studio.models import hub
-from studio.render import encode
-from studio.render.encode import IGNORE, Encoded, Renderer
+from studio.render import encode, rows, show
+from studio.render.encode import Renderer
 
-COUNTED = 2000
+Request = dict[str, Any]
+Answer = dict[str, Any]
+Cancelled = Callable[[], bool]
+
+MEASURED = 100_000
+REMEMBERED = 3
+RAW_ROWS, RAW_COLUMNS, RAW_CELL = 3, 40, 400
+TOLD_EVERY = 0.2
+
 _renderers: dict[tuple[str, str], Renderer] = {}
-_datasets: dict[tuple[str, float, int, str], tuple[dataset.Dataset, list[Record]]] = {}
+_reports: dict[tuple[str, ...], report.Report] = {}
+_datasets: dict[tuple[str, ...], dataset.Dataset] = {}
+_indexes: dict[tuple[str, ...], rows.Index] = {}
+_found: dict[tuple[str, ...], tuple[rows.Numbers, bool]] = {}
+_loading, _reading, _listing = threading.Lock(), threading.Lock(), threading.Lock()
 
 
-def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+def handle(request: Request, cancelled: Cancelled) -> Iterator[Answer]:
     """Answer one request."""
-    op = {"check": _check, "row": _row, "preview": _preview}[request["op"]]
-    yield op(request)
+    yield from _told(_OPS[request["op"]], request, cancelled)
 
 
-def _renderer(request: dict[str, Any]) -> Renderer:
-    key = (str(hub.resolve(request["model"])), request.get("template", ""))
-    if key not in _renderers:
-        _renderers[key] = encode.load(hub.resolve(request["model"]), key[1])
-    return _renderers[key]
+def _told(
+    work: Callable[[Request, events.Emit, Cancelled], Answer], request: Request, cancelled: Cancelled
+) -> Iterator[Answer]:
+    """Run work in a thread and give its progress (a few times a second) and then its answer."""
+    said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    last = 0.0
 
+    def emit(event: events.Event) -> None:
+        nonlocal last
+        if event["type"] == "progress" and time.monotonic() - last >= TOLD_EVERY:
+            last = time.monotonic()
+            said.put(("progress", event))
 
-def _dataset(request: dict[str, Any]) -> tuple[dataset.Dataset, list[Record]]:
-    from pathlib import Path
-
-    path = Path(request["data"]).expanduser().resolve()
-    facts = path.stat() if path.is_file() else None
-    key = (str(path), facts.st_mtime if facts else 0.0, facts.st_size if facts else 0, str(request.get("reading")))
-    if key not in _datasets:
-        _datasets.clear()
-        data = dataset.check(path, Reading.from_dict(request.get("reading") or {}))
-        _datasets[key] = data, list(data.records())
-    return _datasets[key]
-
-
-def _check(request: dict[str, Any]) -> dict[str, Any]:
-    data, records = _dataset(request)
-    document = data.to_dict()
-    if not request.get("model") or not records:
-        return document
-    renderer = _renderer(request)
-    lengths, tokens, trained = [], 0, 0
-    step = max(1, len(records) // COUNTED)
-    for record in records[::step]:
+    def go() -> None:
         try:
-            sides = _sides(record, renderer)
-        except InputError as error:
-            problem = {
-                "line": record.line,
-                "field": error.field or "",
-                "problem": error.message,
-                "remedy": error.remedy,
-            }
-            if len(document["errors"]) < LISTED:
-                document["errors"].append(problem)
-            document["error_count"] += 1
-            continue
-        lengths.append(max(len(side.ids) for side in sides))
-        tokens += sum(len(side.ids) for side in sides)
-        trained += sum(side.trained for side in sides)
-    scale = len(records) / max(1, len(lengths))
+            said.put(("answer", work(request, emit, cancelled)))
+        except BaseException as error:
+            said.put(("error", error))
+
+    threading.Thread(target=go, daemon=True).start()
+    while True:
+        what, value = said.get()
+        if what == "error":
+            raise value
+        yield value if what == "answer" else {"progress": value}
+        if what == "answer":
+            return
+
+
+def _renderer(request: Request) -> Renderer:
+    key = (str(hub.resolve(request["model"])), str(request.get("template") or ""))
+    with _loading:
+        if key not in _renderers:
+            _renderers[key] = encode.load(Path(key[0]), key[1])
+        return _renderers[key]
+
+
+def _key(request: Request) -> tuple[str, ...]:
+    path = Path(request["data"]).expanduser()
+    facts = path.stat() if path.is_file() else None
+    version = (str(facts.st_mtime_ns), str(facts.st_size)) if facts else ()
+    return (str(request["data"]), repr(sorted((request.get("reading") or {}).items())), *version)
+
+
+def _report(request: Request, emit: events.Emit, cancelled: Cancelled) -> report.Report:
+    """Check and lint a file, one at a time."""
+    key = _key(request)
+    with _reading:
+        if key not in _reports:
+            reading = Reading.from_dict(request.get("reading") or {})
+            _keep(_reports, key, report.check(request["data"], reading, emit=emit, should_stop=cancelled))
+        return _reports[key]
+
+
+def _dataset(request: Request, emit: events.Emit, cancelled: Cancelled) -> dataset.Dataset:
+    """Give a file as it was checked; one that was not is checked without the lint."""
+    key = _key(request)
+    with _reading:
+        if key in _reports:
+            return _reports[key].data
+        if key not in _datasets:
+            reading = Reading.from_dict(request.get("reading") or {})
+            _keep(_datasets, key, dataset.check(request["data"], reading, emit=emit, should_stop=cancelled))
+        return _datasets[key]
+
+
+def _keep(known: dict[tuple[str, ...], Any], key: tuple[str, ...], value: Any) -> None:
+    while len(known) >= REMEMBERED:
+        del known[next(iter(known))]
+    known[key] = value
+
+
+def _detect(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    """Look at the first rows only: what a reading makes of them, in no time."""
+    problems, warnings = Problems(), Warnings()
+    reading = Reading.from_dict(request.get("reading") or {})
+    stream = Rows(look(hubdata.paths_of(request["data"], emit, cancelled)), problems, warnings)
+    head: list[tuple[int, Any]] = []
+    for item in stream:
+        head.append(item)
+        if len(head) >= onepass.SAMPLE or stream.done > onepass.SAMPLE_BYTES:
+            break
+    raw = [row for _, row in head[:RAW_ROWS]]
+    columns = list(dict.fromkeys(str(name) for row in raw for name in row))[:RAW_COLUMNS]
+    shown: Answer = {
+        "columns": columns,
+        "raw": [{name: _cell(row[name]) for name in columns if name in row} for row in raw],
+        "mapping": {},
+        "kind": "unclear",
+        "read": [],
+        "problem": None,
+    }
+    try:
+        found = detect([row for _, row in head], reading)
+    except ConfigError as error:  # a mapping that is not whole yet
+        return shown | {"problem": error.to_dict()}
+    if found.format is None:
+        return shown
+    recorder = Recorder(found.format, reading, problems, warnings)
+    records = recorder.gather(head) if recorder.gathers else recorder.each(head)
+    read = [_said(record) for record in itertools.islice(records, RAW_ROWS)]
+    return shown | {"mapping": found.mapping, "kind": found.format.kind, "read": read}
+
+
+def _check(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    made = _report(request, emit, cancelled)
+    return {**made.document, "ok": made.ok}
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= RAW_CELL else text[: RAW_CELL - 1] + "…"
+
+
+def _said(record: Record) -> Answer:
+    """Give a record in short, as roles and texts."""
+    if isinstance(record, Text):
+        return {"line": record.line, "turns": [{"role": "text", "text": _cell(record.text)}]}
+    names = {"chosen": "chosen", "rejected": "rejected", "completion": "assistant"}
+    said = [{"role": turn.role, "text": _cell(turn.content)} for turn in getattr(record, "messages", prompt_of(record))]
+    for field, name in names.items():
+        said += [{"role": name, "text": _cell(turn.content)} for turn in getattr(record, field, ())]
+    label = getattr(record, "label", None)
+    return {"line": record.line, "turns": said} | ({} if label is None else {"label": label})
+
+
+def _measure(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    from studio.render import lint
+
+    data = _dataset(request, emit, cancelled)
+    found: Answer = lint.measure(
+        data,
+        _renderer(request),
+        max_length=int(request["max_length"]),
+        batch_size=int(request["batch_size"]),
+        train_on=str(request["train_on"]),
+        held_out=float(request["held_out"]),
+        seed=int(request["seed"]),
+        emit=emit,
+        should_stop=cancelled,
+        most=int(request.get("most") or MEASURED),
+        context=int(request.get("context") or 0),
+    )
+    return found
+
+
+def _index(request: Request, emit: events.Emit, cancelled: Cancelled) -> rows.Index:
+    data, key = _dataset(request, emit, cancelled), _key(request)
+    with _listing:
+        if key not in _indexes:
+            _keep(_indexes, key, rows.build(data, emit, cancelled))
+        return _indexes[key]
+
+
+def _row(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    data = _dataset(request, emit, cancelled)
+    index = int(request.get("index") or 0)
+    if request.get("line"):
+        index = _index(request, emit, cancelled).at_line(int(request["line"]))
+    if not 0 <= index < data.usable:
+        raise DataError(f"There is no row {index + 1}; the file has {data.usable}.", "Choose another row.")
+    record = data.record(index)
+    found = show.row(
+        _renderer(request),
+        record,
+        max_length=int(request.get("max_length") or 0),
+        train_on=str(request.get("train_on") or "all"),
+        part=int(request.get("part") or 0),
+    )
+    return {**found, "index": index}
+
+
+def _rows(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    data, index = _dataset(request, emit, cancelled), _index(request, emit, cancelled)
+    order = index.order(str(request.get("sort") or "file"), request.get("lines"))
+    more = False
+    if text := str(request.get("contains") or "").strip():
+        key = (*_key(request), text)
+        if key not in _found:
+            _keep(_found, key, rows.search(data, text, emit, cancelled))
+        found, more = _found[key]
+        order = order[np.isin(order, found)]
+    pages = max(1, -(-len(order) // rows.PAGE))
+    page = min(max(int(request.get("page") or 0), 0), pages - 1)
+    numbers = [int(number) for number in order[page * rows.PAGE : (page + 1) * rows.PAGE]]
     return {
-        **document,
-        "lengths": lengths,
-        "tokens": round(tokens * scale),
-        "trained_tokens": round(trained * scale),
-        "template": renderer.family,
-        "stop_tokens": renderer.stop_tokens,
+        "total": len(order),
+        "more": more,
+        "page": page,
+        "pages": pages,
+        "rows": [rows.entry(record, number) for number, record in zip(numbers, _records(data, numbers), strict=True)],
     }
 
 
-def _sides(record: Record, renderer: Renderer) -> list[Encoded]:
-    sides = encode.plans(renderer, record)[0]
-    return renderer.encode(list(sides.values()))
+def _records(data: dataset.Dataset, numbers: list[int]) -> list[Record]:
+    """Give some records; those of a format that gathers its rows all in one go, since each would be a whole pass."""
+    if data.found.format is None or not data.found.format.group:
+        return [data.record(number) for number in numbers]
+    wanted = dict.fromkeys(numbers)
+    picked = {number: record for number, record in enumerate(data.records()) if number in wanted}
+    return [picked[number] for number in numbers]
 
 
-def _row(request: dict[str, Any]) -> dict[str, Any]:
-    (data, records), renderer = _dataset(request), _renderer(request)
-    index, limit = int(request.get("index", 0)), int(request.get("max_length") or 1 << 30)
-    if not 0 <= index < len(records):
-        raise DataError(f"There is no row {index + 1}; the file has {len(records)}.", "Choose another row.")
-    record = records[index]
-    if isinstance(record, Preference):
-        chosen, rejected = _sides(record, renderer)
-        return {
-            "kind": "preference",
-            "line": record.line,
-            "chosen": _tokens(chosen, renderer, limit),
-            "rejected": _tokens(rejected, renderer, limit),
-            "common_prefix": encode.common_prefix(chosen.ids, rejected.ids),
-        }
-    whole = _sides(record, renderer)[0]
-    kept: Encoded | None = whole if len(whole.ids) <= limit else None
-    if isinstance(record, Conversation):
-        kept = encode.shorten(renderer, record.messages, limit)
-    shown = _tokens(kept or whole, renderer, limit)
-    cut = len(whole.ids) - len(kept.ids) if kept is not None else 0
-    return {"kind": data.kind, "line": record.line, **shown, "cut": cut, "left_out": kept is None}
+def _split(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    data = _dataset(request, emit, cancelled)
+    aside = split.held_out(_followed(data, emit, cancelled), float(request["held_out"]), int(request["seed"]))
+    prompts = (
+        {repr(prompt_of(record)) for number, record in enumerate(data.records()) if number in aside} if aside else ()
+    )
+    return {"rows": data.usable, "held_out": len(aside), "prompts": len(prompts)}
 
 
-def _tokens(encoded: Encoded, renderer: Renderer, limit: int) -> dict[str, Any]:
-    stops = set(renderer.stop_ids)
-    pieces = []
-    for position, (token, label, (start, end)) in enumerate(
-        zip(encoded.ids, encoded.labels, encoded.offsets, strict=True)
-    ):
-        after = encoded.offsets[position + 1][0] if position + 1 < len(encoded.ids) else len(encoded.text)
-        pieces.append(
-            {
-                "text": encoded.text[start : max(end, min(after, len(encoded.text)))] if end >= start else "",
-                "id": token,
-                "trained": label != IGNORE,
-                "end_of_turn": label != IGNORE and token in stops,
-            }
-        )
-    return {"text": encoded.text, "tokens": pieces, "count": len(pieces), "trained": encoded.trained}
+def _followed(data: dataset.Dataset, emit: events.Emit, cancelled: Cancelled) -> Iterator[Record]:
+    for number, record in enumerate(data.records()):
+        if number % 1000 == 0:
+            if cancelled():
+                raise Stopped("It was stopped.", "Start it again whenever you like.")
+            emit(events.event("progress", phase="holding rows out", done=number, total=data.usable, unit="rows"))
+        yield record
 
 
-def _preview(request: dict[str, Any]) -> dict[str, Any]:
-    (data, records), renderer = _dataset(request), _renderer(request)
-    if not records:
+def _preview(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    data, renderer = _dataset(request, emit, cancelled), _renderer(request)
+    if not data.usable:
         first = data.errors.first[0] if data.errors.count else None
         raise DataError(
             first.problem if first else "The rows fit no format that Studio knows.",
@@ -142,30 +289,21 @@ def _preview(request: dict[str, Any]) -> dict[str, Any]:
             line=first.line if first else None,
             field=first.field if first else None,
         )
-    rows = []
-    for record in records[: int(request.get("n", 3))]:
-        sides = [_plain(side) for side in _sides(record, renderer)]
-        if isinstance(record, Preference):
-            prefix = encode.common_prefix(sides[0]["ids"], sides[1]["ids"])
-            rows.append({"chosen": sides[0], "rejected": sides[1], "common_prefix": prefix})
-        else:
-            rows.append(sides[0])
-    return {"rows": rows}
+    shown = []
+    for record in itertools.islice(data.records(), int(request.get("n") or 3)):
+        try:
+            shown += show.entries(renderer, record, str(request.get("train_on") or "all"))
+        except DataError as error:
+            raise show.located(error, record.line, str(data.path)) from None
+    return {"rows": shown}
 
 
-def _plain(encoded: Encoded) -> dict[str, Any]:
-    marked, inside = "", False
-    for (start, _), label, nxt in zip(
-        encoded.offsets, encoded.labels, [*(o[0] for o in encoded.offsets[1:]), len(encoded.text)], strict=True
-    ):
-        if (label != IGNORE) != inside:
-            marked += "⟧" if inside else "⟦"
-            inside = not inside
-        marked += encoded.text[start:nxt]
-    return {
-        "text": encoded.text,
-        "marked": marked + ("⟧" if inside else ""),
-        "ids": encoded.ids,
-        "labels": encoded.labels,
-        "trained_share": encoded.trained / max(1, len(encoded.ids)),
-    }
+_OPS: dict[str, Callable[[Request, events.Emit, Cancelled], Answer]] = {
+    "detect": _detect,
+    "check": _check,
+    "measure": _measure,
+    "row": _row,
+    "rows": _rows,
+    "split": _split,
+    "preview": _preview,
+}

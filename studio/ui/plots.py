@@ -7,6 +7,7 @@ style sheet shows the one that fits, so that its text keeps its size on a teleph
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,16 +78,15 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
     return "".join([*out, "</svg>"])
 
 
-def histogram(values: Sequence[int], *, limit: int | None, label: str, width: int = 380, height: int = 150) -> str:
-    """Draw how many rows have which length in tokens; bars past `limit` are amber, and the limit is a dashed line."""
-    if not values:
+def histogram(
+    edges: Sequence[int], counts: Sequence[int], *, limit: int | None, label: str, width: int = 380, height: int = 150
+) -> str:
+    """Draw how many rows have which length in tokens: `counts[i]` of them from `edges[i]` up to below `edges[i + 1]`.
+
+    Bars from `limit` on are amber, and the limit is a dashed line.
+    """
+    if not any(counts) or len(edges) != len(counts) + 1:
         return ""
-    top_value = max(max(values), 8)
-    bins = 20
-    span = math.ceil(top_value / bins)
-    counts = [0] * (math.ceil((top_value + 1) / span))
-    for value in values:
-        counts[min(value // span, len(counts) - 1)] += 1
     left, right, top, bottom = 4, 4, 24, 22
     slot = (width - left - right) / len(counts)
     tall = height - top - bottom
@@ -95,22 +95,26 @@ def histogram(values: Sequence[int], *, limit: int | None, label: str, width: in
         if not count:
             continue
         bar = max(2.0, tall * count / max(counts))
-        over = limit is not None and i * span >= limit
+        over = limit is not None and edges[i] >= limit
         out.append(
             f'<rect x="{left + i * slot + 1:.1f}" y="{top + tall - bar:.1f}" width="{max(1.0, slot - 2):.1f}" '
             f'height="{bar:.1f}" rx="2" style="fill:{_colour("amber" if over else "accent")}">'
-            f"<title>{i * span} to {(i + 1) * span - 1} tokens: {count:,} rows</title></rect>"
+            f"<title>{edges[i]:,} to {max(edges[i], edges[i + 1] - 1):,} tokens: {count:,} rows</title></rect>"
         )
     out.append(_rule(left, top + tall + 0.5, width - right))
-    out.append(_text(left, height - 6, "0"))
-    out.append(_text(width - right, height - 6, f"{len(counts) * span:,} tokens", anchor="end"))
-    if limit is not None and limit <= len(counts) * span:
-        x = left + slot * limit / span
+    out.append(_text(left, height - 6, f"{edges[0]:,}"))
+    out.append(_text(width - right, height - 6, f"{edges[-1]:,} tokens", anchor="end"))
+    if limit is not None and edges[0] <= limit <= edges[-1]:
+        at = min(bisect.bisect_right(edges, limit) - 1, len(counts) - 1)
+        x = left + slot * (at + (limit - edges[at]) / max(1, edges[at + 1] - edges[at]))
         out.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{top + tall}" '
             f'style="stroke:{_colour("muted")};stroke-width:1.5;stroke-dasharray:3 3"/>'
         )
-        out.append(_text(x - 6, 14, f"longest kept, {limit:,}", anchor="end" if x > width / 2 else "start"))
+        before = x > width / 2
+        out.append(
+            _text(x - 6 if before else x + 6, 14, f"longest kept, {limit:,}", anchor="end" if before else "start")
+        )
     return "".join([*out, "</svg>"])
 
 

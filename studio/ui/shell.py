@@ -57,15 +57,18 @@ def _wire(window: gr.Blocks, tools: kit.Kit, seen: gr.State) -> None:
     for event in tools.renewals:
         event.then(restore, None, restored, **quiet)
     # One event draws, whoever asks for it: two drawings at once could arrive in the wrong order, and an old part stay.
-    look = gr.Button("look", elem_id="st-look", elem_classes="st-hidden")
-    look.click(view, seen, outputs, trigger_mode="always_last", **quiet)
-    press: dict[str, Any] = {"js": "() => document.getElementById('st-look')?.click()", **quiet}
-    window.load(None, None, None, **press)
+    asked = gr.Textbox(elem_id="st-look", elem_classes="st-hidden", show_label=False, container=False)
+    asked.change(view, seen, outputs, trigger_mode="always_last", **quiet)
+
+    def then_look(event: Any) -> None:
+        event(None, None, asked, js="() => String(performance.now())", **quiet)
+
+    then_look(window.load)
     for work, slot in tools.opening:
-        window.load(work, None, slot, show_progress="hidden", api_visibility="private").then(None, None, None, **press)
-    gr.Timer(1).tick(None, None, None, **press)
+        then_look(window.load(work, None, slot, show_progress="hidden", api_visibility="private").then)
+    then_look(gr.Timer(1).tick)
     for event in tools.changes:
-        event.then(None, None, None, **press)
+        then_look(event.then)
 
 
 def refresh(tools: kit.Kit, known: dict[str, str]) -> list[Any]:

@@ -226,23 +226,38 @@ def command(scene: Scene, step: str, method: str) -> str:
     view = scene.line.get(step)
     if view is not None:
         c = view.config
-        words = words_of(c.method, c.model, c.data, c.parent, c.settings)
+        words = words_of(c.method, c.model, c.data, c.parent, c.settings, c.options.get("reading") or {})
     elif scene.model and scene.data(step):
-        words = words_of(
-            method, scene.model, scene.data(step)["file"], "", (scene.chosen.get("form") or {}).get(method) or {}
-        )
+        used, typed = scene.data(step), (scene.chosen.get("form") or {}).get(method) or {}
+        words = words_of(method, scene.model, used["file"], "", typed, used.get("reading") or {})
     else:
         return ""
     return parts.terminal(shlex.join(words))
 
 
-def words_of(method: str, model: str, data: str, parent: str, settings: Mapping[str, Any]) -> list[str]:
-    """Give the words of a `studio train` command."""
+def words_of(
+    method: str, model: str, data: str, parent: str, settings: Mapping[str, Any], reading: Mapping[str, Any]
+) -> list[str]:
+    """Give the words of a `studio train` command; `reading` says how its file is read."""
     words = ["studio", "train", method, "--model", model, "--data", data]
     if parent:
         words += ["--parent", _name(parent)]
     for name, value in settings.items():
         words += ["--set", f"{name}={value}"]
+    return words + reading_words(reading)
+
+
+def reading_words(reading: Mapping[str, Any]) -> list[str]:
+    """Give the words that say how a file is read."""
+    words: list[str] = []
+    if mapping := reading.get("mapping"):
+        words += ["--map", ",".join(f"{column}={role}" for column, role in mapping.items())]
+    if kind := reading.get("kind"):
+        words += ["--as", str(kind)]
+    for code in reading.get("drop") or ():
+        words += ["--drop-bad"] if code == "bad" else ["--drop", str(code)]
+    for name, text in (reading.get("fill") or {}).items():
+        words += ["--fill", f"{name}={text}"]
     return words
 
 

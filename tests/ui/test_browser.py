@@ -194,7 +194,7 @@ def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
     tab.fill("#st-data-path input, #st-data-path textarea", str(sft_file))
     tab.click("#st-data-open")
     tab.wait_for_selector(".st-tokens .st-learned", timeout=120_000)
-    assert tab.evaluate("getComputedStyle(document.querySelector('.st-eot')).fontWeight") == "700"
+    assert tab.evaluate("getComputedStyle(document.querySelector('.st-end_of_turn')).fontWeight") == "700"
     tab.click("#st-data-use")
     browser.go(tab, "train")
     tab.click("#st-train-start:enabled")

@@ -54,7 +54,7 @@ def test_values_that_are_not_finite_are_left_out() -> None:
 
 def test_nothing_to_draw_draws_nothing() -> None:
     assert plots.lines([plots.Series("training", [])], x_end=10, label="Loss") == ""
-    assert plots.histogram([], limit=10, label="Length") == ""
+    assert plots.histogram([0, 8], [0], limit=10, label="Length") == ""
 
 
 def test_long_runs_are_thinned_and_keep_their_ends() -> None:
@@ -75,7 +75,7 @@ def test_ticks_are_round_and_enclose_the_values(values: list[float], ticks: list
 
 
 def test_bars_past_the_limit_are_amber() -> None:
-    svg = plots.histogram([10] * 5 + [300, 390], limit=200, label="Length")
+    svg = plots.histogram([0, 100, 200, 300, 400], [5, 0, 1, 1], limit=200, label="Length")
     bars = re.findall(r"<rect [^>]+>", svg)
     assert sum("--st-amber" in bar for bar in bars) == 2 and sum("--st-accent" in bar for bar in bars) == 1
     assert "longest kept, 200" in svg

@@ -125,7 +125,9 @@ class Tune:
         file = str(scene.data(self.step)["file"])
         start = next((str(view.run.dir) for view in _taught(scene) if view.id == parent), "")
         title = Path(file).stem.replace("_", " ").replace("-", " ")[:40] or "run"
-        return runs.RunConfig("train", title, scene.model, method, file, start, settings)
+        reading = scene.data(self.step).get("reading") or {}
+        options = {"reading": reading} if reading else {}
+        return runs.RunConfig("train", title, scene.model, method, file, start, settings, options)
 
 
 def _start(scene: live.Scene, step: str, text: str) -> Any:
