@@ -228,6 +228,25 @@ WORDS: dict[str, Words] = {
         "It is read as plain text, in training and in chat: it neither ends a turn nor opens one.",
         "Nothing has to be done if the row is about such tokens; else delete them.",
     ),
+    "split_turns": Words(
+        "1 conversation becomes several rows",
+        "{rows} conversations become several rows",
+        "This template writes earlier turns differently once the conversation goes on, so each answer is learned in a "
+        "row of its own, as it will be asked for in a chat.",
+        "Nothing has to be done; an epoch takes longer than the number of conversations says.",
+    ),
+    "thoughts_dropped": Words(
+        "The thoughts of 1 row are left out",
+        "The thoughts of {rows} rows are left out",
+        "This template has no place for what a model thinks before it answers, so only the answers are learned.",
+        "Choose a template that has one (qwen3), or go on without the thoughts.",
+    ),
+    "system_moved": Words(
+        "In 1 row the system text goes into the first question",
+        "In {rows} rows the system text goes into the first question",
+        "This template has no system turn; in a chat the same is done.",
+        "Nothing has to be done; another template family keeps them apart.",
+    ),
     "equal_tokens": Words(
         "In 1 pair both answers become the same tokens",
         "In {rows} pairs both answers become the same tokens",

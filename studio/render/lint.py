@@ -19,7 +19,7 @@ from studio.data import near, signs, split
 from studio.data.dataset import Dataset
 from studio.data.finding import ERROR, finding, leave_out
 from studio.data.lint import kto_weights
-from studio.data.records import LISTED, Prompt, Record, Text, prompt_of
+from studio.data.records import LISTED, Conversation, Prompt, Record, Text, prompt_of, turns
 from studio.errors import Stopped
 from studio.render import encode, lengths
 from studio.render.encode import Example, LeftOut, Renderer
@@ -141,9 +141,21 @@ class _Tally:
             self._saved += sum(isinstance(made, Example) for made in self._encode(lost, self._max, "prompt"))
         for made in [*short, *fitting]:
             self._count(made)
+        made_of = Counter(made.line for made in whole)
         for record in records:
+            self._look(record, made_of[record.line])
             for token in set(self._control.findall("\n".join(signs.texts(record)))) if self._control else ():
                 self._see("control_tokens", record.line, token)
+
+    def _look(self, record: Record, examples: int) -> None:
+        """See what the template does to a record."""
+        said = turns(record)
+        if isinstance(record, Conversation) and examples > 1 and self._renderer.rewrites:
+            self._see("split_turns", record.line)
+        if any(turn.reasoning for turn in said) and not self._renderer.thinks:
+            self._see("thoughts_dropped", record.line)
+        if self._renderer.template.moves_system(said):
+            self._see("system_moved", record.line)
 
     def _encode(self, records: Iterable[Record], max_length: int, cut: str = "none") -> Iterator[Example | LeftOut]:
         return encode.examples(self._renderer, records, max_length=max_length, train_on=self._train_on, cut=cut)
@@ -184,6 +196,8 @@ class _Tally:
             detail = "Seen: " + ", ".join(f"{what} ({n:,})" for what, n in kinds.most_common(3)) + "." if kinds else ""
             if code == "template" and kinds:
                 detail = " ".join(f"{message} ({n:,} rows)" for message, n in kinds.most_common(2))
+            if code == "split_turns":
+                detail = f"Here: {self._renderer.rewrites}."
             made = finding(
                 code, len(lines), lines[:LISTED], detail=detail, fixes=self._fixes(code, context), sampled=sampled
             )
@@ -223,6 +237,7 @@ class _Tally:
             "too_long": round(scale * sum(length > self._max for length in ordered)),
             "packed_sequences": round(scale * lengths.packed(self._rows, self._max)) if self._packs else None,
             "template": self._renderer.family,
+            "rewrites": self._renderer.rewrites,
             "stop_tokens": list(self._renderer.stop_tokens),
         }
         if self._differences:

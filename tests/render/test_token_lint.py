@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +314,36 @@ def test_messages_are_not_needed_to_measure_prompts(tmp_path: Path, renderer: en
     assert found == {}
     assert numbers["tokens"] == sum(len(renderer.prompt([Message("user", question(i))])) for i in range(30))
     assert numbers["trained_tokens"] == 0
+
+
+def test_what_a_template_does_to_conversations_is_named(tmp_path: Path, tiny_bare: Path) -> None:
+    """Qwen3 writes only the last answer's thought; Gemma 2 has neither a place for thoughts nor a system turn."""
+    thought = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": "4.", "reasoning_content": "two and two"},
+        {"role": "user", "content": "And 3 + 3?"},
+        {"role": "assistant", "content": "6."},
+    ]
+    data = load(tmp_path, [chat(question(1), "It is 1."), {"messages": thought}, {"messages": thought[1:3]}])
+    told = {"split_turns", "thoughts_dropped", "system_moved"}
+
+    found, numbers = measured(data, encode.load(tiny_bare, "qwen3"))
+    assert {code: found[code]["lines"] for code in told & set(found)} == {"split_turns": [2]}
+    assert "thoughts" in found["split_turns"]["problem"] and numbers["examples"] == 4
+
+    found, numbers = measured(data, encode.load(tiny_bare, "gemma"))
+    seen = {code: found[code]["lines"] for code in told & set(found)}
+    assert seen == {"thoughts_dropped": [2, 3]} and numbers["rewrites"] == ""
+
+    refuses = tiny_bare.parent / "refuses"
+    shutil.copytree(tiny_bare, refuses, dirs_exist_ok=True)
+    (refuses / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    found, _ = measured(data, encode.load(refuses))
+    assert {code: found[code]["lines"] for code in told & set(found)} == {
+        "thoughts_dropped": [2, 3],
+        "system_moved": [2],
+    }
