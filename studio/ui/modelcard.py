@@ -150,7 +150,8 @@ def licence(scene: Scene) -> str:
         f"<li><span>Run this once in a terminal; the hub's own tool keeps the token. {parts.code(login)}</span>"
         f"{parts.copy_button(login)}</li>"
     )
-    return parts.card("Licence first", f'<ol class="st-steps">{steps}</ol>', parts.pill(licence_of(model), "plain"))
+    name = licence_of(model)
+    return parts.card("Licence first", f'<ol class="st-steps">{steps}</ol>', parts.pill(name, "plain") if name else "")
 
 
 def progress(scene: Scene) -> str:
