@@ -62,7 +62,17 @@ def values(file: BinaryIO, problems: Problems, offset: int, number: int, *, arra
         window.take(1)
         if window.peek() == "]":
             return number
-    while window.peek():
+    commas = False
+    while mark := window.peek():
+        if mark == "," and not array:
+            window.take(1)
+            if not commas:
+                said = "a comma stands between two rows, and no brackets around all of them"
+                problems.add(
+                    Problem(number + 1, "", said, "Write [ before the first and ] at the end.", window.ahead())
+                )
+            commas = True
+            continue
         number += 1
         start = window.offset
         found = _value(window, number, problems)
@@ -215,7 +225,7 @@ class _Window:
             elif mark in "[{":
                 depth += 1
             elif depth == 0:
-                at -= 1  # the comma or bracket after a bare value
+                at -= at - 1 > self._at  # the comma or bracket after a bare value; alone, it is what is wrong
                 break
             elif mark in "]}":
                 depth -= 1

@@ -57,7 +57,10 @@ def test_an_array_is_read_as_json_reads_it_however_it_falls_into_pieces(
 
 @TINY
 @given(
-    rows=ROWS, chunk=st.integers(1, 40), at=st.integers(0, 5), bad=st.sampled_from(["{'a': 1}", '{"a" 1}', "[}", "x"])
+    rows=ROWS,
+    chunk=st.integers(1, 40),
+    at=st.integers(0, 5),
+    bad=st.sampled_from(["{'a': 1}", '{"a" 1}', "[}", "}", "x"]),
 )
 def test_a_bad_value_of_an_array_is_passed_over_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[Any], chunk: int, at: int, bad: str
@@ -101,6 +104,8 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path, name: str, text: s
         ('{\n"a": 1,\n}\n', [1], 0),
         ('{\n"a": {"b": 1},\n"c": \n', [1], 0),
         ('# rows\n{"a": 2}\n', [1], 1),
+        ('{\n"a": 1\n},\n{\n"a": 2\n},\n{\n"a": 3\n}\n', [2], 3),
+        ('{\n"a": 1\n}\n}\n]\n{\n"a": 2\n}\n', [2, 3], 2),
         ('[1]\n{"a": 2}\n', [1], 1),
     ],
 )
@@ -231,6 +236,46 @@ def test_a_row_is_found_again_from_its_place(tmp_path: Path, name: str) -> None:
         assert next(following) == (line, row)
         if number + 1 < len(places):
             assert next(following) == places[number + 1][:2]
+
+
+SCRAPS = [
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\\",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"NaN",
+    b":",
+    b"9" * 5000,
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_told_of_and_never_ends_in_a_loop(tmp_path: Path, name: str) -> None:
+    chosen, whole = random.Random(name), FILES[name]([{"text": f'a "{i}", é\nb'} for i in range(30)])
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chosen.randint(1, 3)):
+            at, end = sorted(chosen.randrange(len(data) + 1) for _ in range(2))
+            kind = chosen.random()
+            data[at : min(end, at + 60) if kind < 0.3 else at if kind < 0.8 else end] = (
+                chosen.choice(SCRAPS) if kind > 0.4 else b""
+            )
+        (tmp_path / name).write_bytes(data)
+        problems = Problems()
+        try:
+            for number, _ in enumerate(read_rows(tmp_path / name, problems, Warnings())):
+                assert number + problems.count < 300
+        except DataError as error:
+            assert error.remedy and error.line
+        assert all(problem.line >= 1 and problem.remedy for problem in problems.first)
 
 
 @pytest.mark.parametrize("name", FILES)
