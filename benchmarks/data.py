@@ -63,7 +63,9 @@ def write_file(path: Path, megabytes: int, seed: int = 0) -> None:
                 for _ in range(rng.randint(1, 5)):
                     asked = " ".join(rng.choices(sentences, k=rng.randint(1, 3)))
                     answer = " ".join(rng.choices(sentences, k=rng.randint(1, 9)))
-                    turns += [("user", f"{asked} ({row})"), ("assistant", answer + rng.choice(["", "\n\n- één\n- 二"]))]
+                    if rng.random() < 0.1:
+                        answer += "\n\n- één\n- 二"
+                    turns += [("user", f"{asked} ({row})"), ("assistant", answer)]
                 talk = [{"role": role, "content": text} for role, text in turns]
                 file.write(json.dumps({"messages": talk}, ensure_ascii=False) + "\n")
 

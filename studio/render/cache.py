@@ -9,18 +9,12 @@ most: past that, those that were not used for the longest time go.
 from __future__ import annotations
 
 import contextlib
-import copy
-import dataclasses
 import errno
 import hashlib
-import itertools
 import json
 import os
 import shutil
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +23,15 @@ import numpy as np
 
 from studio import events, paths
 from studio.data.dataset import Dataset
-from studio.data.records import LISTED, Record
-from studio.errors import InputError, Stopped, TrainingError
-from studio.render import encode
-from studio.render.encode import IGNORE, Renderer
+from studio.data.records import LISTED
+from studio.errors import Stopped, TrainingError
+from studio.render.batches import encoded, token_type
+from studio.render.renderer import Renderer
 from studio.render.tokens import ABOUT, SIDES, Cache, View
 
 __all__ = ["Cache", "View", "build", "key"]
 
 VERSION = 1
-BATCH = 256
 MOST_BYTES, MOST_SHARE = 20 << 30, 0.2
 _PART, _LOCK = ".part", ".lock"
 _RESERVE = 200 << 20
@@ -59,14 +52,13 @@ def build(
     folder: Path | None = None,
     emit: events.Emit = _quiet,
     should_stop: Callable[[], bool] = lambda: False,
-    threads: int | None = None,
+    processes: int | None = None,
 ) -> Cache:
     """Give the tokens of a file, from the disk where they are there already.
 
-    `threads` (default: the cores) work side by side: one renders while the tokenizer, which is not Python, works for
-    the others. Rows keep the file's order. Raises InputError at a row that the template refuses (unless the reading
-    drops "bad" rows) and when the file changes meanwhile, TrainingError when the disk is full, Stopped when
-    `should_stop` says so.
+    `processes` (default: one a core, for a file that is worth it) share the work. Rows keep the file's order. Raises
+    InputError at a row that the template refuses (unless the reading drops "bad" rows) and when the file changes
+    meanwhile, TrainingError when the disk is full, Stopped when `should_stop` says so.
     """
     root = folder or paths.cache() / "tokens"
     root.mkdir(parents=True, exist_ok=True)
@@ -83,9 +75,9 @@ def build(
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(place, ignore_errors=True)
         try:
-            beside.mkdir()
+            beside.mkdir(exist_ok=True)
             settings = {"max_length": max_length, "train_on": train_on, "cut": cut}
-            _fill(beside, dataset, renderer, settings, emit, should_stop, threads or _cores())
+            _fill(beside, dataset, renderer, settings, emit, should_stop, processes)
             os.replace(beside, place)
             paths.fsync_dir(root)
         except OSError as error:
@@ -118,10 +110,6 @@ def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str = "
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _whole(place: Path) -> Cache | None:
     try:
         return Cache(place)
@@ -151,20 +139,6 @@ def _halt(should_stop: Callable[[], bool]) -> None:
         raise Stopped("Stopped before the first step.", "Start it again when you like.")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Packed:
-    """A batch of examples as arrays, and what was left out of it: (reason, line, error)."""
-
-    ids: np.ndarray[Any, Any]
-    learned: np.ndarray[Any, Any]
-    sizes: np.ndarray[Any, Any]
-    lines: np.ndarray[Any, Any]
-    records: np.ndarray[Any, Any]
-    rated: np.ndarray[Any, Any]
-    left_out: list[tuple[str, int, InputError | None]]
-    taken: int
-
-
 def _fill(
     beside: Path,
     dataset: Dataset,
@@ -172,19 +146,10 @@ def _fill(
     settings: dict[str, Any],
     emit: events.Emit,
     should_stop: Callable[[], bool],
-    threads: int,
+    processes: int | None,
 ) -> None:
     """Write all files of a folder, the description last."""
-    sides, rated = SIDES[dataset.kind], dataset.kind == "kto"
-    dtype = "uint16" if len(renderer.tokenizer) <= 1 << 16 else "uint32"
-    own = threading.local()
-
-    def work(first: int, batch: Sequence[Record]) -> _Packed:
-        if not hasattr(own, "renderer"):
-            own.renderer = _twin(renderer)
-        made = encode.examples(own.renderer, _numbered(batch, first), **settings)
-        return _pack(made, [record.line for record in batch], first, sides, dtype)
-
+    sides, rated, dtype = SIDES[dataset.kind], dataset.kind == "kto", token_type(renderer)
     names = ["ids.bin", "learned.bin", "ends.bin", "lines.bin", "records.bin", *(["rated.bin"] if rated else [])]
     progress = events.Progress(emit, "Reading rows", dataset.usable, "rows")
     left_out: dict[str, dict[str, Any]] = {}
@@ -192,7 +157,9 @@ def _fill(
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context((beside / name).open("wb")) for name in names}
         files["ends.bin"].write(np.zeros(1, np.uint64).tobytes())
-        for packed in _in_order(dataset.records(), work, threads, should_stop):
+        made = stack.enter_context(contextlib.closing(encoded(dataset, renderer, settings, beside, processes)))
+        for packed in made:
+            _halt(should_stop)
             for reason, line, error in packed.left_out:
                 if error is not None and "bad" not in dataset.reading.drop:
                     error.file, error.line = error.file or str(dataset.path), line
@@ -220,69 +187,6 @@ def _fill(
         "files": {name: (beside / name).stat().st_size for name in names},
     }
     paths.write_text(beside / ABOUT, json.dumps(about, indent=1) + "\n")
-
-
-def _twin(renderer: Renderer) -> Renderer:
-    """Give a thread a tokenizer of its own: what is set for a call must not reach another's."""
-    twin = copy.copy(renderer)
-    twin.tokenizer = copy.deepcopy(renderer.tokenizer)
-    return twin
-
-
-def _numbered(batch: Sequence[Record], first: int) -> Iterator[Record]:
-    """Send records in under their number in place of their line, since one line can hold several of them."""
-    return (dataclasses.replace(record, line=number) for number, record in enumerate(batch, first))
-
-
-def _in_order(
-    records: Iterable[Record],
-    work: Callable[[int, Sequence[Record]], _Packed],
-    threads: int,
-    should_stop: Callable[[], bool],
-) -> Iterator[_Packed]:
-    """Let threads encode batches, a few ahead, and give the results in order."""
-    stream, waiting, first = iter(records), deque[Future[_Packed]](), 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="tokens")
-    try:
-        while True:
-            _halt(should_stop)
-            while len(waiting) < 2 * threads and (batch := list(itertools.islice(stream, BATCH))):
-                waiting.append(pool.submit(work, first, batch))
-                first += len(batch)
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _pack(
-    made: Iterable[encode.Example | encode.LeftOut],
-    lines: Sequence[int],
-    first: int,
-    sides: Sequence[str],
-    dtype: str,
-) -> _Packed:
-    """Put a batch into arrays; `lines` are its records' own."""
-    whole: list[encode.Example] = []
-    left_out = []
-    for item in made:
-        if isinstance(item, encode.LeftOut):
-            left_out.append((item.reason, lines[item.line - first], item.error))
-        else:
-            whole.append(item)
-    rows = [example.sides[side] for example in whole for side in sides]
-    labels = np.array(list(itertools.chain.from_iterable(row.labels for row in rows)), np.int64)
-    return _Packed(
-        ids=np.array(list(itertools.chain.from_iterable(row.ids for row in rows)), dtype),
-        learned=(labels != IGNORE).astype(np.uint8),
-        sizes=np.array([len(row.ids) for row in rows], np.uint64),
-        lines=np.array([lines[example.line - first] for example in whole], np.int64),
-        records=np.array([example.line for example in whole], np.int64),
-        rated=np.array([bool(example.label) for example in whole], np.int8),
-        left_out=left_out,
-        taken=len(lines),
-    )
 
 
 def _room(root: Path, size: int) -> None:

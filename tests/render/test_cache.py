@@ -68,7 +68,7 @@ def test_the_cache_gives_what_encoding_gives_in_the_order_of_the_file(
 ) -> None:
     data = dataset.load(write_jsonl(tmp_path / "rows.jsonl", rows_of(kind, 600)), Reading(kind=kind))
     assert data.kind == kind
-    made = cache.build(data, renderer, max_length=256, threads=3)
+    made = cache.build(data, renderer, max_length=256, processes=1 + 2 * (kind == "sft"))
     direct = list(encode.examples(renderer, data.records(), max_length=256))
     assert len(made) == len(direct) and made.sides == SIDES[kind]
     assert len(direct) > 600 if kind == "text" else len(direct) == 600  # a long text is several rows
