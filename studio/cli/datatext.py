@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from studio.data.dataset import Dataset
 from studio.data.detect import Question
-from studio.data.records import Preference, Rated, Reading, Record, Text, turns
+from studio.data.records import Message, Preference, Rated, Reading, Record, Text, turns
 from studio.data.strict import excerpt, visible
 
 _SHOWN = 3
+_TURNS = 6
 _REMEDY = "      "
 
 
@@ -46,7 +48,7 @@ def _lines(data: Dataset, document: dict[str, Any]) -> Iterator[str]:
         yield f"{_REMEDY}{visible(error['remedy'])}"
     for warning in document["warnings"]:
         lines = ", ".join(map(str, warning["lines"][:5])) + (", …" if warning["rows"] > 5 else "")
-        where = f" (lines {lines})" if warning["lines"] else ""
+        where = f" (line{'s' if len(warning['lines']) > 1 else ''} {lines})" if warning["lines"] else ""
         yield f"warning {warning['code']}: {warning.get('title') or format(warning['rows'], ',') + ' rows'}{where}"
         if what := warning.get("problem"):
             yield f"{_REMEDY}{visible(what)}"
@@ -65,10 +67,19 @@ def _record(record: Record) -> Iterator[str]:
         said += [("chosen", turn) for turn in record.chosen] + [("rejected", turn) for turn in record.rejected]
     else:
         said = [(turn.role, turn) for turn in turns(record)]
-    for name, turn in said:
-        yield f"    {name}: {excerpt(turn.content)}"
+    for name, turn in said[:_TURNS]:
+        yield f"    {name}: {excerpt(_words(turn))}"
+    if len(said) > _TURNS:
+        yield f"    and {len(said) - _TURNS} more turns"
     if isinstance(record, Rated):
         yield f"    label: {'good' if record.label else 'bad'}"
+
+
+def _words(turn: Message) -> str:
+    """Give what a turn says, or the calls that it makes."""
+    calls = (call.get("function", call) for call in turn.tool_calls)
+    made = [f"calls {call.get('name')}({json.dumps(call.get('arguments'), ensure_ascii=False)})" for call in calls]
+    return "; ".join([*([turn.content] if turn.content or not made else []), *made])
 
 
 def _ask(question: Question, file: str) -> Iterator[str]:

@@ -291,6 +291,12 @@ def finding(
     }
 
 
+def single(code: str) -> str:
+    """Tell a finding about one row: "this row is too long, ..."."""
+    title = WORDS[code].one.replace("1 ", "this ", 1)
+    return title[0].lower() + title[1:]
+
+
 def leave_out(code: str) -> dict[str, Any]:
     """Make the fix that leaves such rows out."""
     assert code in DROPPABLE, code

@@ -10,7 +10,7 @@ from typing import Any
 from studio import events
 from studio.data import dataset
 from studio.data.dataset import Dataset
-from studio.data.finding import ERROR
+from studio.data.finding import ERROR, single
 from studio.data.lint import Lint
 from studio.data.records import LISTED, Problem, Reading
 from studio.errors import DataError
@@ -44,7 +44,10 @@ class Report:
 
     def _block(self, finding: dict[str, Any]) -> None:
         rows, document = finding["rows"], self.document
-        made = [Problem(line, "", finding["problem"], finding["remedy"]).to_dict() for line in finding["lines"] or [1]]
+        problem = single(finding["code"])
+        if finding["code"] == "template":  # what it said is in the finding's problem
+            problem += ". " + finding["problem"].rstrip(".")
+        made = [Problem(line, "", problem, finding["remedy"]).to_dict() for line in finding["lines"] or [1]]
         document["errors"] = sorted([*document["errors"], *made], key=lambda error: error["line"])[:LISTED]
         document["error_count"] += rows
         self.blocked += rows
