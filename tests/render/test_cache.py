@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from making import write_jsonl
 
@@ -135,8 +136,9 @@ def test_rows_that_are_left_out_are_counted_with_their_lines(renderer: encode.Re
     assert (made.lengths() <= 128).all()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_row_that_the_template_refuses_ends_the_build_with_its_line_unless_bad_rows_are_dropped(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, processes: int
 ) -> None:
     refusing = encode.load(tiny)
     source = (
@@ -146,7 +148,7 @@ def test_a_row_that_the_template_refuses_ends_the_build_with_its_line_unless_bad
     rows = [{"prompt": f"This is number {i}.", "completion": "Yes."} for i in range(30)]
     path = write_jsonl(tmp_path / "rows.jsonl", rows)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no sevens") as caught:
-        cache.build(dataset.load(path), refusing, max_length=128)
+        cache.build(dataset.load(path), refusing, max_length=128, processes=processes)
     assert caught.value.line == 8 and caught.value.file == str(path)
     assert not list((paths.cache() / "tokens").glob("*/"))
     made = cache.build(dataset.load(path, Reading(drop=("bad",))), refusing, max_length=128)
@@ -197,18 +199,22 @@ def test_a_large_vocabulary_is_kept_whole(tmp_path: Path) -> None:
     assert [label for label in made[0]["text"]["labels"] if label >= 0] == [69999, 65535, 65536, 5, 2]
 
 
-def test_a_stop_leaves_nothing(renderer: encode.Renderer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_leaves_nothing(renderer: encode.Renderer, tmp_path: Path, processes: int) -> None:
     data = dataset.load(write_jsonl(tmp_path / "rows.jsonl", rows_of("sft", 3000)))
     seen: list[events.Event] = []
-    root = tmp_path / "tokens"
+    root, others = tmp_path / "tokens", set(psutil.Process().children())
 
     def stop() -> bool:
         return len([item for item in seen if item["type"] == "progress"]) > 1
 
     with pytest.raises(Stopped):
-        cache.build(data, renderer, max_length=128, folder=root, emit=seen.append, should_stop=stop)
+        cache.build(
+            data, renderer, max_length=128, folder=root, emit=seen.append, should_stop=stop, processes=processes
+        )
     assert not [place for place in root.iterdir() if place.is_dir()]
     assert max(item["done"] for item in seen if item["type"] == "progress") < 3000
+    assert set(psutil.Process().children()) <= others
 
 
 def test_a_damaged_folder_is_made_again(renderer: encode.Renderer, sft_file: Path) -> None:
@@ -261,7 +267,7 @@ import sys
 from pathlib import Path
 from studio.data import dataset
 from studio.render import cache, encode
-cache.build(dataset.load(sys.argv[2]), encode.load(Path(sys.argv[1])), max_length=128)
+cache.build(dataset.load(sys.argv[2]), encode.load(Path(sys.argv[1])), max_length=128, processes=2)
 """
 
 
@@ -281,9 +287,11 @@ def test_what_a_killed_build_left_is_not_used_and_goes_with_the_next(
 ) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", rows_of("sft", 6000))
     process = _elsewhere(tiny, path)
-    time.sleep(random.random() * 0.5)
+    time.sleep(random.random() * 2)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not psutil.wait_procs(children, timeout=10)[1]  # they end with it
     root = paths.cache() / "tokens"
     assert [place.suffix for place in root.iterdir() if place.is_dir()] == [".part"]
     small = dataset.load(write_jsonl(tmp_path / "small.jsonl", rows_of("sft", 30)))
