@@ -24,6 +24,7 @@ __all__ = [
     "EXPORTABLE",
     "ModelInfo",
     "TensorInfo",
+    "context_of",
     "inspect",
     "read_config",
     "read_header",
@@ -98,7 +99,6 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
     vocabulary = read_vocabulary(folder)
     embedding = embedding_of(found, config, folder)
     _check_vocabulary(vocabulary, embedding, folder)
-    context = config.get("max_position_embeddings")
     own, file = read_template(folder), _template_file(folder)
     fam = family.choose(kind, vocabulary)
     source = own or fam.template
@@ -113,7 +113,7 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
         layers=whole(config, "num_hidden_layers", folder),
         hidden_size=whole(config, "hidden_size", folder),
         vocab_size=embedding.shape[0],
-        context=context if type(context) is int and context > 0 else 0,
+        context=context_of(config),
         bytes=sum(tensor.nbytes for tensor in found),
         dtype=max({t.dtype for t in found}, key=lambda d: sum(math.prod(t.shape) for t in found if t.dtype == d)),
         template="its own" if own else f"none of its own: {fam.title} is added",
@@ -218,6 +218,12 @@ def _eos(folder: Path) -> str | None:
     eos = _tokenizer_config(folder).get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
     return eos if isinstance(eos, str) else None
+
+
+def context_of(config: dict[str, Any]) -> int:
+    """Give how many tokens a model reads at most, 0 where its config does not say."""
+    said = config.get("max_position_embeddings")
+    return said if type(said) is int and said > 0 else 0
 
 
 def _check_vocabulary(vocabulary: dict[str, int], embedding: TensorInfo, folder: Path) -> None:

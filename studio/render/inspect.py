@@ -31,7 +31,7 @@ from studio.data.files import Rows, look
 from studio.data.recording import Recorder
 from studio.data.records import Problems, Reading, Record, Text, Warnings, prompt_of
 from studio.errors import ConfigError, DataError, Stopped
-from studio.models import hub
+from studio.models import check, hub
 from studio.render import encode, rows, show
 from studio.render.encode import Renderer
 
@@ -40,6 +40,7 @@ Answer = dict[str, Any]
 Cancelled = Callable[[], bool]
 
 MEASURED = 100_000
+ANY_LENGTH = 1 << 30
 REMEMBERED = 3
 RAW_ROWS, RAW_COLUMNS, RAW_CELL = 3, 40, 400
 TOLD_EVERY = 0.2
@@ -186,19 +187,22 @@ def _said(record: Record) -> Answer:
 def _measure(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
     from studio.render import lint
 
-    data = _dataset(request, emit, cancelled)
+    data, renderer = _dataset(request, emit, cancelled), _renderer(request)
+    folder = hub.resolve(request["model"])
+    context = check.context_of(check.read_config(folder)) if (folder / "config.json").is_file() else 0
     found: Answer = lint.measure(
         data,
-        _renderer(request),
-        max_length=int(request["max_length"]),
+        renderer,
+        max_length=min(int(request["max_length"]), context or ANY_LENGTH),
         batch_size=int(request["batch_size"]),
         train_on=str(request["train_on"]),
+        cut=str(request.get("cut") or "exchanges"),
         held_out=float(request["held_out"]),
         seed=int(request["seed"]),
         emit=emit,
         should_stop=cancelled,
         most=int(request.get("most") or MEASURED),
-        context=int(request.get("context") or 0),
+        context=context,
     )
     return found
 
@@ -224,6 +228,7 @@ def _row(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
         record,
         max_length=int(request.get("max_length") or 0),
         train_on=str(request.get("train_on") or "all"),
+        cut=str(request.get("cut") or "exchanges"),
         part=int(request.get("part") or 0),
     )
     return {**found, "index": index}

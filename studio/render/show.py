@@ -16,7 +16,13 @@ Piece = dict[str, Any]
 
 
 def row(
-    renderer: Renderer, record: Record, *, max_length: int = 0, train_on: str = "all", part: int = 0
+    renderer: Renderer,
+    record: Record,
+    *,
+    max_length: int = 0,
+    train_on: str = "all",
+    cut: str = "exchanges",
+    part: int = 0,
 ) -> dict[str, Any]:
     """Give one of the rows that a record becomes, side by side where it has two.
 
@@ -29,7 +35,8 @@ def row(
         dict(zip(sides, renderer.encode(list(sides.values())), strict=True))
         for sides in _plans(renderer, record, train_on)
     ]
-    made = list(encode.examples(renderer, [record], max_length=max_length or 1 << 30, train_on=train_on, offsets=True))
+    limit = max_length or 1 << 30
+    made = list(encode.examples(renderer, [record], max_length=limit, train_on=train_on, cut=cut, offsets=True))
     part = min(max(part, 0), max(0, len(made) - 1))
     item = made[part] if made else None
     if item is not None and not isinstance(item, Example) and item.error is not None:

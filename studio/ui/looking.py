@@ -94,6 +94,7 @@ class Looking:
             template=str(setting(scene, method, "template")),
             max_length=max_length(scene, kind),
             train_on=str(setting(scene, method, "train_on")),
+            cut=str(setting(scene, method, "cut")),
             index=self.index,
             part=self.part,
         )
@@ -101,10 +102,9 @@ class Looking:
     def measure(self, scene: Scene, kind: str) -> Document:
         """Ask for the findings and the statistics of the whole file."""
         method = method_of(kind)
-        values = {
-            name: setting(scene, method, name) for name in ("template", "train_on", "batch_size", "held_out", "seed")
-        }
-        values |= {"max_length": max_length(scene, kind), "context": context(scene)}
+        names = ("template", "train_on", "cut", "batch_size", "held_out", "seed")
+        values = {name: setting(scene, method, name) for name in names}
+        values |= {"max_length": max_length(scene, kind)}
         return self._asked("measure", model=model_of(scene), **values)
 
     def split(self, scene: Scene, kind: str) -> Document:
