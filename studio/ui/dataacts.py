@@ -73,13 +73,15 @@ def summary(scene: Scene, look: Looking, found: Message) -> dict[str, Any]:
     """Give what is kept of a file in use: how it is read, and what the rail and the other pages say about it."""
     kind = str(found.get("kind"))
     counted = (examine.known(look.measure(scene, kind)) or {}).get("statistics") or {}
-    flagged = {line for item in datalint.findings(scene, look, found) for line in item.get("lines") or []}
+    items = [item for item in datalint.findings(scene, look, found) if item.get("lines")]
+    flagged = len({line for item in items for line in item["lines"]})
+    flagged += sum(max(0, int(item.get("rows") or 0) - len(item["lines"])) for item in items)  # not all are listed
     return {
         "file": look.file,
         "kind": kind,
         "format": found.get("format"),
         "rows": found.get("usable"),
-        "flagged": len(flagged),
+        "flagged": min(flagged, int(found.get("usable") or 0)),
         "reading": look.reading,
         "fixes": list(look.fixes),
         "tokens": counted.get("tokens"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,17 +13,26 @@ from studio.ui.looking import WORDS, Looking, max_length, method_of, methods_of,
 from studio.ui.parts import esc
 
 _LINES = 8
+_FLAGS = re.compile(r" with --[\w-]+| \(--[^)]*\)")
 _NOT_YET = {"kto": "KTO training", "prompt": "Training on prompts"}
 
 
 def findings(scene: Scene, look: Looking, found: Document) -> list[dict[str, Any]]:
-    """List what was found, blocking findings first: by the check, then by the count of tokens."""
+    """List what is to be looked at, blocking findings first; errors are not among it where bad rows are left out."""
+    mine = _all(scene, look, found)
+    return [item for item in mine if item.get("level") != "error"] if _drops_bad(look) else mine
+
+
+def _drops_bad(look: Looking) -> bool:
+    return "bad" in (look.reading.get("drop") or ())
+
+
+def _all(scene: Scene, look: Looking, found: Document) -> list[dict[str, Any]]:
+    """List what was found by the count of tokens and by the check."""
     measured = examine.known(look.measure(scene, str(found.get("kind")))) or {}
     mine = [dict(item) for item in measured.get("findings") or []]
     codes = {item.get("code") for item in mine}
     mine += [dict(item) for item in found.get("warnings") or [] if item.get("code") not in codes]
-    if "bad" in (look.reading.get("drop") or ()):
-        mine = [item for item in mine if item.get("level") != "error"]  # such rows are left out
     return sorted(mine, key=lambda item: item.get("level") != "error")
 
 
@@ -98,6 +108,8 @@ def warnings(scene: Scene) -> str:
         learned = " and has something to learn" if methods_of(str(found.get("kind"))) else ""
         body = parts.note(f"Every row can be read{learned}.")
     done = "".join(_fix(number, fix, found.get("left_out") or {}) for number, fix in enumerate(look.fixes))
+    if _drops_bad(look):  # what only the tokens showed is left out when a run is made
+        done += "".join(_gone(item) for item in _all(scene, look, found) if item.get("level") == "error")
     body += f'<h3>Repaired</h3><ul class="st-list st-found">{done}</ul>' if done else ""
     return parts.card("Before training", body, esc(said))
 
@@ -109,7 +121,7 @@ def _error(error: Document) -> str:
     place = parts.pill(f"line {line:,}" if isinstance(line, int) and line else "file", "bad")
     return (
         f"<li>{place}<span>{esc(_sentence(error.get('problem')), 400)}{excerpt}"
-        f"<small>{esc(field + str(error.get('remedy') or ''), 500)}</small></span></li>"
+        f"<small>{esc(field + _here(error.get('remedy')), 500)}</small></span></li>"
     )
 
 
@@ -119,7 +131,7 @@ def _finding(item: Document) -> str:
     tone = "bad" if item.get("level") == "error" else "warn"
     pill = parts.pill(f"{rows:,} row{'s' if rows != 1 else ''}" if rows else "the file", tone)
     title = item.get("title") or item.get("remedy") or code.replace("_", " ")
-    why = " ".join(str(item[key]) for key in ("problem", "remedy") if item.get(key) and item[key] != title)
+    why = " ".join(_here(item[key]) for key in ("problem", "remedy") if item.get(key) and item[key] != title)
     if item.get("sampled"):
         why += f" Looked at {int(item['sampled']):,} rows." if item["sampled"] is not True else " Looked at a sample."
     examples = "".join(f"<code>{esc(text, 160)}</code>" for text in (item.get("examples") or [])[:2])
@@ -166,11 +178,22 @@ def _places(lines: Sequence[int], rows: int) -> str:
     return f'<small class="st-places">Line{"s" if len(lines) > 1 else ""} {", ".join(shown)}{more}</small>'
 
 
+def _gone(item: Document) -> str:
+    rows = int(item.get("rows") or 0)
+    pill = parts.pill(f"{rows:,} row{'s' if rows != 1 else ''}", "good")
+    return f"<li>{pill}<span>{esc(_sentence(item.get('title')), 200)}: left out</span></li>"
+
+
 def _fix(number: int, fix: Document, left_out: Document) -> str:
     undo = controls.button("Undo", {"do": "undo", "number": number}, to=controls.SET, aria=f"Undo: {fix.get('title')}")
     rows = sum(int(left_out.get(code) or 0) for code in fix.get("drop") or ()) or int(fix.get("rows") or 0)
     pill = parts.pill(f"{rows:,} row{'s' if rows != 1 else ''}", "good") if rows else parts.pill("set", "good")
     return f'<li>{pill}<span>{esc(fix.get("title"), 200)}</span><span class="st-repairs">{undo}</span></li>'
+
+
+def _here(remedy: object) -> str:
+    """Say a remedy as the page offers it: without the flags of the command line."""
+    return _FLAGS.sub("", str(remedy or ""))
 
 
 def _sentence(text: object) -> str:

@@ -14,12 +14,15 @@ def work(scene: Scene) -> str:
     look = Looking.at(scene.chosen)
     if not look.file:
         return ""
-    examine.want(look.detect())
-    found = examine.want(look.check())
+    name = name_of(look.file)
+    seen = examine.want(look.detect())  # first, since it also fetches a data set of the hub
+    if seen is None:
+        return _progress(f"Looking at {name}", examine.going("detect"))
+    found = seen if "error" in seen else examine.want(look.check())
     if found is None:
-        return _progress(f"Reading {name_of(look.file)}", examine.going("check"))
+        return _progress(f"Reading {name}", examine.going("check"))
     if "error" in found:
-        return _failed(found["error"], f"{name_of(look.file)} could not be read")
+        return _failed(found["error"], f"{name} could not be read", bool(look.reading or look.draft))
     kind = str(found.get("kind"))
     if not found.get("usable"):
         return ""
@@ -70,11 +73,10 @@ def _progress(what: str, going: examine.Work | None) -> str:
     )
 
 
-def _failed(error: Document, head: str) -> str:
+def _failed(error: Document, head: str, changed: bool) -> str:
     if error.get("kind") == "Stopped":
         again = controls.button("Read it", {"do": "again"}, filled=True)
         return parts.card("", parts.empty("Reading was stopped", "Nothing was changed.", again))
-    again = parts.actions(
-        controls.button("Read it as found", {"do": "as_found"}), controls.button("Try again", {"do": "again"})
-    )
+    found = controls.button("Read it as found", {"do": "as_found"}) if changed else ""
+    again = parts.actions(found, controls.button("Try again", {"do": "again"}))
     return parts.problem_from(dict(error), head=head).replace("</section>", f"{again}</section>")

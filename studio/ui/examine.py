@@ -18,11 +18,12 @@ from typing import Any
 
 from studio import paths
 from studio.child import Child
+from studio.data import hubdata
 from studio.errors import DataError, StudioError
 from studio.ui import live
 
 Document = dict[str, Any]
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz")
 #: The longest silence, in seconds, that is still taken for work.
 PATIENCE = {"row": 60.0}
 PATIENT = 300.0
@@ -180,10 +181,12 @@ def _raised(error: Document) -> StudioError:
 
 
 def find(text: str) -> str:
-    """Turn what the user typed into a file's full path. Raises DataError."""
+    """Turn what the user typed into a file's full path, or a hub data set's name. Raises DataError."""
     cleaned = text.strip().strip("'\"")
     if not cleaned:
         raise DataError("No file is chosen.", "Write its path, drop it here, or use the sample data.")
+    if hubdata.reference(cleaned) is not None:
+        return cleaned
     try:
         path = Path(cleaned).expanduser()
         here = path.is_file()
@@ -191,7 +194,8 @@ def find(text: str) -> str:
         here = False
     if not here:
         raise DataError(
-            f"There is no file {cleaned[:200]!r}.", "Check the path; a whole path such as /home/me/rows.jsonl."
+            f"There is no file {cleaned[:200]!r}.",
+            "Check the path (a whole one, such as /home/me/rows.jsonl); a data set of the hub is org/name.",
         )
     return str(path.resolve())
 

@@ -54,9 +54,10 @@ def see(file: Path | str | None = None) -> dict[str, Any]:
         dataacts.open_file(str(file))
     end = time.monotonic() + 60
     while datawork.work(live.look()):
-        found = examine.known(Looking.at(choice.read()).check())
-        if found is not None and "error" in found:
-            return found
+        look = Looking.at(choice.read())
+        for found in (examine.known(look.detect()), examine.known(look.check())):
+            if found is not None and "error" in found:
+                return found
         assert time.monotonic() < end, datawork.work(live.look())
         time.sleep(0.05)
     return examine.known(Looking.at(choice.read()).check()) or {}
@@ -149,7 +150,7 @@ def test_leaving_bad_rows_out_is_counted_used_and_undone(model: Path, tmp_path: 
 
 
 def test_a_finding_is_repaired_with_one_click_and_undone(model: Path, tmp_path: Path) -> None:
-    long = {"prompt": "Tell me more.", "completion": "word " * 60}
+    long = {"prompt": "Tell me more.", "completion": "word " * 30}
     see(write_jsonl(tmp_path / "rows.jsonl", [*ROWS, long]))
     scene = live.look()
     looking.put(scene, "sft", {"max_length": 64})
@@ -168,6 +169,12 @@ def test_a_finding_is_repaired_with_one_click_and_undone(model: Path, tmp_path: 
     assert f"max_length = {wanted}" in page()
     do(do="undo", number=0)
     assert choice.get("form")["sft"]["max_length"] == "64"
+    see()
+    do(do="fix", code="bad")
+    see()
+    assert "1 row is too long, and nothing of it could be learned: left out" in words(datalint.warnings(live.look()))
+    dataacts.use()
+    assert used()["reading"] == {"drop": ["bad"]}
 
 
 def test_placeholders_are_filled_in(model: Path, tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def page(tools: kit.Kit) -> None:
     with gr.Column(elem_classes="st-card st-choose"):
         with gr.Row(elem_classes="st-pick"):
             path = gr.Textbox(
-                label="File on this machine",
-                placeholder="/home/me/conversations.jsonl",
+                label="File on this machine, or data set of the hub",
+                placeholder="/home/me/conversations.jsonl or org/name",
                 max_lines=1,
                 min_width=240,
                 elem_id="st-data-path",
