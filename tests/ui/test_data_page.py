@@ -13,6 +13,7 @@ import browser
 import gradio as gr
 import pytest
 from making import write_jsonl
+from test_browser import PALE
 from test_parts import PAYLOADS
 
 from studio.errors import ConfigError, DataError
@@ -399,6 +400,15 @@ def test_in_the_browser_a_bad_file_is_repaired_and_used_with_the_keyboard_too(ta
     tab.click("#st-data-open")
     tab.wait_for_selector(".st-tokens .st-learned", timeout=60_000)
     assert tab.is_disabled("#st-data-use") and "line 41" in tab.inner_text("#st-page-data")
+    tab.wait_for_selector(".st-rows")
+    for scheme in ("dark", "light"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.wait_for_timeout(500)
+        assert tab.evaluate(PALE) == [], scheme
+    size = tab.viewport_size
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.set_viewport_size(size)
     tab.click("text=Leave the 1 bad row out")
     tab.wait_for_selector("text=Undo", timeout=60_000)
     tab.focus("[aria-label='next row']")
