@@ -27,7 +27,7 @@ READABLE = {
     "Olmo2ForCausalLM": "olmo2",
 }
 
-_EMBEDDING = "model.embed_tokens.weight"
+EMBEDDING = "model.embed_tokens.weight"
 _MOST = 1 << 31
 
 
@@ -80,7 +80,7 @@ def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) 
         if tensor is None:
             raise ModelError(f"The weights lack {name}.", "Download the model again.", file=str(folder))
         if tensor.shape != wanted:
-            if name == _EMBEDDING:
+            if name == EMBEDDING:
                 rows = " x ".join(map(str, tensor.shape))
                 raise ModelError(
                     f"The embedding has {rows} values, config.json says {wanted[0]} tokens of {wanted[1]}.",
@@ -99,13 +99,13 @@ def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) 
                 "Choose the model that this one was made from.",
                 file=str(tensor.file),
             )
-    return there[_EMBEDDING]
+    return there[EMBEDDING]
 
 
 def _promised(s: Shape, fused: bool) -> Iterator[tuple[str, tuple[int, int]]]:
     """List the large tensors of a decoder: name and shape. `fused`: as Phi-3 stores them."""
     d, f, q, k = s.hidden, s.ffn, s.heads * s.head_dim, s.kv_heads * s.head_dim
-    yield _EMBEDDING, (s.vocab, d)
+    yield EMBEDDING, (s.vocab, d)
     if fused:
         maps = {"self_attn.qkv_proj": (q + 2 * k, d), "self_attn.o_proj": (d, q)}
         maps |= {"mlp.gate_up_proj": (2 * f, d), "mlp.down_proj": (d, f)}

@@ -15,7 +15,7 @@ from typing import Any
 from studio.errors import ModelError
 from studio.events import Emit
 from studio.models import architecture, family, hub, tensors
-from studio.models.architecture import EXPORTABLE, embedding_of, support, whole
+from studio.models.architecture import EMBEDDING, EXPORTABLE, embedding_of, support, whole
 from studio.models.folder import inside, read_json, read_object, read_text, refuse_code
 from studio.models.shape import Shape
 from studio.models.tensors import TensorInfo, read_header, read_tensors, weight_files
@@ -32,6 +32,7 @@ __all__ = [
     "read_template",
     "read_tensors",
     "read_vocabulary",
+    "refuse_damaged",
     "refuse_nan",
     "support",
     "weight_files",
@@ -89,9 +90,7 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
     Raises ModelError with a remedy when it cannot be used.
     """
     folder = hub.resolve(model, emit, should_stop)
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".jinja", ".model", ".txt", ".md", ".safetensors"):
-            inside(path)
+    _plain_files(folder)
     config = read_config(folder)
     kind = architecture.choose(config, folder)
     exportable, use = support(kind)
@@ -129,6 +128,24 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
     )
 
 
+def refuse_damaged(folder: Path) -> dict[str, Any]:
+    """Refuse what reading config, tokenizer and template would trip over, follow out of the folder, or run.
+
+    Of the weights, where there are some, only the embedding's size is looked at. Gives config.json, {} where there is
+    none: a run's folder carries its tokenizer beside an adapter. Raises ModelError.
+    """
+    _plain_files(folder)
+    path = folder / "config.json"
+    config = read_config(folder) if path.exists() or path.is_symlink() else {}
+    vocabulary = read_vocabulary(folder)
+    read_template(folder)
+    if config and any(folder.glob("*.safetensors")):
+        for tensor in read_tensors(folder):
+            if tensor.name == EMBEDDING and tensor.shape:
+                _check_vocabulary(vocabulary, tensor, folder)
+    return config
+
+
 def refuse_nan(folder: Path, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None) -> None:
     """Read all weights and raise ModelError when one is not a number or infinite; names the first such tensors."""
     odd = list(tensors.not_finite(read_tensors(folder), emit, should_stop))
@@ -163,6 +180,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _plain_files(folder: Path) -> None:
+    """Refuse links that leave the folder, and what is no file by the name of one."""
+    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
+        if path.suffix in (".json", ".jinja", ".model", ".txt", ".md", ".safetensors"):
+            inside(path)
+
+
 def read_vocabulary(folder: Path) -> dict[str, int]:
     """Read token -> id from tokenizer.json, added tokens included."""
     path = folder / "tokenizer.json"
@@ -191,10 +215,10 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
 
 
 def read_template(folder: Path) -> str:
-    """Read the model's own chat template, "" when it has none."""
+    """Read the model's own chat template, "" when it has none; ModelError when it is not text."""
     name = _template_file(folder)
     if not name or name.endswith(".jinja"):
-        return read_text(folder / name) if name else ""
+        return read_text(folder / name, strict=True) if name else ""
     template = _tokenizer_config(folder).get("chat_template")
     if isinstance(template, list):
         named = {str(entry.get("name")): entry.get("template") for entry in template if isinstance(entry, dict)}
@@ -204,7 +228,8 @@ def read_template(folder: Path) -> str:
 
 def _template_file(folder: Path) -> str:
     """Name the file that would hold the template; what stands there may still be none."""
-    if (folder / "chat_template.jinja").exists():
+    path = folder / "chat_template.jinja"
+    if path.exists() or path.is_symlink():
         return "chat_template.jinja"
     return "tokenizer_config.json" if (folder / "tokenizer_config.json").exists() else ""
 

@@ -84,13 +84,18 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_text(path: Path) -> str:
-    """Read a small text file of a model folder, "" when it is not there."""
+def read_text(path: Path, strict: bool = False) -> str:
+    """Read a small text file of a model folder, "" when it is not there; `strict` refuses what is not UTF-8."""
     try:
         with inside(path).open("rb") as file:
-            return file.read(MAX_TEXT).decode("utf-8", errors="replace")
+            data = file.read(MAX_TEXT + 1)
+        if strict and len(data) > MAX_TEXT:
+            raise ModelError(f"{path.name} is larger than {MAX_TEXT >> 20} MB.", "It is not a model's.", file=str(path))
+        return data.decode("utf-8", errors="strict" if strict else "replace")
     except FileNotFoundError:
         return ""
+    except UnicodeError:
+        raise ModelError(f"{path.name} is not UTF-8 text.", "Download the model again.", file=str(path)) from None
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read ({error.strerror}).", "Look at it.", file=str(path)) from None
 

@@ -19,6 +19,7 @@ from studio.data.records import Message
 from studio.errors import DataError, ModelError, StudioError
 from studio.models import check, family
 from studio.render.labels import Encoded, Plan, labelled
+from studio.render.sandbox import SAID
 from studio.render.template import PROBE, Asked, ChatTemplate
 from studio.render.words import Words
 
@@ -287,12 +288,11 @@ def load(
     """Make the renderer of a model folder (or of an adapter folder that carries its tokenizer).
 
     `template` names a family to use instead of the model's own template; `now` and `options` are the Renderer's. Of
-    several templates the one named `default` is taken. Code in the folder is never run.
+    several templates the one named `default` is taken. Code in the folder is never run. Raises ModelError for what
+    `check.refuse_damaged` refuses.
     """
-    from transformers import AutoTokenizer
-
-    info: Any = check.read_config(folder) if (folder / "config.json").is_file() else {}
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    info: Any = check.refuse_damaged(folder)
+    tokenizer = _tokenizer(folder)
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")
@@ -306,6 +306,19 @@ def load(
         now=now,
         options=options,
     )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; its files can be damaged in more ways than a look at them shows."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers raises plain Exceptions
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(
+            f"The tokenizer cannot be loaded ({said[:SAID]}).", "Download the model again.", file=str(folder)
+        ) from None
 
 
 def _declared(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -25,7 +25,9 @@ from studio.render.turns import Rendered, Turn
 
 MAX_TEMPLATE_BYTES = 64 << 10
 MAX_TEXT = 32 << 20
-CHOOSE = "Choose a template family instead (`--set template=chatml`)."
+#: Characters of what a template (or a damaged file) says that go into an error.
+SAID = 300
+CHOOSE = "Choose a template family instead (the setting `template`), for example chatml."
 
 
 class _Written(str):
@@ -84,12 +86,20 @@ def _dict(*args: Any, **names: Any) -> dict[Any, Any]:
     return dict(*args, **names)
 
 
+def _short(error: Exception) -> str:
+    """Give what an error says, not more than fits a message: a template can say anything."""
+    said = str(getattr(error, "message", None) or error) or type(error).__name__
+    return said if len(said) <= SAID else said[: SAID - 1] + "…"
+
+
 class Compiled:
     """A compiled template; `now` is the date that `strftime_now` writes."""
 
     def __init__(self, source: str, now: datetime) -> None:
         if len(source.encode("utf-8", "replace")) > MAX_TEMPLATE_BYTES:
             raise ModelError("The chat template is larger than 64 KB.", CHOOSE)
+        if "\0" in source:
+            raise ModelError("The chat template holds a NUL character, which no text does.", CHOOSE)
         env = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
@@ -101,10 +111,10 @@ class Compiled:
             self._template = env.from_string(source)
         except TemplateSyntaxError as error:
             raise ModelError(
-                f"The chat template has a mistake in line {error.lineno}: {error.message}", CHOOSE
+                f"The chat template has a mistake in line {error.lineno}: {_short(error)}", CHOOSE
             ) from None
         except (MemoryError, RecursionError, OverflowError, ValueError) as error:
-            raise ModelError(f"The chat template cannot be read: {error or type(error).__name__}.", CHOOSE) from None
+            raise ModelError(f"The chat template cannot be read: {_short(error)}.", CHOOSE) from None
 
     def render(self, conversation: Sequence[Turn], generate: bool, tools: Sequence[Any], **names: Any) -> Rendered:
         """Render a conversation. Raises DataError when the template refuses it, ModelError when it breaks."""
@@ -128,17 +138,17 @@ class Compiled:
         except StudioError:
             raise
         except SecurityError as error:
-            raise ModelError(f"The chat template reaches for what it must not: {error}", CHOOSE) from None
+            raise ModelError(f"The chat template reaches for what it must not: {_short(error)}", CHOOSE) from None
         except TemplateError as error:
             raise DataError(
-                f"The chat template refuses this conversation: {error}",
-                "Change the conversation's roles to what the model's template takes, choose another template, "
-                "or leave such rows out with --drop-bad.",
+                f"The chat template refuses this conversation: {_short(error)}",
+                "Change the conversation to what the model's template takes, choose another template family, or leave "
+                "such rows out.",
             ) from None
         except MemoryError:
             raise ModelError("The chat template needs more memory than it is allowed.", CHOOSE) from None
         except Exception as error:  # a template can make Python raise anything
-            raise ModelError(f"The chat template failed: {error or type(error).__name__}", CHOOSE) from None
+            raise ModelError(f"The chat template failed: {_short(error)}", CHOOSE) from None
         return Rendered("".join(parts), tuple(marks))
 
 
