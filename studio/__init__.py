@@ -32,8 +32,9 @@ def check_data(path: str | Path, reading: Reading | None = None) -> dict[str, An
 def check_model(model: str) -> ModelInfo:
     """Check a model (`starter`, a folder, a hub id) and describe it; ModelError when it cannot be used."""
     from studio.models import check
+    from studio.render import vet
 
-    return check.inspect(model)
+    return vet.inspect(check.inspect(model))
 
 
 def train_model(

@@ -12,6 +12,7 @@ from studio.cli.output import Out, table
 from studio.cli.running import watching
 from studio.errors import ConfigError
 from studio.models import catalogue, check, hub
+from studio.render import vet
 
 _ABOUT = """\
 studio models [QUERY]              list base models: what each needs beside what this machine has
@@ -93,7 +94,7 @@ def _get(model: str, out: Out) -> None:
 
 def _check(model: str, nan: bool, out: Out) -> None:
     with watching() as watch:
-        info = check.inspect(model, **watch)
+        info = vet.inspect(check.inspect(model, **watch))
         if nan:
             check.refuse_nan(Path(info.folder), **watch)
     facts = dataclasses.asdict(info)

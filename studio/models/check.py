@@ -34,6 +34,7 @@ __all__ = [
     "read_vocabulary",
     "refuse_damaged",
     "refuse_nan",
+    "special_tokens",
     "support",
     "weight_files",
 ]
@@ -53,7 +54,8 @@ class ModelInfo:
 
     `template` says whether the model has a chat template, `template_source` in which file (or of which family);
     `untrained` lists the control tokens of that template that the model never learned (or has not at all);
-    `revision` is the hub's commit; `use` says what can be done with the architecture.
+    `revision` is the hub's commit; `use` says what can be done with the architecture; `template_problem` is filled in
+    where the template is tried (render/vet).
     """
 
     name: str
@@ -77,6 +79,7 @@ class ModelInfo:
     exportable: bool
     use: str
     config: dict[str, Any]
+    template_problem: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -101,7 +104,7 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
     own, file = read_template(folder), _template_file(folder)
     fam = family.choose(kind, vocabulary)
     source = own or fam.template
-    stops = family.stop_tokens(source, vocabulary, _eos(folder))
+    stops = family.stop_tokens(source, vocabulary, special_tokens(folder)["eos_token"] or None)
     known = family.identify(own) if own else fam.name
     return ModelInfo(
         name="Studio starter" if model == "starter" else hub.repository(folder) or folder.name,
@@ -239,10 +242,14 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
     return read_object(path) if path.exists() or path.is_symlink() else {}
 
 
-def _eos(folder: Path) -> str | None:
-    eos = _tokenizer_config(folder).get("eos_token")
-    eos = eos.get("content") if isinstance(eos, dict) else eos
-    return eos if isinstance(eos, str) else None
+def special_tokens(folder: Path) -> dict[str, str]:
+    """Give the tokens that a tokenizer names (bos_token, eos_token, ...), "" for the first two where it does not."""
+    named = {"bos_token": "", "eos_token": ""}
+    for name, token in _tokenizer_config(folder).items():
+        token = token.get("content") if isinstance(token, dict) else token
+        if name.endswith("_token") and isinstance(token, str):
+            named[name] = token
+    return named
 
 
 def context_of(config: dict[str, Any]) -> int:

@@ -61,6 +61,7 @@ def _facts(model: Known) -> list[tuple[str, str]]:
         rows += [
             ("Stops at", " ".join(parts.code(token) for token in stops[:4])),
             ("Never trained", _untrained(untrained)),
+            ("Template problem", esc(facts.get("template_problem") or "", 600)),
         ]
     rows += [
         ("Export", esc(_export(model))),

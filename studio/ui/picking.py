@@ -24,6 +24,7 @@ Document = dict[str, Any]
 PATIENCE = 60.0  # seconds
 
 _child = Child("studio.models.ask:handle")
+_trying = Child("studio.render.vet:handle")
 _BOUND = re.compile(r"([<>])\s*=?\s*(\d+(?:\.\d+)?)\s*([bm])\b", re.IGNORECASE)
 _SIZE = re.compile(r"\d+(?:\.\d+)?[bm]", re.IGNORECASE)
 _SCALE = {"b": 1e9, "m": 1e6}
@@ -248,7 +249,8 @@ def folder_of(model: str) -> str:
 
 def inspect(model: str) -> Document:
     """Check a model that is here. Raises what is wrong with it."""
-    return _child.ask({"op": "inspect", "model": model}, PATIENCE)
+    facts = _child.ask({"op": "inspect", "model": model}, PATIENCE)
+    return facts | _trying.ask({name: facts[name] for name in ("folder", "stop_tokens")}, PATIENCE)
 
 
 def offer(model: str) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def test_check_reads_all_weights_only_when_asked(capsys: pytest.CaptureFixture[s
     assert (code, facts["nan"], facts["exportable"], facts["revision"]) == (0, None, True, "")
     code, facts, err = call(capsys, "models", "check", tiny, "--nan", "--json")
     assert (code, facts["nan"]) == (0, False) and "Looking for NaNs" in err
+
+
+def test_check_tries_the_models_own_template(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    code, facts, _ = call(capsys, "models", "check", folder, "--json")
+    assert code == 0 and "mistake in line 1" in facts["template_problem"]
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    code, document, _ = call(capsys, "models", "check", folder, "--json")
+    assert code == 2 and "UTF-8" in document["error"]["message"]
 
 
 @pytest.mark.parametrize("words", [("get",), ("check",), ("get", "a/b", "c/d"), ("check", "no-such-folder")])
