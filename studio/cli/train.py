@@ -77,6 +77,8 @@ def _train(args: argparse.Namespace, out: Out) -> None:
 def _summary(result: dict[str, Any]) -> str:
     b, h = result["behaviour"], result["heldout"]
     lines = [f"Run {result['run']} finished in {result['seconds']:.0f} s: {result['dir']}"]
+    if reasons := result["rows"]["reasons"]:
+        lines.append("Rows left out: " + ", ".join(f"{count} {code}" for code, count in reasons.items()))
     if h["n"]:
         lines.append(f"Held-out loss {h['before']:.3f} -> {h['after']:.3f} ({h['n']} rows)")
     if b["n"]:

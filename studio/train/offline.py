@@ -125,6 +125,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         ) from None
 
     _save(run, policy, renderer, folder, method, config)
+    reasons = {**data.left_out, **{reason: rest.count for reason, rest in rows.left_out.items()}}
     changed = generate.behaviour(before["answers"], answers)
     changed["held_out"] = bool(held)
     changed["examples"] = [
@@ -146,7 +147,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         "rows": {
             "trained": len(train),
             "held_out": len(held),
-            "left_out": sum(r.count for r in rows.left_out.values()),
+            "left_out": sum(reasons.values()),
+            "reasons": reasons,
         },
         "advice": _advice(changed, method),
         "seconds": round(time.monotonic() - began, 1),
@@ -223,6 +225,9 @@ def _encode(
         "nothing_learned": "have nothing to learn and were left out",
         "template": "do not fit the chat template and were left out",
     }
+    for code, count in data.left_out.items():
+        text = f"{count} rows were left out as asked: {code}."
+        emit(events.event("note", level="warning", code=code, text=text))
     for reason, rest in rows.left_out.items():
         lines = ", ".join(map(str, rest.lines[:10])) + (", ..." if rest.count > 10 else "")
         text = f"{rest.count} rows {why.get(reason, reason)} (lines {lines})."

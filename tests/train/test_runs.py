@@ -11,6 +11,7 @@ import pytest
 from making import make_model, write_jsonl
 
 from studio import paths, runs, worker
+from studio.data.records import Reading
 from studio.errors import ConfigError, DataError, ModelError, RunError, Stopped, TrainingError
 
 FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 128}
@@ -159,7 +160,30 @@ def test_rows_that_do_not_fit_are_counted(tiny: Path, tmp_path: Path) -> None:
     run, seen = train(tiny, write_jsonl(tmp_path / "d.jsonl", rows), max_steps=1)
     text = next(item["text"] for item in seen if item.get("code") == "too_long")
     assert text.startswith("1 rows are longer than 128 tokens") and "lines 4" in text
-    assert json.loads((run.dir / "result.json").read_text())["rows"]["left_out"] == 1
+    counted = json.loads((run.dir / "result.json").read_text())["rows"]
+    assert (counted["left_out"], counted["reasons"]) == (1, {"too_long": 1})
+
+
+def test_bad_rows_are_left_out_when_asked_and_counted(tiny: Path, tmp_path: Path) -> None:
+    """Of 30 rows one has no answer and one repeats another: 28 are there to learn from, two of them held out."""
+    rows: list[dict[str, object]] = [{"prompt": f"Q{i}", "completion": "" if i == 7 else f"A{i}"} for i in range(29)]
+    data = write_jsonl(tmp_path / "d.jsonl", [*rows, rows[0]])
+    values = {
+        "title": "t",
+        "model": str(tiny),
+        "method": "sft",
+        "data": str(data),
+        "settings": {**FAST, "max_steps": 1},
+    }
+    with pytest.raises(DataError, match="empty"):
+        worker.work(runs.create(runs.RunConfig("train", **values)))  # type: ignore[arg-type]
+    reading = Reading(drop=("bad", "duplicate")).to_dict()
+    run = runs.create(runs.RunConfig("train", **values, options={"reading": reading}))  # type: ignore[arg-type]
+    seen: list[Any] = []
+    counted = worker.work(run, seen.append)["rows"]
+    assert counted["reasons"] == {"bad": 1, "duplicate": 1} and counted["left_out"] == 2
+    assert counted["trained"] + counted["held_out"] == 28
+    assert {item["code"] for item in seen if item["type"] == "note"} >= {"bad", "duplicate"}
 
 
 def test_an_answer_is_given_the_room_that_the_rows_take() -> None:
