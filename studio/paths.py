@@ -70,13 +70,17 @@ def _shipped(name: str) -> Path:
 
 def check_name(name: str) -> str:
     """Give the name back if it is safe as a file name on every system; else raise InputError."""
-    stem = name.split(".")[0]
-    if not _NAME.fullmatch(name) or name.endswith(".") or stem in _RESERVED:
+    if not _NAME.fullmatch(name) or name.endswith(".") or is_reserved(name):
         raise InputError(
             f"{name[:80]!r} cannot be a name",
             "Use 1 to 64 small letters, digits, dots, dashes and underscores, beginning with a letter or a digit.",
         )
     return name
+
+
+def is_reserved(name: str) -> bool:
+    """Say whether Windows keeps a name for itself (con, nul.txt, ...)."""
+    return name.split(".")[0].rstrip().lower() in _RESERVED
 
 
 def slug(text: str, fallback: str = "run") -> str:

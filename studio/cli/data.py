@@ -11,8 +11,10 @@ from studio.cli import datacheck, dataout
 from studio.cli.datacheck import INSPECT
 from studio.cli.output import Out
 from studio.data.records import KINDS, Reading
+from studio.data.strict import visible
 from studio.errors import ConfigError
 
+_MOST = 1000  # rows of a preview: each is rendered whole, and read by a person
 _ROLE = re.compile(r"(.+?=\w+)(?:,|$)")  # a column may have a comma in its name, a role has none
 
 
@@ -26,7 +28,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     preview.add_argument("file")
     preview.add_argument("--model", required=True)
     preview.add_argument("--template", default="", help="a template family instead of the model's own")
-    preview.add_argument("-n", type=int, default=3, help="how many rows")
+    preview.add_argument("-n", type=int, default=3, help=f"how many rows, 1 to {_MOST}")
     add_reading(preview)
     preview.set_defaults(do=_preview)
     dataout.add(group, common, add_reading, reading)
@@ -61,6 +63,8 @@ def _pairs(words: list[str], flag: str, such_as: str) -> dict[str, str]:
 
 
 def _preview(args: argparse.Namespace, out: Out) -> None:
+    if not 1 <= args.n <= _MOST:
+        raise ConfigError(f"{args.n} rows cannot be shown.", f"Choose a number from 1 to {_MOST}.", field="n")
     child = Child(INSPECT)
     try:
         rows = child.ask(
@@ -79,4 +83,5 @@ def _show(row: dict[str, Any]) -> str:
             f"chosen:\n{_show(row['chosen'])}\nrejected:\n{_show(row['rejected'])}\n"
             f"({row['common_prefix']} tokens in common at the beginning)"
         )
-    return f"{row['marked']}\n({len(row['ids'])} tokens, {row['trained_share']:.0%} learned: between ⟦ and ⟧)"
+    text = "\n".join(map(visible, row["marked"].split("\n")))  # a terminal obeys what is written to it
+    return f"{text}\n({len(row['ids'])} tokens, {row['trained_share']:.0%} learned: between ⟦ and ⟧)"

@@ -12,12 +12,12 @@ from studio.cli import datatext
 from studio.cli.output import Out, Ticker
 from studio.data import report
 from studio.data.records import Reading
-from studio.errors import DataError, InputError
-from studio.events import Event
+from studio.errors import ConfigError, DataError, InputError
+from studio.events import Emit, Event
 from studio.methods import METHODS
 
 INSPECT = "studio.render.inspect:handle"
-_SLOW_MB = 50  # a bar is shown for work of more than so many MB (of the reading), or rows (of the counting)
+SLOW_MB = 50  # a bar is shown for work of more than so many MB (of the reading), or rows (of the counting)
 _WAIT = 24 * 3600.0
 
 
@@ -32,18 +32,28 @@ def add(
     check.add_argument("file", help="a file, or a data set of the hub: org/name[@revision][/part][:split]")
     check.add_argument("--model", default="", help="also look at the rows as this model's tokens")
     check.add_argument("--template", default="", help="with --model: a template family instead of the model's own")
-    check.add_argument("--max-length", type=int, default=0, help="with --model: the longest row of a run")
+    check.add_argument("--max-length", type=int, help="with --model: the longest row of a run")
     add_reading(check)
     check.set_defaults(do=lambda args, out: _check(args, reading(args), out))
 
 
-def _check(args: argparse.Namespace, asked: Reading, out: Out) -> int:
-    ticker = Ticker()
+def slow(ticker: Ticker) -> Emit:
+    """Show a bar for long work only."""
 
     def emit(item: Event) -> None:
-        if item["type"] != "progress" or item["total"] > _SLOW_MB:
+        if item["type"] != "progress" or item["total"] > SLOW_MB:
             ticker(item)
 
+    return emit
+
+
+def _check(args: argparse.Namespace, asked: Reading, out: Out) -> int:
+    if args.max_length is not None and args.max_length < 1:
+        raise ConfigError(
+            f"A row cannot be {args.max_length} tokens long.", "Choose 1 or more, such as 1024.", field="max_length"
+        )
+    ticker = Ticker()
+    emit = slow(ticker)
     try:
         made = report.check(args.file, asked, emit=emit)
         if args.model and made.data.ok:
@@ -62,7 +72,7 @@ def _check(args: argparse.Namespace, asked: Reading, out: Out) -> int:
     return 0 if made.ok else InputError.exit_code
 
 
-def _measure(args: argparse.Namespace, asked: Reading, kind: str, emit: Callable[[Event], None]) -> dict[str, Any]:
+def _measure(args: argparse.Namespace, asked: Reading, kind: str, emit: Emit) -> dict[str, Any]:
     """Ask the child what the tokens say."""
     method = next((method for method in METHODS.values() if kind in method.kinds), METHODS["sft"])
     config = method.Config()

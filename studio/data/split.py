@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.data import writers
-from studio.data.convert import refuse_input
+from studio import events
+from studio.data import landing, writers
 from studio.data.dataset import Dataset
 from studio.data.files import Row, Rows
 from studio.data.formats import WHOLE
@@ -39,24 +39,35 @@ def held_out(records: Iterable[Record], share: float, seed: int, at_most: int = 
     return set() if highest is None else set(numpy.flatnonzero(keys <= highest).tolist())
 
 
-def split(dataset: Dataset, out: str | Path, share: float = 0.05, seed: int = 0) -> dict[str, Any]:
+def asked(out: str | Path, share: float, read: Iterable[Path] = (), force: bool = False) -> list[Path]:
+    """Give the two files to write; ConfigError for what can be refused before a row is read."""
+    if not 0 < share < 1:
+        raise ConfigError(f"A share of {share} cannot be held out.", "Choose one between 0 and 1.", field="share")
+    return landing.files(out, ("train.jsonl", "heldout.jsonl"), read, force)
+
+
+def split(
+    dataset: Dataset,
+    out: str | Path,
+    share: float = 0.05,
+    seed: int = 0,
+    *,
+    force: bool = False,
+    emit: events.Emit | None = None,
+) -> dict[str, Any]:
     """Write train.jsonl and heldout.jsonl into a folder: the rows as they are (JSON lines byte for byte).
 
     A row whose records share a prompt with a held-out row is held out with it. Gives {"train": {"path", "rows"},
-    "heldout": {"path", "rows"}, "left_out": rows that could not be used}. ConfigError for a share outside 0 to 1;
-    DataError, and nothing written, when no row can be held out.
+    "heldout": {"path", "rows"}, "left_out": rows that could not be used}. The folder is made where it is missing,
+    its parent is not; `force` replaces files that are there; `emit` gets progress events over the rows. ConfigError for
+    a share outside 0 to 1 or a place that is taken, DataError when no row can be held out; then nothing is written.
     """
-    if not 0 < share < 1:
-        raise ConfigError(f"A share of {share} cannot be held out.", "Choose one between 0 and 1.", field="share")
-    folder = Path(out).expanduser().resolve()
-    train, heldout = folder / "train.jsonl", folder / "heldout.jsonl"
-    for path in (train, heldout):
-        refuse_input(dataset, path)
-    sides = _sides(dataset, share, seed)
+    train, heldout = asked(out, share, [one.path for one in dataset.sources], force)
+    sides = _sides(dataset, writers.told(dataset.records(), "Holding rows out", dataset.usable, emit), share, seed)
     counts = [0, 0, 0]
-    with writers.beside(train) as train_file, writers.beside(heldout) as held_file:
+    with landing.beside([train, heldout], force) as (train_file, held_file):
         files = {_TRAIN: train_file, _HELD: held_file}
-        for side, line in _lines(dataset, sides):
+        for side, line in writers.told(_lines(dataset, sides), "Writing", dataset.rows, emit):
             counts[side] += 1
             if side != _LEFT_OUT:
                 files[side].write(line)
@@ -95,12 +106,12 @@ def _highest(keys: numpy.ndarray, share: float, at_most: int) -> Any:
     return ordered[taken - 1] if taken < len(keys) else None
 
 
-def _sides(dataset: Dataset, share: float, seed: int) -> bytearray:
+def _sides(dataset: Dataset, records: Iterable[Record], share: float, seed: int) -> bytearray:
     """Give the side of each line; rows that share a prompt, through any of their records, are on one side."""
     import numpy
 
     keyed, lined = array("Q"), array("Q")
-    for record in dataset.records():
+    for record in records:
         keyed.append(_key(record, seed))
         lined.append(record.line)
     keys, lines = numpy.frombuffer(keyed, dtype=numpy.uint64), numpy.frombuffer(lined, dtype=numpy.uint64)

@@ -1,45 +1,32 @@
-"""Rows to a .jsonl, .csv or .parquet file, whole or not at all: written beside, synced, renamed."""
+"""Rows to a .jsonl, .csv or .parquet file, whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from studio import paths
-from studio.data import tables
-from studio.errors import ConfigError, DataError, StudioError
+from studio import events
+from studio.data import landing, tables
+from studio.errors import ConfigError, DataError
 
 Row = dict[str, Any]
+T = TypeVar("T")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BATCH = 1000
 
 
-@contextlib.contextmanager
-def beside(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the name `path` when all went well, and leaves nothing behind when not."""
-    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with made.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(made, path)
-    except StudioError:
-        raise
-    except OSError as error:
-        raise DataError(
-            f"The file cannot be written: {error.strerror}.", "Choose another place.", file=str(path)
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            made.unlink()
-    paths.fsync_dir(path.parent)
+def told(items: Iterable[T], phase: str, total: int, emit: events.Emit | None) -> Iterator[T]:
+    """Give the items, and tell `emit` how many of `total` went by."""
+    if emit is None:
+        yield from items
+        return
+    progress = events.Progress(emit, phase, total, "rows")
+    for item in items:
+        yield item
+        progress.step()
 
 
 def line(row: Row) -> bytes:
@@ -58,11 +45,11 @@ def check_suffix(path: Path) -> str:
     return suffix
 
 
-def write(path: Path, columns: dict[str, str], rows: Iterable[Row]) -> dict[str, int]:
+def write(path: Path, columns: dict[str, str], rows: Iterable[Row], force: bool = False) -> dict[str, int]:
     """Write rows by the suffix of `path`; gives the rows, and the cells of a CSV that got a ' before them.
 
     `columns` names what each column holds: text, bool, json (lists and objects as JSON text), messages, turns, pairs.
-    DataError, and nothing written, when there are no rows.
+    DataError, and nothing written, when there are no rows; a file that is there is replaced by `force` only.
     """
     put: Callable[[BinaryIO, dict[str, str], Iterable[Row], dict[str, int]], None]
     put = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[check_suffix(path)]
@@ -73,7 +60,7 @@ def write(path: Path, columns: dict[str, str], rows: Iterable[Row]) -> dict[str,
             counts["rows"] += 1
             yield row
 
-    with beside(path) as file:
+    with landing.beside([path], force) as (file,):
         put(file, columns, counted(), counts)
         if not counts["rows"]:
             raise DataError("No row is left to write.", "Choose another format, or rows that it can hold.")

@@ -22,6 +22,7 @@ from studio.data.detect import detect
 from studio.data.records import Conversation, Message, Preference, Prompt, Rated, Reading, Record
 from studio.data.targets import Dropped, is_flat
 from studio.errors import ConfigError, DataError
+from studio.events import Event
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 RICH: Row = {
@@ -97,8 +98,8 @@ def test_prompts_and_completions_are_texts_when_that_holds_every_row(tmp_path: P
         {"prompt": "Hi", "completion": "Hello."},
         {"system": "Be kind.", "prompt": "Hi", "completion": "Hello."},
     ]
-    convert(load(tmp_path, first, RICH), "prompt_completion", tmp_path / "out.jsonl")
-    assert lines(tmp_path / "out.jsonl")[0] == {"prompt": CHAT[:1], "completion": CHAT[1:]}
+    convert(load(tmp_path, first, RICH), "prompt_completion", tmp_path / "more.jsonl")
+    assert lines(tmp_path / "more.jsonl")[0] == {"prompt": CHAT[:1], "completion": CHAT[1:]}
 
 
 def test_what_stands_after_the_last_answer_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -122,9 +123,9 @@ def test_a_pair_becomes_two_ratings_the_chosen_answer_or_the_prompt(tmp_path: Pa
         {"prompt": "Hi", "completion": "Hello.", "label": True},
         {"prompt": "Hi", "completion": "Go.", "label": False},
     ]
-    assert convert(data, "messages", out)["dropped"] == {"the rejected answers": 1}
+    assert convert(data, "messages", out, force=True)["dropped"] == {"the rejected answers": 1}
     assert lines(out) == [{"messages": CHAT}]
-    assert convert(data, "prompt", out)["dropped"] == {"the answers": 1}
+    assert convert(data, "prompt", out, force=True)["dropped"] == {"the answers": 1}
     assert lines(out) == [{"prompt": "Hi"}]
 
 
@@ -155,7 +156,7 @@ def test_the_input_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: P
         convert(data, "csv", tmp_path / "out.csv")
     (tmp_path / "out.jsonl").write_text("old")
     with pytest.raises(DataError, match="No row is left"):
-        convert(data, "alpaca", tmp_path / "out.jsonl")
+        convert(data, "alpaca", tmp_path / "out.jsonl", force=True)
     assert (tmp_path / "out.jsonl").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
@@ -226,17 +227,48 @@ def test_the_command_line_converts_and_says_what_it_dropped(tmp_path: Path, caps
     words = ["data", "convert", str(source), "--to", "sharegpt", "--out", str(tmp_path / "o.jsonl")]
     assert cli.run([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 1
-    assert cli.run(words) == 0
+    assert cli.run([*words, "--force"]) == 0
     assert "not in it: what was thought" in capsys.readouterr().out
-    assert cli.run([*words[:4], "kto", *words[5:], "--json"]) == 2
+    assert cli.run([*words[:4], "kto", *words[5:], "--force", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["field"] == "to"
 
 
 def test_a_place_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     data = load(tmp_path, RICH)
     (tmp_path / "folder.csv").mkdir()
-    for out in (tmp_path / "in.jsonl" / "out.jsonl", tmp_path / "folder.csv"):
-        with pytest.raises(DataError, match="cannot be written") as caught:
-            convert(data, "messages", out)
+    for out, error in (
+        (tmp_path / "in.jsonl" / "out.jsonl", ConfigError),
+        (tmp_path / "missing" / "out.jsonl", ConfigError),
+        (tmp_path / "folder.csv", ConfigError),
+        (tmp_path / f"{'n' * 300}.csv", DataError),
+    ):
+        with pytest.raises(error) as caught:
+            convert(data, "messages", out, force=True)
         assert caught.value.remedy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "in.jsonl"]
+
+
+def test_a_file_that_came_to_stand_there_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    data, out = load(tmp_path, RICH), tmp_path / "out.jsonl"
+
+    def get_in_the_way(item: Event) -> None:
+        out.write_text("theirs")
+
+    with pytest.raises(ConfigError, match="there already"):
+        convert(data, "messages", out, emit=get_in_the_way)
+    assert out.read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_progress_counts_every_row_of_each_pass(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    data = load(tmp_path, RICH, RICH, RICH)
+    convert(
+        data,
+        "prompt_completion",
+        tmp_path / "out.jsonl",
+        emit=lambda item: told.append((item["phase"], item["done"], item["total"])),
+    )
+    phases = list(dict.fromkeys(phase for phase, _, _ in told))
+    assert len(phases) == 2 and told[-1] == ("Writing", 3, 3)
+    assert all((phase, 0, 3) in told for phase in phases)

@@ -18,6 +18,7 @@ from studio.data import dataset
 from studio.data.records import Conversation, Reading, Record, prompt_of
 from studio.data.split import held_out, split
 from studio.errors import ConfigError, DataError
+from studio.events import Event
 
 
 def asks(count: int, different: int) -> list[Record]:
@@ -149,6 +150,38 @@ def test_what_cannot_be_split_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the file that is read"):
         split(own, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "train.jsonl"]
+
+
+def test_a_split_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    data = dataset.load(write_jsonl(tmp_path / "in.jsonl", rows()))
+
+    def stop(item: Event) -> None:
+        if item["phase"] == "Writing" and item["done"]:
+            assert (tmp_path / "out").is_dir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        split(data, tmp_path / "out", emit=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_one_file_that_cannot_land_takes_the_other_with_it(tmp_path: Path) -> None:
+    data, out = dataset.load(write_jsonl(tmp_path / "in.jsonl", rows())), tmp_path / "out"
+
+    def get_in_the_way(item: Event) -> None:
+        if item["phase"] == "Writing" and item["done"]:
+            (out / "heldout.jsonl").write_text("theirs")
+
+    with pytest.raises(ConfigError, match="there already"):
+        split(data, out, emit=get_in_the_way)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"heldout.jsonl": "theirs"}
+
+
+def test_progress_counts_the_rows_twice(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    data = dataset.load(write_jsonl(tmp_path / "in.jsonl", rows()))
+    split(data, tmp_path / "out", emit=lambda item: told.append((item["phase"], item["done"], item["total"])))
+    assert ("Holding rows out", 60, 60) in told and told[-1] == ("Writing", 60, 60)
 
 
 def test_the_command_line_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
