@@ -13,7 +13,8 @@ class Message:
     """One turn. `train=False` keeps an assistant turn out of the loss.
 
     `reasoning` is what a thinking model wrote before its answer; `tool_calls` are what an assistant turn calls, each
-    {"type": "function", "function": {"name", "arguments"}}; `name` is the tool that a `tool` turn answers for.
+    {"type": "function", "function": {"name", "arguments"}}, with the "id" it has in the data. A `tool` turn answers the
+    call `tool_call_id`, which is a call of the tool `name`.
     """
 
     role: str
@@ -22,6 +23,7 @@ class Message:
     reasoning: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
     name: str = ""
+    tool_call_id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the message as chat templates take it; parts that are not there are left out."""
@@ -32,6 +34,8 @@ class Message:
             made["tool_calls"] = list(self.tool_calls)
         if self.name:
             made["name"] = self.name
+        if self.tool_call_id:
+            made["tool_call_id"] = self.tool_call_id
         return made
 
 

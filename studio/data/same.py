@@ -100,7 +100,8 @@ def _turns(messages: Sequence[Message]) -> tuple[object, ...]:
 
 def _turn(turn: Message) -> tuple[object, ...]:
     if turn.reasoning or turn.tool_calls or turn.name:
-        more = (turn.reasoning, _json(turn.tool_calls), turn.name)
+        # The ids of calls are left aside: they are drawn at random, so copies differ in them.
+        more = (turn.reasoning, _json([call["function"] for call in turn.tool_calls]), turn.name)
         return turn.role, turn.content.strip(), turn.train, more
     return turn.role, turn.content.strip(), turn.train
 

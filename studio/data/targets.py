@@ -19,8 +19,10 @@ Writer = Callable[[Any, bool, Dropped], Row | None]
 _SHARE_NAMES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
 _THOUGHTS, _WEIGHTS = "what was thought before the answer", "weights that keep turns out of the loss"
 _TOOLS, _TOOL_NAMES = "the tools that may be called", "the names of tools that answer"
+_IDS = "the ids of tool calls"
 _TOGETHER = "text and a tool call in one turn (two turns now)"
 _AFTER = "turns after the last answer"
+_EARLIER = "the learning of answers before the last"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,7 @@ def _messages(record: Conversation, flat: bool, dropped: Dropped) -> Row:
 
 def _sharegpt(record: Conversation, flat: bool, dropped: Dropped) -> Row:
     turns: list[Row] = []
+    dropped[_IDS] += any("id" in call for turn in record.messages for call in turn.tool_calls)
     for turn in record.messages:
         weight = {} if turn.train else {"weight": 0}
         if turn.reasoning:
@@ -135,13 +138,17 @@ def _answer(turns: Sequence[Message], flat: bool) -> Any:
 
 def _prompt_completion(record: Conversation, flat: bool, dropped: Dropped) -> Row | None:
     turns = record.messages
-    last = max(i for i, turn in enumerate(turns) if turn.role == "assistant")
+    answers = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    last = max([i for i in answers if turns[i].train] or answers)
+    if any(turns[i].train for i in answers if i < last):
+        dropped[_EARLIER] += 1
     if last + 1 < len(turns):
         dropped[_AFTER] += 1
     if not last:
         dropped["whole rows in which nothing is asked"] += 1
         return None
-    row = _asked(turns[:last], flat) | {"completion": _answer(turns[last : last + 1], flat)}
+    asked = [dataclasses.replace(turn, train=True) for turn in turns[:last]]  # nothing in a prompt is learned anyway
+    row = _asked(asked, flat) | {"completion": _answer(turns[last : last + 1], flat)}
     return _with_tools(row, record.tools)
 
 

@@ -117,8 +117,9 @@ def _type(kind: str) -> Any:
     import pyarrow as pa
 
     text = pa.string()
-    call = pa.struct([("type", text), ("function", pa.struct([("name", text), ("arguments", text)]))])
-    turn = [("role", text), ("content", text), ("reasoning_content", text), ("name", text), ("weight", pa.int8())]
+    call = pa.struct([("id", text), ("type", text), ("function", pa.struct([("name", text), ("arguments", text)]))])
+    texts = [(name, text) for name in ("role", "content", "reasoning_content", "name", "tool_call_id")]
+    turn = [*texts, ("weight", pa.int8())]
     return {
         "text": text,
         "json": text,

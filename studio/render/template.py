@@ -273,8 +273,8 @@ def _said(messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[Any]:
     """Give all that people wrote."""
     for message in messages:
         yield message.content
-        if message.reasoning or message.tool_calls or message.name:
-            yield (message.reasoning, message.tool_calls, message.name)
+        if message.reasoning or message.tool_calls or message.name or message.tool_call_id:
+            yield (message.reasoning, message.tool_calls, message.name, message.tool_call_id)
     yield from tools
 
 

@@ -91,7 +91,13 @@ SFT: list[tuple[str, str, Row, Conversation]] = [
             ],
             "tools": [WEATHER],
         },
-        talk(HI, ASKED_TOOL, Message("tool", "21 C", name="weather"), HELLO, tools=(WEATHER,)),
+        talk(
+            HI,
+            a("", tool_calls=(call("weather", "c1", city="Rome"),)),
+            Message("tool", "21 C", name="weather", tool_call_id="c1"),
+            HELLO,
+            tools=(WEATHER,),
+        ),
     ),
     (
         "tool calls with arguments as an object, tools as text",
@@ -217,6 +223,12 @@ SFT: list[tuple[str, str, Row, Conversation]] = [
         "prompt_completion",
         {"prompt": CHAT[:1], "completion": CHAT[1:]},
         talk(HI, HELLO),
+    ),
+    (
+        "a prompt that is a conversation, of which the completion alone is learned",
+        "prompt_completion",
+        {"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]},
+        talk(HI, a("Hello.", train=False), HI, HELLO),
     ),
     ("an answer that is a number", "prompt_completion", {"question": "1+1?", "answer": 2}, talk(u("1+1?"), a("2"))),
     (

@@ -51,9 +51,9 @@ def s(text: str) -> Message:
     return Message("system", text)
 
 
-def call(name: str, **arguments: Any) -> dict[str, Any]:
+def call(name: str, id: str = "", **arguments: Any) -> dict[str, Any]:
     """Make a tool call as messages carry it."""
-    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return {**({"id": id} if id else {}), "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def msg(role: str, content: Any, **more: Any) -> Row:

@@ -29,8 +29,8 @@ RICH: Row = {
     "messages": [
         msg("system", "Be kind."),
         msg("user", "Rome?"),
-        msg("assistant", "", tool_calls=[call("weather", city="Rome")]),
-        msg("tool", "21 C", name="weather"),
+        msg("assistant", "", tool_calls=[call("weather", "abcdefghi", city="Rome")]),
+        msg("tool", "21 C", name="weather", tool_call_id="abcdefghi"),
         msg("assistant", "Warm.", reasoning_content="21 is warm."),
         msg("user", "Oslo?"),
         msg("assistant", "No idea.", weight=0),
@@ -52,19 +52,33 @@ def lines(path: Path) -> list[Row]:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-@pytest.mark.parametrize("to", ["messages", "prompt_completion"])
-def test_tools_thoughts_and_weights_survive_in_messages(tmp_path: Path, to: str, suffix: str) -> None:
+def test_tools_thoughts_and_weights_survive_in_messages(tmp_path: Path, suffix: str) -> None:
     data = load(tmp_path, RICH)
-    done = convert(data, to, tmp_path / f"out{suffix}")
+    done = convert(data, "messages", tmp_path / f"out{suffix}")
     assert done == {"rows": 1, "dropped": {}, "left_out": {}, "guarded": 0}
     (made,) = back(tmp_path / f"out{suffix}")
     assert made == dataclasses.replace(next(data.records()), line=made.line)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_sharegpt_says_that_it_cannot_hold_thoughts_and_the_names_of_tools(tmp_path: Path, suffix: str) -> None:
+def test_the_last_answer_that_is_learned_becomes_the_completion(tmp_path: Path, suffix: str) -> None:
+    data = load(tmp_path, RICH)
+    done = convert(data, "prompt_completion", tmp_path / f"out{suffix}")
+    assert done["dropped"] == {"the learning of answers before the last": 1, "turns after the last answer": 1}
+    (made,) = back(tmp_path / f"out{suffix}")
+    turns = next(data.records()).messages[:5]  # type: ignore[union-attr]
+    masked = dataclasses.replace(turns[2], train=False)
+    assert made == Conversation((*turns[:2], masked, *turns[3:]), made.line, (WEATHER,))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_sharegpt_says_that_it_cannot_hold_thoughts_and_the_names_and_ids_of_tools(tmp_path: Path, suffix: str) -> None:
     done = convert(load(tmp_path, RICH), "sharegpt", tmp_path / f"out{suffix}")
-    assert done["dropped"] == {"what was thought before the answer": 1, "the names of tools that answer": 1}
+    assert done["dropped"] == {
+        "what was thought before the answer": 1,
+        "the names of tools that answer": 1,
+        "the ids of tool calls": 1,
+    }
     (made,) = back(tmp_path / f"out{suffix}")
     assert made == Conversation(
         (
@@ -185,7 +199,10 @@ ANSWER = st.builds(
     WORDS,
     st.booleans(),
     st.one_of(st.just(""), WORDS),
-    st.lists(st.builds(lambda name, value: call(name, x=value), WORDS, st.integers() | WORDS), max_size=2).map(tuple),
+    st.lists(
+        st.builds(lambda name, id, value: call(name, id, x=value), WORDS, st.just("") | WORDS, st.integers() | WORDS),
+        max_size=2,
+    ).map(tuple),
 )
 EARLIER = st.lists(st.tuples(USER, ANSWER | SAID), max_size=2).map(lambda pairs: tuple(m for p in pairs for m in p))
 ASKED = st.builds(
@@ -196,7 +213,9 @@ ASKED = st.builds(
 )
 TOOLS = st.just(()) | st.just((WEATHER,))
 RECORDS: st.SearchStrategy[Record] = st.one_of(
-    st.builds(lambda ask, said, tools: Conversation((*ask, said), 1, tools), ASKED, SAID | ANSWER, TOOLS),
+    st.builds(lambda ask, said, tools: Conversation((*ask, said), 1, tools), ASKED, SAID | ANSWER, TOOLS).filter(
+        lambda talk: any(turn.role == "assistant" and turn.train for turn in talk.messages)
+    ),
     st.builds(
         lambda ask, said, tools: Preference(ask, (said,), (a(said.content + " no"),), 1, tools), ASKED, SAID, TOOLS
     ),

@@ -25,9 +25,9 @@ ANSWER = (Message("user", "Hi"), Message("assistant", "Hello."))
         ({"conversations": CHAT}, "messages", ANSWER),
         ({"messages": [{**CHAT[0], "content": [{"type": "text", "text": "Hi"}]}, CHAT[1]]}, "messages", ANSWER),
         (
-            {"messages": [CHAT[0], {**CHAT[1], "weight": 0}]},
+            {"messages": [CHAT[0], {**CHAT[1], "weight": 0}, *CHAT]},
             "messages",
-            (ANSWER[0], Message("assistant", "Hello.", False)),
+            (ANSWER[0], Message("assistant", "Hello.", False), *ANSWER),
         ),
         ({"id": 7, "conversations": SHARE}, "sharegpt", ANSWER),
         ({"conversations": SHARE, "system": "Be kind."}, "sharegpt", (Message("system", "Be kind."), *ANSWER)),

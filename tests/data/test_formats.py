@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cases import BAD_CHAT, CHAT, GO, HELLO, HH, HI, SFT, SHARE, pair, talk
 from morecases import PAIRS, PROMPTS, RATED
-from reading import Row, a, find, msg, read, refused, s, turn, u
+from reading import Row, a, call, find, msg, read, refused, s, turn, u
 
 from studio.data.records import Conversation, Preference, Prompt, Rated, Record, Text
 
@@ -239,6 +239,30 @@ REFUSED: list[tuple[str, Row, Row, str, str]] = [
     ),
     ("no answer", {"messages": CHAT}, {"messages": CHAT[:1]}, "messages", "nothing to learn"),
     (
+        "no answer that counts",
+        {"messages": CHAT},
+        {"messages": [CHAT[0], {**CHAT[1], "train": False}]},
+        "messages",
+        "every answer has weight 0: there is nothing to learn",
+    ),
+    (
+        "no answer that counts beside a prompt",
+        {"prompt": "Hi", "completion": CHAT[1:]},
+        {"prompt": "Hi", "completion": [{**CHAT[1], "weight": 0}]},
+        "completion",
+        "every answer has weight 0",
+    ),
+    *(
+        (
+            f"a weight of {weight!r}",
+            {"messages": CHAT},
+            {"messages": [CHAT[0], {**CHAT[1], "weight": weight}]},
+            "messages[1].weight",
+            "expected a weight of 0 or 1",
+        )
+        for weight in (0.5, -1, 2, "heavy", [1])
+    ),
+    (
         "arguments that are no JSON",
         {"messages": CHAT},
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
@@ -310,6 +334,13 @@ REFUSED: list[tuple[str, Row, Row, str, str]] = [
         "question, answer",
     ),
     (
+        "history that is none",
+        {"instruction": "Hi", "output": "A", "history": [["a", "b"]]},
+        {"instruction": "Hi", "output": "A", "history": True},
+        "history",
+        "true or false",
+    ),
+    (
         "instances without an answer",
         {"instruction": "Hi", "instances": [{"input": "", "output": "A"}]},
         {"instruction": "Hi", "instances": [{"input": "", "output": ""}]},
@@ -325,6 +356,31 @@ def test_a_bad_row_is_refused_with_its_field_and_a_remedy(good: Row, bad: Row, f
     assert error.field == field
     assert says in error.problem
     assert error.remedy
+
+
+@pytest.mark.parametrize(("weight", "train"), [(1, True), (1.0, True), ("1", True), ("no", False), (0.0, False)])
+def test_a_weight_is_0_or_1_however_it_is_written(weight: Any, train: bool) -> None:
+    row = {"messages": [*CHAT, CHAT[0], {**CHAT[1], "weight": weight}]}
+    assert read(row) == [talk(HI, HELLO, HI, a("Hello.", train=train))]
+
+
+def test_calls_and_the_turns_that_answer_them_keep_their_ids_for_the_template() -> None:
+    calls = [call("weather", "abcdefghi", city="Rome"), call("clock", "123456789")]
+    rows = [msg("assistant", None, tool_calls=calls), msg("tool", "21 C", tool_call_id="123456789"), CHAT[1]]
+    (made,) = read({"messages": [CHAT[0], *rows]})
+    assert isinstance(made, Conversation)
+    assert made.messages[1].to_dict()["tool_calls"] == calls
+    assert made.messages[2].to_dict() == {
+        "role": "tool", "content": "21 C", "name": "clock", "tool_call_id": "123456789",
+    }  # fmt: skip
+
+
+def test_pairs_that_differ_only_in_the_ids_of_calls_are_the_same() -> None:
+    def side(id: str) -> list[Row]:
+        return [msg("assistant", "", tool_calls=[call("clock", id)])]
+
+    good = {"prompt": "Hi", "chosen": "A", "rejected": "B"}
+    assert "the same" in refused({"prompt": "Hi", "chosen": side("a"), "rejected": side("b")}, good).problem
 
 
 def test_ties_make_no_pair_and_are_told_of() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.data.formats.base import WHOLE, Format, Note, Roles, Row, RowError, column_of, listed, unheard
-from studio.data.formats.sides import Sides, Tools, Turns, commonest_keys, reads_system, reads_tools
+from studio.data.formats.sides import Sides, Tools, Turns, commonest_keys, reads_system, reads_tools, wants_learned
 from studio.data.formats.turns import ALIASES, CONTENT_KEYS, PAIR_KEYS, ROLE_KEYS, keys_of, messages
 from studio.data.records import Conversation, Prompt, Record
 
@@ -24,7 +24,7 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
         turns = with_system(row, messages(row[column], column, *keys))
-        _wants_assistant(turns, column)
+        wants_learned(turns, column)
         return [Conversation(turns, line, with_tools(row))]
 
     def read_prompt(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
@@ -39,13 +39,6 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     if _unanswered(column, keys, rows):
         return Format(name, "prompt", f"{title}, none of them answered", roles, matches, read_prompt)
     return Format(name, "sft", title, roles, matches, read)
-
-
-def _wants_assistant(turns: Turns, column: str) -> None:
-    for turn in turns:
-        if turn.role == "assistant":
-            return
-    raise RowError(column, "no assistant turn: there is nothing to learn", "Add the answer.")
 
 
 def _unanswered(column: str, keys: tuple[str, str], rows: Sequence[Row]) -> bool:
@@ -92,7 +85,7 @@ def bind_rows(rows: Sequence[Row]) -> Format:
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
         turns = messages(row["rows"], "rows", *keys)
-        _wants_assistant(turns, keys[0])
+        wants_learned(turns, keys[0])
         return [Conversation(turns, line)]
 
     held = f"conversations told apart by {thread!r}" if thread else "one conversation"

@@ -78,7 +78,7 @@ def bind_last(roles: Roles, rows: Sequence[Row]) -> Format:
 
 def said(turns: Turns) -> list[Any]:
     """Give what counts when two answers are compared."""
-    return [(turn.role, turn.content, turn.tool_calls) for turn in turns]
+    return [(turn.role, turn.content, [call["function"] for call in turn.tool_calls]) for turn in turns]
 
 
 def cut(prompt: Turns, chosen: Turns, rejected: Turns) -> tuple[Turns, Turns, Turns]:

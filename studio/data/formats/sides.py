@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from studio.data.formats import transcripts
-from studio.data.formats.base import Roles, Row, RowError, column_of, columns_of, text_of
+from studio.data.formats.base import Roles, Row, RowError, column_of, columns_of, kind_of_value, text_of
 from studio.data.formats.turns import keys_of, messages, side, tools, unpacked
 from studio.data.records import Message
 
@@ -85,8 +85,12 @@ def history(value: Any, field: str) -> Turns:
     value = unpacked(value, field) if value else ()
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return messages(value, field, *(keys_of(value) or ("role", "content")))
+    if not isinstance(value, (list, tuple)):
+        raise RowError(
+            field, f"expected earlier turns, found {kind_of_value(value)}", "Write [[question, answer], ...]."
+        )
     turns: list[Message] = []
-    for index, pair in enumerate(value or ()):
+    for index, pair in enumerate(value):
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise RowError(f"{field}[{index}]", "expected [question, answer]", "Write two texts per earlier turn.")
         turns += [Message("user", pair[0]), Message("assistant", pair[1])]
@@ -125,9 +129,21 @@ def asked(roles: Roles, rows: Sequence[Row]) -> Callable[[Row], Turns]:
 def wants_answer(value: Any, field: str, goes_on: bool = False) -> Turns:
     """Read an answer, which must hold an assistant's turn; one that goes on from a transcript loses its margins."""
     turns = side(value.strip() if goes_on and isinstance(value, str) else value, field, "assistant")
-    if not any(turn.role == "assistant" for turn in turns):
-        raise RowError(field, "no assistant turn: there is nothing to learn", "Add the answer.")
+    wants_learned(turns, field)
     return turns
+
+
+def wants_learned(turns: Turns, field: str) -> None:
+    """Raise RowError unless there is an answer, and one that counts."""
+    answered = False
+    for turn in turns:
+        if turn.role == "assistant":
+            if turn.train:
+                return
+            answered = True
+    if answered:
+        raise RowError(field, "every answer has weight 0: there is nothing to learn", "Give one of them weight 1.")
+    raise RowError(field, "no assistant turn: there is nothing to learn", "Add the answer.")
 
 
 def wants_question(turns: Turns, field: str) -> None:

@@ -12,11 +12,18 @@ from studio.data.records import Conversation, Message, Record
 
 
 def bind(roles: Roles, rows: Sequence[Row]) -> Format:
-    """Make the format of a table with a prompt and a completion."""
+    """Make the format of a table with a prompt and a completion.
+
+    The completion alone is learned: answers inside a prompt that is a conversation are part of what is asked. The
+    answers of a history column are learned, as they are where the same turns stand in one conversation.
+    """
     read_sides = sides(roles, rows)
+    earlier = column_of(roles, "history")
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
         prompt, completion, tools = read_sides(row)
+        if not earlier:
+            prompt = tuple(dataclasses.replace(t, train=False) if t.role == "assistant" else t for t in prompt)
         return [Conversation(prompt + completion, line, tools)]
 
     needed = [*columns_of(roles, "prompt")[:1], column_of(roles, "completion")]

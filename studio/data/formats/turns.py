@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 from typing import Any
 
@@ -27,6 +28,7 @@ PAIR_KEYS = (
 CONTENT_KEYS = ("content", "value", "text", "message")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHTS = ("train", "weight")
+_SWITCHES = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0", ""), False)
 _Calls = tuple[dict[str, Any], ...]
 
 
@@ -66,10 +68,10 @@ def messages(value: Any, field: str, role: str = "role", content: str = "content
     called: dict[str, str] = {}
     for index, item in enumerate(value):
         turn = _message(item, field, index, role, content)
-        if turn.tool_calls and role == "role":
-            called |= _ids(item)
-        elif turn.role == "tool" and not turn.name and (name := called.get(str(item.get("tool_call_id")))):
-            turn = Message(turn.role, turn.content, name=name)
+        if turn.tool_calls:
+            called |= {call["id"]: call["function"]["name"] for call in turn.tool_calls if "id" in call}
+        elif turn.tool_call_id and not turn.name and (name := called.get(turn.tool_call_id)):
+            turn = dataclasses.replace(turn, name=name)
         made.append(turn)
     return tuple(made)
 
@@ -161,11 +163,31 @@ def _rich(item: dict[str, Any], field: str, who: str, said: Any, content: str) -
         raise RowError(where, f"expected text, found {found}", "Write text.")
     if who == "assistant" and not calls and not said.strip():
         raise RowError(where, "the assistant's answer is empty", "Write the answer, or leave the row out.")
-    train = next((item[key] for key in _WEIGHTS if item.get(key) is not None), True)
-    if isinstance(train, str):
-        train = train.strip().lower() not in ("false", "no", "0", "0.0", "")
-    name = item.get("name") if who == "tool" else ""
-    return Message(who, said, bool(train), thought, calls, name if isinstance(name, str) else "")
+    train = _weight(item, field) if who == "assistant" else True
+    name, answers = (_text(item, "name"), _text(item, "tool_call_id")) if who == "tool" else ("", "")
+    return Message(who, said, train, thought, calls, name, answers)
+
+
+def _text(item: dict[str, Any], key: str) -> str:
+    return value if isinstance(value := item.get(key), str) else ""
+
+
+def _weight(item: dict[str, Any], field: str) -> bool:
+    """Say whether a turn is learned: its weight is 0 or 1, however that is written."""
+    key = next((key for key in _WEIGHTS if item.get(key) is not None), "")
+    if not key:
+        return True
+    value = item[key]
+    told = {1: True, 0: False}.get(value) if isinstance(value, (int, float)) else None
+    if isinstance(value, str):
+        told = _SWITCHES.get(value.strip().lower())
+    if told is None:
+        raise RowError(
+            f"{field}.{key}",
+            f"expected a weight of 0 or 1, found {str(value)[:40]!r}",
+            "Write 1 for a turn that is learned and 0 for one that is not: a turn cannot count in part.",
+        )
+    return told
 
 
 def _parts(parts: list[Any], field: str) -> tuple[str, str]:
@@ -189,7 +211,10 @@ def _parts(parts: list[Any], field: str) -> tuple[str, str]:
 
 
 def _calls(value: Any, field: str) -> _Calls:
-    """Read tool calls, bare or under "function"; arguments that are JSON text become the object they write."""
+    """Read tool calls, bare or under "function"; arguments that are JSON text become the object they write.
+
+    The id of a call is kept: templates write it, and the tool's turn names it.
+    """
     if isinstance(value, str):
         return _written_calls(value, field)
     made = []
@@ -204,7 +229,8 @@ def _calls(value: Any, field: str) -> _Calls:
             except ValueError:
                 where = f"{field}[{index}].arguments"
                 raise RowError(where, "the arguments are not valid JSON", "Write a JSON object.") from None
-        made.append({"type": "function", "function": {"name": inner["name"], "arguments": arguments or {}}})
+        named = {"id": call["id"]} if isinstance(call.get("id"), str) and call["id"] else {}
+        made.append({**named, "type": "function", "function": {"name": inner["name"], "arguments": arguments or {}}})
     return tuple(made)
 
 
@@ -217,16 +243,6 @@ def _written_calls(value: Any, field: str) -> _Calls:
     if not isinstance(value, (dict, list)) or not value:
         raise RowError(field, "expected a function call", "Write {'name', 'arguments'}.")
     return _calls(value, field)
-
-
-def _ids(item: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    calls = item.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        inner = call.get("function", call)
-        if isinstance(call.get("id"), str):
-            found[call["id"]] = inner["name"]
-    return found
 
 
 def tools(value: Any, field: str) -> _Calls:
