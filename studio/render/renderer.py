@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from studio.data.records import Message
 from studio.errors import DataError, ModelError, StudioError
 from studio.models import check, family
+from studio.render import probes
 from studio.render.labels import Encoded, Plan, labelled
 from studio.render.sandbox import SAID
 from studio.render.template import PROBE, Asked, ChatTemplate
@@ -44,8 +45,9 @@ class Renderer:
 
     `template` is the model's own, `wanted` a family to use instead; `declared` are further tokens that the model stops
     at; `now` is the date that templates write and `options` what they are asked for (`{"enable_thinking": False}`):
-    one run must keep both. `family` names the family, `source` is the template, `added` whether it is ours. Set `words`
-    to make many rows quicker.
+    one run must keep both. `family` names the family, `source` is the template (one that does not open the assistant's
+    turn gets what it writes there as a generation prompt, so that training and chat agree), `added` whether it is ours.
+    Set `words` to make many rows quicker.
     """
 
     def __init__(
@@ -89,15 +91,18 @@ class Renderer:
         self.document_end = family.document_end(vocabulary, tokens["eos_token"] or None) or self.stop_tokens[-1]
         begins = self._batch([""], add=True)[0].tokens
         self.document_start = begins[0] if begins and begins[0] == tokens["bos_token"] else ""
-        self.template = ChatTemplate(
-            self.source,
-            tokens,
-            sorted(control | set(tokens.values())),
-            stops=self.stop_tokens,
-            now=now,
-            options=options,
-        )
-        if own:
+
+        def compiled(source: str) -> ChatTemplate:
+            known = sorted(control | set(tokens.values()))
+            return ChatTemplate(source, tokens, known, stops=self.stop_tokens, now=now, options=options)
+
+        self.template = compiled(self.source)
+        if own and self.template.family is None:
+            if header := probes.opening(self.template):
+                self.source = probes.opened(self.source, header)
+                self.template = compiled(self.source)
+            self._stop_first(probes.ending(self.template, control, self.stop_tokens) or self._ending())
+        elif own:
             self._stop_first(self._ending())
         self.stop_ids = [vocabulary[token] for token in self.stop_tokens]
         self.control_ids = sorted({vocabulary[t] for t in control if t in self.source} | {self.stop_ids[0]})

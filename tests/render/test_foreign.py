@@ -115,7 +115,7 @@ def test_of_several_templates_the_default_is_used_and_no_name_becomes_a_file(tin
     for file in tiny.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     config = folder / "tokenizer_config.json"
-    own = "{% for m in messages %}({{ m.content }})<|endoftext|>{% endfor %}"
+    own = "{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}"
     named = [{"name": "../../x", "template": "evil"}, {"name": "default", "template": own}]
     config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": named}))
     assert isinstance(AutoTokenizer.from_pretrained(folder, trust_remote_code=False).chat_template, dict)
@@ -280,6 +280,51 @@ def test_a_last_answer_that_ends_otherwise_than_earlier_ones() -> None:
 def test_marks_of_a_template_are_taken_without_the_opening_and_with_the_end() -> None:
     ((_, runs),) = learned(made(MARKED), TWICE)
     assert runs == ["meow<|end|>", "woof<|end|>"]
+
+
+FIN = (  # an end of turn that nothing else knows, and a document's end behind the last turn or not
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|fin|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("source", [FIN, FIN.replace("{% endif %}", "{% else %}{{ eos_token }}{% endif %}")])
+def test_a_control_token_right_behind_the_answers_ends_them(source: str) -> None:
+    renderer = Renderer(byte_words(["<|fin|>", "<|user|>", "<|assistant|>"]), source)
+    assert renderer.stop_tokens == ["<|fin|>", "<|endoftext|>"]
+    assert renderer.rewrites == ""
+    ((_, runs),) = learned(renderer, TWICE)
+    assert runs == ["meow<|fin|>", "woof<|fin|>"]
+    assert renderer.encode(renderer.plans(TWICE))[0].ids == theirs(renderer, TWICE)
+
+
+def test_of_two_control_tokens_behind_an_answer_the_known_end_counts() -> None:
+    source = FIN.replace("<|fin|>", "<|fin|><|end|>")
+    renderer = Renderer(byte_words(["<|fin|>", "<|end|>", "<|user|>", "<|assistant|>"]), source)
+    assert [runs for _, runs in learned(renderer, TWICE)] == [["meow<|fin|><|end|>", "woof<|fin|><|end|>"]]
+
+
+UNOPENED = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\n"
+
+
+def test_a_template_that_does_not_open_the_answer_gets_its_header_as_the_prompt() -> None:
+    renderer = Renderer(byte_words(["<|im_start|>", "<|im_end|>"]), UNOPENED)
+    ((text, runs),) = learned(renderer, TWICE)
+    assert runs == ["meow<|im_end|>", "woof<|im_end|>"]
+    prompt = renderer.prompt(TWICE[:1])
+    assert renderer.decode(prompt, special=True) == ("<|im_start|>user\na cat?<|im_end|>\n<|im_start|>assistant\n")
+    # what chat and export carry writes the same, and whole conversations as before
+    assert prompt == theirs(renderer, TWICE[:1], generate=True)
+    row = renderer.encode(renderer.plans(TWICE))[0]
+    assert row.ids == theirs(renderer, TWICE) and row.ids[: len(prompt)] == prompt
+    assert text == ChatTemplate(UNOPENED, {}).text(TWICE)
+
+
+def test_a_template_that_opens_answers_in_different_ways_and_no_prompt_is_refused() -> None:
+    source = UNOPENED.replace("{{ m.role }}", "{{ m.role }} {{ loop.index }}")
+    with pytest.raises(ModelError, match="does not open the assistant's turn") as caught:
+        Renderer(byte_words(["<|im_start|>", "<|im_end|>"]), source)
+    assert "family" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3.2", "qwen3", "gemma", "mistral-nemo", "plain"])

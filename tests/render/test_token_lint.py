@@ -31,6 +31,12 @@ def chat(question: str, answer: str, **more: Any) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer, **more}]}
 
 
+def unlearned(asked: str) -> dict[str, object]:
+    """A conversation whose last answer is not to be learned."""
+    first, last = chat(asked, "It is so.")["messages"], chat("Sure?", "Yes.", train=False)["messages"]
+    return {"messages": [*first, *last]}  # type: ignore[misc]
+
+
 def question(number: int) -> str:
     """A question that shares no three words with another number's."""
     rng = random.Random(number)
@@ -90,9 +96,9 @@ def test_the_numbers_are_those_of_transformers_rendering(tmp_path: Path, rendere
 
 def test_a_row_with_nothing_to_learn_is_an_error_on_its_line(tmp_path: Path, renderer: encode.Renderer) -> None:
     made = rows(30)
-    made[6] = chat("What?", "Nothing of this counts.", train=False)
-    made[20] = chat("And?", "Nor of this.", weight=0)
-    found, numbers = measured(load(tmp_path, made), renderer)
+    made[6] = unlearned("What?")
+    made[20] = unlearned("And?")
+    found, numbers = measured(load(tmp_path, made), renderer, train_on="last")
     assert set(found) == {"nothing_learned"}
     entry = found["nothing_learned"]
     assert (entry["level"], entry["rows"], entry["lines"]) == ("error", 2, [7, 21])
@@ -239,15 +245,18 @@ def test_prompts_that_are_nearly_equal_across_the_split_leak(tmp_path: Path, ren
 
 def test_a_large_file_is_measured_on_a_seeded_sample(tmp_path: Path, renderer: encode.Renderer) -> None:
     made = rows(200)
-    made[150] = chat("What?", "Not learned.", train=False)
+    made[150] = unlearned("What?")
     data = load(tmp_path, made)
-    _, whole = measured(data, renderer)
-    _, part = measured(data, renderer, most=100, seed=5)
+    _, whole = measured(data, renderer, train_on="last")
+    _, part = measured(data, renderer, most=100, seed=5, train_on="last")
     assert (part["rows_measured"], part["rows"]) == (100, 200)
     assert part["tokens"] == pytest.approx(whole["tokens"], rel=0.05)
     assert part["steps_per_epoch"] == whole["steps_per_epoch"] == 12  # 190 rows in batches of 16
-    assert measured(data, renderer, most=100, seed=5)[1] == part != measured(data, renderer, most=100, seed=6)[1]
-    found = [measured(data, renderer, most=100, seed=seed)[0].get("nothing_learned") for seed in range(4)]
+    again, other = (measured(data, renderer, most=100, seed=seed, train_on="last")[1] for seed in (5, 6))
+    assert again == part != other
+    found = [
+        measured(data, renderer, most=100, seed=seed, train_on="last")[0].get("nothing_learned") for seed in range(4)
+    ]
     assert any(found)  # half of the samples have the row
     assert all(entry["sampled"] == 100 and entry["lines"] == [151] for entry in found if entry)
 
