@@ -43,7 +43,15 @@ SPECIAL = """
 history tools system instances completions responses scores response_a response_b winner message_id parent_id role
 message_tree_id content replies choices odd
 """
-KNOWN = (names.PROMPTS, names.ANSWERS, names.MESSAGES, names.LABELS, names.SCORES, names.TEXTS, names.CHOSEN[0])
+KNOWN = (
+    names.PROMPTS,
+    names.ANSWERS,
+    names.MESSAGES,
+    names.LABELS,
+    sorted(names.GOOD_MARKS | names.BAD_MARKS),
+    names.TEXTS,
+    names.CHOSEN[0],
+)
 COLUMNS = st.sampled_from([*(name for known in KNOWN for name in known), *SPECIAL.split(), ""])
 ROWS = st.lists(st.dictionaries(COLUMNS, VALUES, max_size=6), min_size=1, max_size=4)
 BROKEN = st.builds(

@@ -6,14 +6,14 @@ import random
 from typing import Any
 
 import pytest
-from cases import CHAT, HELLO, HI, SFT, SHARE, pair, talk
+from cases import CHAT, GO, HELLO, HI, SFT, SHARE, pair, talk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from morecases import PAIRS, PROMPTS, RATED
 from reading import Row, a, find, read, u
 
 from studio.data.detect import detect
-from studio.data.records import Prompt, Reading, Text
+from studio.data.records import Conversation, Prompt, Rated, Reading, Text
 from studio.errors import ConfigError
 
 QUESTION = "Where do penguins live all year round?"
@@ -73,6 +73,38 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
         "'score'",
         {"sft", "kto", "prompt"},
     ),
+    *(
+        (
+            f"answers judged by {name!r}",
+            [{"prompt": "Hi", "response": "A", name: yes}, {"prompt": "Ho", "response": "B", name: no}],
+            f"{name!r} judges the answers",
+            {"sft", "kto", "prompt"},
+        )
+        for name, yes, no in (
+            ("is_safe", True, False),
+            ("is_helpful", False, True),
+            ("correct", 1, 0),
+            ("is_correct", "yes", "no"),
+            ("bad", False, True),
+            ("toxic", "False", "True"),
+            ("score", 7.5, 2.25),
+            ("reward", -0.5, 3.1),
+            ("rewardScore", "0.1", "0.9"),
+        )
+    ),
+    (
+        "a judgement that is the same in all rows",
+        [{"prompt": "Hi", "response": "A", "is_correct": True}, {"prompt": "Ho", "response": "B", "is_correct": True}],
+        "'is_correct' judges",
+        {"sft", "kto", "prompt"},
+    ),
+    (
+        "a score that is the same in all rows",
+        [{"prompt": "Hi", "response": "A", "score": 3.5}],
+        "'score'",
+        {"sft", "prompt"},
+    ),
+    ("conversations that may be toxic", [{"messages": CHAT, "toxic": False}], "'toxic' judges", {"sft", "kto"}),
     (
         "one prompt, several scores",
         [{"prompt": "Hi", "response": "A", "helpfulness": 4}, {"prompt": "Hi", "response": "B", "helpfulness": 1}],
@@ -148,6 +180,29 @@ def test_studio_asks_instead_of_guessing_and_each_choice_settles_it(
         assert settled.format is not None and settled.question is None
         assert settled.format.kind == reading.kind
     assert {reading.kind for _, reading in found.question.choices} == kinds
+
+
+JUDGED: list[tuple[str, Any, Any]] = [
+    ("is_safe", True, False),
+    ("correct", "yes", "no"),
+    ("score", 7.5, 2.25),
+    ("toxic", False, True),
+    ("is_wrong", "no", "yes"),
+    ("not_harmful", 1, 0),
+    ("non_toxic", True, False),
+    ("toxicity", 0.1, 0.9),
+]
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), JUDGED, ids=[case[0] for case in JUDGED])
+def test_a_judgement_is_heeded_the_right_way_round_or_ignored(name: str, good: Any, bad: Any) -> None:
+    rows = [{"prompt": "Hi", "response": "Hello.", name: good}, {"prompt": "Hi", "response": "Go.", name: bad}]
+    question = find(*rows).question
+    assert question is not None
+    kto, only, everything, _ = (read(*rows, **vars(reading)) for _, reading in question.choices)
+    assert kto == [Rated((HI,), (HELLO,), True, 1), Rated((HI,), (GO,), False, 2)]
+    assert only == [talk(HI, HELLO)]
+    assert everything == [talk(HI, HELLO), Conversation((HI, GO), 2)]
 
 
 def test_a_kind_answers_a_question() -> None:
@@ -242,7 +297,10 @@ EXTRA = {
     "created_at": st.just("2024-01-01"),
     "token_count": st.integers(0, 99),
     "url": st.just("https://example.org"),
-    "score": st.floats(2, 5),
+    "quality_tier": st.sampled_from(["high", "low"]),
+    "language_score": st.floats(0, 1),
+    "correct_option": st.integers(0, 3),
+    "is_synthetic": st.booleans(),
     "category": st.sampled_from(["a", "b"]),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from studio.data.formats import names, rated, scored, unclear
+from studio.data.formats import judged, names, rated, scored, unclear
 from studio.data.formats.base import Format, Question, Roles, Row, columns_of, listed
 from studio.data.formats.cells import cells, choice, columns_in, repeats, spare_texts
 from studio.data.formats.messages import looks_like_messages
@@ -33,7 +33,7 @@ def resolve(roles: Roles, rows: Sequence[Row], bind: Bind) -> Format | Question:
         if "completion" in played and not question:
             question = _options(roles, rows) or _other_answers(roles, rows) or _other_prompts(roles, rows)
             question = question or _thoughts(roles, rows)
-        question = question or (None if label else _scores(roles, rows))
+        question = question or (None if label else judged.ask(roles, rows))
     elif "text" in played:
         question = unclear.of_text(roles, rows)
     else:
@@ -88,31 +88,6 @@ def _label(roles: Roles, rows: Sequence[Row]) -> tuple[Roles, Question | None]:
         choices.append(("Prompts alone", choice(roles, "prompt")))
         return {}, Question(f"Is {column!r} a rating of the answer? It holds {seen}.", tuple(choices))
     return {}, None
-
-
-def _scores(roles: Roles, rows: Sequence[Row]) -> Question | None:
-    """A score beside an answer is a rating where it is 0 or 1, or where one prompt has answers of several scores."""
-    asks = columns_of(roles, "prompt")
-    for column in columns_in(rows):
-        if column in roles or plain(column) not in names.SCORES:
-            continue
-        numbers = [number_of(row.get(column)) for row in rows]
-        seen: dict[str, set[float | None]] = {}
-        for row, number in zip(rows, numbers, strict=True):
-            seen.setdefault("\n".join(str(row.get(name)) for name in asks), set()).add(number)
-        if None in numbers or not (
-            set(numbers) == {0.0, 1.0} or (asks and any(len(scores) > 1 for scores in seen.values()))
-        ):
-            continue
-        return Question(
-            f"{column!r} scores the answers. Are they all to be imitated, or are they rated answers?",
-            (
-                ("Answers to imitate, all of them", choice(roles, "sft")),
-                (f"Rated answers: {column!r} says which are wanted", choice(roles, {column: "label"}, "kto")),
-                ("Prompts alone", choice(roles, "prompt")),
-            ),
-        )
-    return None
 
 
 def _other_answers(roles: Roles, rows: Sequence[Row]) -> Question | None:

@@ -46,7 +46,21 @@ LABELS = (
     "label", "labels", "kto_tag", "rating", "ratings", "stars", "vote", "thumbs", "thumb", "thumbs_up", "feedback",
     "liked", "like", "is_good", "good", "desirable", "is_desirable", "accepted", "upvoted", "preferred",
 )  # fmt: skip
-SCORES = ("score", "reward", "quality", "helpfulness", "overall_score", "quality_score")
+_GOOD_MARKS = """
+safe helpful helpfulness correct correctness right accurate accuracy valid passed pass success successful solved
+acceptable approved verified good quality ok truthful truthfulness honest harmless faithful useful relevant best score
+reward liked upvoted preferred desirable wanted
+"""
+_BAD_MARKS = """
+bad toxic toxicity unsafe harmful harmfulness wrong incorrect hallucinated hallucination offensive rejected flagged spam
+failed refused refusal disliked downvoted undesirable unwanted false invalid inaccurate unhelpful worst
+"""
+#: Words in the name of a column that judges an answer by yes or no, and those whose yes says that it is bad.
+GOOD_MARKS, BAD_MARKS = frozenset(_GOOD_MARKS.split()), frozenset(_BAD_MARKS.split())
+_NOT = frozenset(("not", "non", "no", "never"))
+#: Words of columns that judge something else, or name what is right.
+_OTHER_MARKS = "lang language prompt question instruction input difficulty complexity similarity id option choice index"
+_OTHERS = frozenset(_OTHER_MARKS.split())
 #: What stands beside the data and never is the data.
 _ASIDE = """
 id idx index key uuid source src origin meta metadata lang language category type split topic tags tag model model_name
@@ -69,6 +83,20 @@ def is_aside(name: str) -> bool:
     """Say whether a column's name tells that it stands beside the data."""
     name = plain(name)
     return name in ASIDE or name.endswith(("_id", "_ids", "_url", "_date", "_at", "_score", "_model")) or not name
+
+
+def judges(name: str) -> bool:
+    """Say whether a name promises a judgement of the answer."""
+    words = set(plain(name).split("_"))
+    if words & _OTHERS or not words & (GOOD_MARKS | BAD_MARKS):
+        return False
+    return not is_answer(name) or bool(words & {"score", "reward", "quality", "is"})  # correct_answer is an answer
+
+
+def says_bad(name: str) -> bool:
+    """Say whether yes, or a high number, in a column of this name tells that an answer is bad: toxic, is_wrong."""
+    words = set(plain(name).split("_"))
+    return bool(words & BAD_MARKS) != bool(words & _NOT) and bool(words & BAD_MARKS or words & GOOD_MARKS)
 
 
 def is_answer(name: str) -> bool:

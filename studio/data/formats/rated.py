@@ -7,6 +7,7 @@ from typing import Any
 
 from studio.data.formats import messages, tables
 from studio.data.formats.base import Format, Note, Roles, Row, RowError, column_of, unheard
+from studio.data.formats.names import says_bad
 from studio.data.records import Rated, Record
 
 _WANTED = (
@@ -63,8 +64,12 @@ def scale_of(values: Iterable[Any]) -> tuple[float, float] | None:
 
 
 def bind(roles: Roles, rows: Sequence[Row]) -> Format:
-    """Make the format of rated answers; a scale's upper half is wanted, its middle left out."""
+    """Make the format of rated answers; a scale's upper half is wanted, its middle left out.
+
+    Where the column's name says what is bad (toxic, is_wrong), it is the other way round.
+    """
     column = column_of(roles, "label")
+    turned = says_bad(column)
     values = [row.get(column) for row in rows]
     scale = None if are_labels(values) else scale_of(values)
     read_sides = (messages if column_of(roles, "messages") else tables).sides(roles, rows)
@@ -75,6 +80,8 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
         if scale and wanted is None and number_of(value) is not None:
             note("middle_rating", "Ratings in the middle of the scale are left out: they say neither good nor bad.")
             return []
+        if turned and wanted is not None:
+            wanted = not wanted
         if wanted is None:
             raise RowError(
                 column,
@@ -84,7 +91,9 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
         prompt, completion, tools = read_sides(row)
         return [Rated(prompt, completion, wanted, line, tools)]
 
-    how = f"{scale[0]:g} to {scale[1]:g}, the upper half is wanted" if scale else "wanted or not"
+    half = "lower" if turned else "upper"
+    plainly = "what is not wanted" if turned else "wanted or not"
+    how = f"{scale[0]:g} to {scale[1]:g}, the {half} half is wanted" if scale else plainly
     title = f"answers with a rating: {column!r} says {how}"
     return Format("kto", "kto", title, roles, lambda row: row.get(column) is not None, read)
 
