@@ -212,15 +212,15 @@ WORDS: dict[str, Words] = {
     "too_long": Words(
         "1 row is too long, and nothing of it could be learned",
         "{rows} rows are too long, and nothing of them could be learned",
-        "An answer is never cut at its end, and these do not fit even without the turns before them.",
+        "An answer is never cut, and none of these fits even without what stands before it.",
         "Raise max_length, or leave the rows out.",
         level=ERROR,
     ),
     "shortened": Words(
         "1 row is longer than max_length",
         "{rows} rows are longer than max_length",
-        "It loses its oldest turns or the beginning of its prompt, so its answers are learned without them.",
-        "Raise max_length if the beginning matters.",
+        "It loses whole exchanges or the beginning of its prompt, so its answers are learned without them.",
+        "Raise max_length if what is lost matters.",
     ),
     "control_tokens": Words(
         "In 1 row someone typed a control token of this model",

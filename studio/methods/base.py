@@ -82,9 +82,9 @@ class TrainConfig:
         "all", "Which answers of a conversation are learned: all of them, or the last one.", choices=("all", "last")
     )
     cut: str = setting(
-        "exchanges",
-        "What goes from a row that is too long: its oldest exchanges, then also the beginning of the last question, or "
-        "nothing (the row is left out). An answer is never cut.",
+        "prompt",
+        "What goes from a row that is too long: whole exchanges, the oldest first; then also the beginning of the last "
+        "question; or nothing (the row is left out). An answer is never cut.",
         choices=("exchanges", "prompt", "none"),
     )
     held_out: float = setting(0.05, "Share of the rows kept aside to measure on.", low=0.0, high=0.5)

@@ -48,7 +48,7 @@ def build(
     *,
     max_length: int,
     train_on: str = "all",
-    cut: str = "exchanges",
+    cut: str = "prompt",
     folder: Path | None = None,
     emit: events.Emit = _quiet,
     should_stop: Callable[[], bool] = lambda: False,
@@ -90,7 +90,7 @@ def build(
     return Cache(place)
 
 
-def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str = "all", cut: str = "exchanges") -> str:
+def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str = "all", cut: str = "prompt") -> str:
     """Hash all that the tokens of a file depend on.
 
     A template that writes the date gives another key for each `now` of its renderer: let that be a day, not a second.

@@ -1,7 +1,8 @@
 """From a record to token ids and labels: what training, preview, chat and export all use.
 
-Labels are -100 except on the assistant's tokens and the token that ends its turn. A row that is too long loses its
-oldest exchanges, or the beginning of its prompt where that is asked for; an answer is never cut.
+Labels are -100 except on the assistant's tokens and the token that ends its turn; of a pair or a rated answer, all
+answers behind the prompt are learned and none in it. A row that is too long loses its oldest exchanges, then the
+beginning of its last question, then what follows an earlier answer; an answer is never cut.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ __all__ = [
 
 BATCH = 256
 
-#: What may be cut from a row that is too long: its oldest exchanges, then also the beginning of the last prompt,
-#: or nothing.
+#: What may be cut from a row that is too long: whole exchanges, the oldest first; also the beginning of the last
+#: question; or nothing.
 CUTS = ("exchanges", "prompt", "none")
 
 Sides = dict[str, tuple[Message, ...]]
@@ -79,7 +80,7 @@ def examples(
     *,
     max_length: int,
     train_on: str = "all",
-    cut: str = "exchanges",
+    cut: str = "prompt",
     offsets: bool = False,
 ) -> Iterator[Example | LeftOut]:
     """Encode records in batches, in their order; what does not fit is shortened as `cut` says (CUTS) or left out.
@@ -126,9 +127,7 @@ def fit(encoded: Encoded, max_length: int) -> bool:
     return len(encoded.ids) <= max_length and encoded.trained > 0
 
 
-def shorten(
-    renderer: Renderer, row: Plan | Sequence[Message], max_length: int, cut: str = "exchanges"
-) -> Encoded | None:
+def shorten(renderer: Renderer, row: Plan | Sequence[Message], max_length: int, cut: str = "prompt") -> Encoded | None:
     """Encode a conversation, or a planned row of one, within `max_length` tokens as `cut` says (CUTS).
 
     Gives None when that cannot be done, or when nothing in it is learned.
@@ -160,13 +159,19 @@ def _planned(renderer: Renderer, records: Sequence[Record], train_on: str) -> li
         if isinstance(record, Conversation):
             talks.append((record.messages, record.tools, train_on == "last"))
         elif not isinstance(record, Text | Prompt):
-            talks += [((*record.prompt, *getattr(record, name)), record.tools, True) for name in _names(record)]
+            asked = _unlearned(record.prompt)
+            talks += [((*asked, *getattr(record, name)), record.tools, False) for name in _names(record)]
     found = iter(renderer.plan_all(talks))
     return [_sides(renderer, record, found) for record in records]
 
 
 def _names(record: Record) -> tuple[str, ...]:
     return ("completion",) if isinstance(record, Rated) else ("chosen", "rejected")
+
+
+def _unlearned(prompt: Sequence[Message]) -> tuple[Message, ...]:
+    """Give the turns of a prompt as none of the answers in it is learned."""
+    return tuple(dataclasses.replace(turn, train=False) if turn.role == "assistant" else turn for turn in prompt)
 
 
 def _sides(
@@ -190,7 +195,7 @@ def _sides(
         if isinstance(rows, StudioError):
             failed = failed or rows
         else:
-            sides[name] = rows[-1]
+            sides[name] = rows[-1]  # of several rows, where the template rewrites: the one with the last answer
     return failed or [sides]
 
 
@@ -217,6 +222,7 @@ def _shortened(
     """Shorten the sides of an example alike until each fits; `shared` is the length of their common prompt in turns.
 
     The fewest oldest exchanges go, then (with `cut` = prompt) the fewest words from the beginning of the last question.
+    Where the last answer fits in no way, a conversation ends with the latest earlier one that does.
     """
     first = next(iter(sides.values()))
     if cut == "none" or not first.turns:
@@ -224,25 +230,33 @@ def _shortened(
     head = 1 if first.turns[0].role == "system" else 0
     limit = len(first.turns) if shared is None else shared
     answers = [i for i, turn in enumerate(first.turns) if turn.role == "assistant" and turn.train and first.spans]
-    last = max(answers, default=limit)
-    starts = [i for i in range(head, min(limit, last + 1)) if first.turns[i].role == "user"]
 
-    def attempt(start: int, text: str | None = None) -> dict[str, Encoded] | None:
+    def attempt(start: int, end: int | None, text: str | None = None) -> dict[str, Encoded] | None:
         made = []
         for plan in sides.values():
-            turns = [*plan.turns[:head], *plan.turns[start:]]
+            turns = [*plan.turns[:head], *plan.turns[start:end]]
             if text is not None:
                 turns[head] = dataclasses.replace(turns[head], content=text)
             made.append(_again(renderer, turns, plan))
         encoded = renderer.encode(made, offsets)
         return dict(zip(sides, encoded, strict=True)) if all(len(e.ids) <= max_length for e in encoded) else None
 
-    found = _first(starts[1:] if starts[:1] == [head] else starts, attempt)
-    if found is not None or cut != "prompt" or not starts:
-        return found
-    question = first.turns[starts[-1]].content
-    words = [match.start() for match in re.finditer(r"\S{1,24}\s*", question)][1:]
-    return _first(words, lambda place: attempt(starts[-1], question[place:]))
+    def ending(last: int, end: int | None) -> dict[str, Encoded] | None:
+        """Shorten the row from its beginning, with all turns up to `end`; `last` is the last answer before it."""
+        starts = [i for i in range(head, min(limit, last + 1)) if first.turns[i].role == "user"]
+        later = [start for start in starts if start != head]
+        found = _first(later if end is None else [head, *later], lambda start: attempt(start, end))
+        if found is not None or cut != "prompt" or not starts:
+            return found
+        question = first.turns[starts[-1]].content
+        words = [match.start() for match in re.finditer(r"\S{1,24}\s*", question)][1:]
+        return _first(words, lambda place: attempt(starts[-1], end, question[place:]))
+
+    found = ending(max(answers, default=limit), None)
+    if found is None and shared is None:
+        earlier = (ending(answer, answer + 1) for answer in reversed(answers[:-1]))
+        found = next((made for made in earlier if made is not None), None)
+    return found
 
 
 def _again(renderer: Renderer, turns: Sequence[Message], plan: Plan) -> Plan:

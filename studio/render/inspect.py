@@ -187,6 +187,8 @@ def _said(record: Record) -> Answer:
 def _measure(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
     from studio.render import lint
 
+    if int(request["max_length"]) < 1:
+        raise ConfigError("max_length is less than 1.", "Give the tokens that a row may have.", field="max_length")
     data, renderer = _dataset(request, emit, cancelled), _renderer(request)
     folder = hub.resolve(request["model"])
     context = check.context_of(check.read_config(folder)) if (folder / "config.json").is_file() else 0
@@ -196,7 +198,7 @@ def _measure(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answe
         max_length=min(int(request["max_length"]), context or ANY_LENGTH),
         batch_size=int(request["batch_size"]),
         train_on=str(request["train_on"]),
-        cut=str(request.get("cut") or "exchanges"),
+        cut=str(request.get("cut") or "prompt"),
         held_out=float(request["held_out"]),
         seed=int(request["seed"]),
         emit=emit,
@@ -228,7 +230,7 @@ def _row(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
         record,
         max_length=int(request.get("max_length") or 0),
         train_on=str(request.get("train_on") or "all"),
-        cut=str(request.get("cut") or "exchanges"),
+        cut=str(request.get("cut") or "prompt"),
         part=int(request.get("part") or 0),
     )
     return {**found, "index": index}
@@ -284,6 +286,9 @@ def _followed(data: dataset.Dataset, emit: events.Emit, cancelled: Cancelled) ->
 
 
 def _preview(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answer:
+    count = int(request.get("n", 3))
+    if count < 1:
+        raise ConfigError("n is less than 1.", "Give the number of rows to show.", field="n")
     data, renderer = _dataset(request, emit, cancelled), _renderer(request)
     if not data.usable:
         first = data.errors.first[0] if data.errors.count else None
@@ -295,7 +300,7 @@ def _preview(request: Request, emit: events.Emit, cancelled: Cancelled) -> Answe
             field=first.field if first else None,
         )
     shown = []
-    for record in itertools.islice(data.records(), int(request.get("n") or 3)):
+    for record in itertools.islice(data.records(), count):
         try:
             shown += show.entries(renderer, record, str(request.get("train_on") or "all"))
         except DataError as error:

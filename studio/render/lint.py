@@ -31,6 +31,11 @@ HELD_OUT_MOST = 500
 #: A raised max_length should cover this share of the rows.
 COVERED = 0.99
 _ANY_LENGTH = 1 << 30
+#: What to do about long rows where max_length cannot be raised.
+_AT_MOST = {
+    "too_long": "Leave the rows out, or choose a model that reads more.",
+    "shortened": "Split the rows, or choose a model that reads more, if what is lost matters.",
+}
 
 
 def measure(
@@ -40,7 +45,7 @@ def measure(
     max_length: int,
     batch_size: int = 16,
     train_on: str = "all",
-    cut: str = "exchanges",
+    cut: str = "prompt",
     held_out: float = 0.05,
     seed: int = 0,
     emit: events.Emit | None = None,
@@ -203,6 +208,8 @@ class _Tally:
             )
             if code == "template" and self._remedy:
                 made["remedy"] = self._remedy
+            if code in _AT_MOST and 0 < context <= self._max:
+                made["remedy"] = f"The model reads {context:,} tokens at most. {_AT_MOST[code]}"
             found.append(made)
         return found
 

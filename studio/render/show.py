@@ -21,7 +21,7 @@ def row(
     *,
     max_length: int = 0,
     train_on: str = "all",
-    cut: str = "exchanges",
+    cut: str = "prompt",
     part: int = 0,
 ) -> dict[str, Any]:
     """Give one of the rows that a record becomes, side by side where it has two.

@@ -13,7 +13,7 @@ from studio.ui.parts import esc
 
 Document = Mapping[str, Any]
 _LEFT_OUT = {
-    "too_long": "This row is left out of training: even its last exchange is longer than the longest row kept.",
+    "too_long": "This row is left out of training: none of its answers fits into the longest row.",
     "nothing_learned": "This row is left out of training: nothing in it is learned.",
     "template": "This row is left out of training: the template refuses it.",
 }

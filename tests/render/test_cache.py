@@ -109,7 +109,7 @@ def test_what_the_tokens_depend_on_is_in_the_key(
     others = [
         cache.key(data, renderer, 64),
         cache.key(data, renderer, 128, "last"),
-        cache.key(data, renderer, 128, cut="prompt"),
+        cache.key(data, renderer, 128, cut="exchanges"),
         cache.key(data, encode.load(tiny, "llama3"), 128),
         cache.key(data, encode.load(tiny_bare), 128),
         cache.key(dataset.load(sft_file, Reading(drop=("bad",))), renderer, 128),

@@ -119,7 +119,7 @@ def test_the_oldest_exchange_goes_first_and_an_ending_never(tiny: Path) -> None:
     whole, short = renderer.conversation(TALK), renderer.conversation([TALK[0], *TALK[3:]])
     assert encode.shorten(renderer, TALK, len(whole.ids)) == whole
     assert encode.shorten(renderer, TALK, len(whole.ids) - 1) == short
-    assert encode.shorten(renderer, TALK, len(short.ids) - 1) is None
+    assert encode.shorten(renderer, TALK, len(short.ids) - 1, "exchanges") is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from test_families import CALL, TALKS, TOOL, answer, system, user
+from test_families import CALL, TALKS, TOOL, answer, system, theirs, user
 from wordmaking import byte_words, marked_words, words
 
 from studio.data.records import Conversation, Message, Preference, Prompt, Rated, Record, Text
@@ -71,6 +71,19 @@ def test_a_pair_and_a_rated_answer_have_their_sides() -> None:
     assert isinstance(asked, Example) and asked.sides["prompt"].ids == CHATML.prompt(prompt)
 
 
+def test_all_answers_behind_a_pairs_prompt_are_learned_and_none_in_it() -> None:
+    prompt = (user("old?"), answer("old"), user("new?"))
+    chosen, rejected = (answer("A"), user("sure?"), answer("yes")), (answer("B"), user("sure?"), answer("no"))
+    pair, rated = run([Preference(prompt, chosen, rejected, 1), Rated(prompt, chosen, True, 2)], offsets=True)
+    assert learned(pair, "chosen") == "A<|im_end|>yes<|im_end|>" == learned(rated, "completion")
+    assert learned(pair, "rejected") == "B<|im_end|>no<|im_end|>"
+    assert isinstance(pair, Example)
+    assert pair.sides["chosen"].ids == theirs(CHATML, [*prompt, *chosen])
+    long = (user(LONG), *prompt[1:])
+    (short,) = run([Preference(long, chosen, rejected, 1)], max_length=60)
+    assert learned(short, "rejected") == "B<|im_end|>no<|im_end|>"
+
+
 def test_a_template_that_rewrites_gives_a_row_for_each_answer() -> None:
     renderer = Renderer(words("bytes", "qwen3"), "", wanted="qwen3")
     thoughts = [user("a"), answer("b", reasoning="hm"), user("c"), answer("d", reasoning="so")]
@@ -115,10 +128,10 @@ def test_the_oldest_exchanges_go_and_the_system_text_stays() -> None:
     assert made.sides["text"] == CHATML.conversation([turns[0], *turns[3:]])
 
 
-def test_a_prompt_is_cut_from_the_left_only_when_asked_for() -> None:
+def test_a_prompt_is_cut_from_the_left_unless_only_exchanges_may_go() -> None:
     turns = [system("Be brief."), user(LONG), answer("meow")]
-    assert run([talk(*turns, line=8)], max_length=60) == [LeftOut(8, "too_long")]
-    (made,) = run([talk(*turns)], max_length=60, cut="prompt", offsets=True)
+    assert run([talk(*turns, line=8)], max_length=60, cut="exchanges") == [LeftOut(8, "too_long")]
+    (made,) = run([talk(*turns)], max_length=60, offsets=True)
     assert isinstance(made, Example)
     row = made.sides["text"]
     kept = row.text.partition("user\n")[2].partition("<|im_end|>")[0]
@@ -128,17 +141,38 @@ def test_a_prompt_is_cut_from_the_left_only_when_asked_for() -> None:
     assert len(CHATML.conversation([turns[0], user(longer), turns[2]]).ids) > 60
 
 
+def test_an_answer_that_does_not_fit_goes_and_earlier_ones_are_learned() -> None:
+    turns = [user("one?"), answer("one"), user("two?"), answer("two"), user("hm"), answer(LONG)]
+    kept = CHATML.conversation(turns[:4])
+    (both,) = run([talk(*turns)], max_length=len(kept.ids), offsets=True)
+    assert isinstance(both, Example) and both.sides["text"] == kept
+    assert learned(both) == "one<|im_end|>two<|im_end|>"
+    (latest,) = run([talk(*turns)], max_length=len(kept.ids) - 1, cut="exchanges", offsets=True)
+    assert isinstance(latest, Example) and latest.sides["text"] == CHATML.conversation(turns[2:4])
+    assert run([talk(*turns, line=5)], max_length=60, train_on="last") == [LeftOut(5, "too_long")]
+    one = len(CHATML.conversation(turns[:2]).ids)
+    assert run([talk(*turns[:2], *turns[4:], line=6)], max_length=one - 4) == [LeftOut(6, "too_long")]
+
+
+def test_a_long_question_in_the_middle_is_cut_or_ends_the_row() -> None:
+    turns = [user("one?"), answer("one"), user(LONG), answer("two")]
+    (cut,) = run([talk(*turns)], max_length=60)
+    assert learned(cut) == "two<|im_end|>"
+    (ended,) = run([talk(*turns)], max_length=60, cut="exchanges")
+    assert learned(ended) == "one<|im_end|>"
+
+
 def test_nothing_is_cut_when_that_is_asked_for_and_an_answer_never() -> None:
     turns = [user("one?"), answer("one"), user("two?"), answer("two")]
     short = len(CHATML.conversation(turns).ids)
     assert run([talk(*turns)], max_length=short - 1, cut="none") == [LeftOut(1, "too_long")]
-    assert run([talk(user("?"), answer(LONG))], max_length=60, cut="prompt") == [LeftOut(1, "too_long")]
+    assert run([talk(user("?"), answer(LONG))], max_length=60) == [LeftOut(1, "too_long")]
 
 
 def test_both_sides_of_a_pair_are_shortened_alike() -> None:
     prompt = (user("old?"), answer("old"), user(LONG))
     pair = Preference(prompt, (answer("yes"),), (answer("no, never in a thousand years"),), 1)
-    (made,) = run([pair], max_length=60, cut="prompt", offsets=True)
+    (made,) = run([pair], max_length=60, offsets=True)
     assert isinstance(made, Example)
     chosen, rejected = made.sides["chosen"], made.sides["rejected"]
     assert len(chosen.ids) < len(rejected.ids) <= 60

@@ -122,6 +122,14 @@ def test_the_command_line_gets_text_ids_labels_and_share(tiny: Path, tmp_path: P
     assert pair["chosen"]["ids"][: pair["common_prefix"]] == pair["rejected"]["ids"][: pair["common_prefix"]]
 
 
+@pytest.mark.parametrize("request_", [{"op": "preview", "n": 0}, {"op": "measure", "max_length": -5}])
+def test_a_number_of_rows_or_tokens_below_one_is_refused(tiny: Path, tmp_path: Path, request_: dict[str, Any]) -> None:
+    file = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "Hi?", "completion": "Hello."}])
+    with pytest.raises(StudioError, match="less than 1") as caught:
+        ask(data=str(file), model=str(tiny), **request_)
+    assert caught.value.exit_code == 2 and caught.value.remedy
+
+
 def test_a_preview_of_a_bad_file_names_the_line(tiny: Path, tmp_path: Path) -> None:
     bad = write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "Hi?", "completion": ""}])
     with pytest.raises(DataError) as caught:

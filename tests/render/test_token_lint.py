@@ -129,7 +129,10 @@ def test_an_answer_that_does_not_fit_blocks_and_a_long_history_only_warns(
     assert numbers["percentiles"]["max"] == max(whole.values())
     bounded, _ = measured(data, renderer, max_length=limit, context=110)
     assert bounded["too_long"]["fix"]["settings"] == {"max_length": 110}
+    assert bounded["too_long"]["remedy"].startswith("Raise max_length")
     full, _ = measured(data, renderer, max_length=limit, context=100)
+    for code in ("too_long", "shortened"):
+        assert "reads 100 tokens at most" in full[code]["remedy"] and "Raise" not in full[code]["remedy"]
     assert full["too_long"]["fix"]["reading"] == {"drop": ["bad"]} and full["shortened"]["fix"] is None
 
 
@@ -137,9 +140,9 @@ def test_cutting_the_prompt_is_offered_where_it_saves_a_row(tmp_path: Path, rend
     made = rows(30)
     made[2] = chat("Tell me all. " * 100, "It is so.")
     data = load(tmp_path, made)
-    fixes = measured(data, renderer, max_length=100)[0]["too_long"]["fixes"]
+    fixes = measured(data, renderer, max_length=100, cut="exchanges")[0]["too_long"]["fixes"]
     assert {"title": "Cut the beginning of the prompt", "settings": {"cut": "prompt"}} in fixes
-    found, numbers = measured(data, renderer, max_length=100, cut="prompt")
+    found, numbers = measured(data, renderer, max_length=100)
     assert set(found) == {"shortened"} and numbers["examples"] == 30
 
 
