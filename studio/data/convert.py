@@ -57,10 +57,17 @@ def convert(
 def _rows(
     dataset: Dataset, target: Target, flat: bool, dropped: Dropped, emit: events.Emit | None
 ) -> Iterator[dict[str, Any]]:
+    empty = True
     for record in _cast(dataset, target, dropped, "Writing", emit):
         row = target.write(record, flat, dropped)
         if row is not None:
+            empty = False
             yield row
+    if empty and (said := [f"{what} ({count:,})" for what, count in dropped.items() if count]):
+        raise DataError(
+            f"No row is left to write: {target.name} cannot hold {', '.join(said)}.",
+            "Choose another format, or rows that it can hold.",
+        )
 
 
 def _cast(dataset: Dataset, target: Target, dropped: Dropped, phase: str, emit: events.Emit | None) -> Iterator[Record]:

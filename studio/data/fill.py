@@ -24,6 +24,12 @@ def names(text: str) -> list[str]:
     return _PLACEHOLDER.findall(text) if "{{" in text else []
 
 
+def placeholders(record: Record) -> list[str]:
+    """Give the names of the placeholders that `fill` can fill."""
+    said = [*texts(record), record.reference] if isinstance(record, Prompt) else texts(record)
+    return [name for text in said for name in names(text)]
+
+
 def fill(record: Record, values: Mapping[str, str]) -> Record:
     """Put the given texts in; names that are not given stay as they are."""
     if isinstance(record, Text):

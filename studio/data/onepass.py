@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from studio import events
 from studio.data import detect, fill
@@ -105,6 +105,7 @@ class Pass:
             self.unreadable = self.problems.count
             for record in recorder.gather(together):
                 self._take(record)
+            self._name_unused(recorder.placeholders)
             return
         bad = 0
         for number, (line, row) in enumerate(rows):
@@ -117,6 +118,7 @@ class Pass:
             for record in records:
                 self._take(record)
         self.unreadable = self.problems.count - bad
+        self._name_unused(recorder.placeholders)
 
     def _take(self, record: Record) -> None:
         """Count a record, or leave it out."""
@@ -147,6 +149,21 @@ class Pass:
         entry = self.warnings.found["placeholder"]
         entry["names"] = names[:LISTED]
         entry["remedy"] = f"Fill in {listed} (--fill {names[0]}=...), or the model learns to write them."
+
+    def _name_unused(self, there: Collection[str]) -> None:
+        """Warn of texts for placeholders that no row holds."""
+        unused = [name for name in self.reading.fill if name not in there]
+        if not unused:
+            return
+        listed = ", ".join(f"{{{{{name}}}}}" for name in list(there)[:LISTED])
+        self.warnings.found["unused_fill"] = {
+            "code": "unused_fill",
+            "rows": 0,
+            "lines": [],
+            "title": f"No row holds {', '.join(f'{{{{{name}}}}}' for name in unused)}",
+            "problem": f"The placeholders in the rows are {listed}." if listed else "The rows hold no placeholder.",
+            "remedy": "Write the name as it stands in the rows, or leave it out.",
+        }
 
     def _refused(self) -> Problem | None:
         """Find what is wrong with the file as a whole."""

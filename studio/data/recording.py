@@ -20,6 +20,7 @@ class Recorder:
     def __init__(self, form: Format, reading: Reading, problems: Problems, warnings: Warnings) -> None:
         self._form, self._values = form, reading.fill
         self._problems, self._warnings = problems, warnings
+        self.placeholders: dict[str, None] = {}  # those that the rows hold, when any are filled
 
     def read(self, row: Row, line: int) -> list[Record]:
         """Give the records of one row, none when it is bad."""
@@ -34,7 +35,11 @@ class Recorder:
             said, remedy = f"the field {name!r} is missing", f"Add {name!r}, or leave the row out with --drop-bad."
             self._problems.add(Problem(line, name, said, remedy, show(row)))
             return []
-        return [fill.fill(record, self._values) for record in made] if self._values else made
+        if not self._values:
+            return made
+        for record in made:
+            self.placeholders |= dict.fromkeys(fill.placeholders(record))
+        return [fill.fill(record, self._values) for record in made]
 
     def each(self, rows: Iterable[tuple[int, Row]]) -> Iterator[Record]:
         """Give the records of all rows, one row after the other."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from studio.data import fill
-from studio.data.records import Conversation, Message, Preference, Rated, Record, Text, turns
+from studio.data.records import Conversation, Message, Preference, Prompt, Rated, Record, Text, turns
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ def _of_turns(record: Record, said: Sequence[str]) -> list[Sign]:
         first = next((turn for turn in spoken if turn.role != "system"), None)
         if first is not None and first.role == "assistant":
             found.append(Sign("assistant_first"))
-    found += [Sign("role_order", what) for what in _order(spoken, isinstance(record, Conversation))]
+    found += [Sign("role_order", what) for what in _order(spoken, not isinstance(record, Prompt))]
     learned = answers(record)
     if any(text and (text[0].isspace() or text[-1].isspace()) for text in learned):
         found.append(Sign("edge_space"))
@@ -269,7 +269,7 @@ def _refuses(head: str) -> bool:
 
 
 def _order(spoken: Sequence[Message], whole: bool) -> list[str]:
-    """Say what is odd about the order of the turns; `whole` conversations must end with the assistant's."""
+    """Say what is odd about the order of the turns; `whole` conversations and sides end with the assistant's."""
     found: dict[str, None] = {}
     before = ""
     called = False

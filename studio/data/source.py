@@ -36,7 +36,8 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"\x80\x04\x95", "This is a pickle, which can run code.", "Write the rows as JSON lines."),
     (b"version https://git-lfs", "This is a git-lfs pointer, not the file itself.", "Run `git lfs pull`."),
 )
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|\?xml)\b", re.IGNORECASE)
 _OBJECTS = re.compile(rb"\s*\[\s*(?:\{|\]?\s*$)")
 
@@ -107,6 +108,8 @@ def _layout(path: Path, file: BinaryIO, head: bytes, packed: bool, stamp: tuple[
     for magic, said, remedy in _REFUSED:
         if head.startswith(magic):
             raise _refuse(path, said, remedy)
+    if head.startswith(_UTF32):  # the mark of one of them begins like UTF-16's
+        raise _refuse(path, "The file is UTF-32.", "Save it as UTF-8 and choose it again.")
     if head.startswith(_UTF16) or _looks_utf16(head):
         raise _refuse(path, "The file is UTF-16.", "Save it as UTF-8 and choose it again.")
     if (packed and head[:4] == b"PAR1") or head[257:262] == b"ustar":

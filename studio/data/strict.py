@@ -7,6 +7,7 @@ only the one call for each object is ours.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -36,6 +37,10 @@ class _NotANumber(ValueError):
     pass
 
 
+class _TooLarge(ValueError):
+    pass
+
+
 def _pairs(items: list[tuple[str, Any]]) -> Row:
     row = dict(items)
     if len(row) != len(items):
@@ -48,8 +53,15 @@ def _constant(name: str) -> Any:
     raise _NotANumber(name)
 
 
+def _float(text: str) -> float:
+    number = float(text)
+    if number in (math.inf, -math.inf):
+        raise _TooLarge(text)
+    return number
+
+
 #: Made once: building a decoder for every row costs more than most rows.
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_float)
 
 
 def parse(raw: bytes) -> Any:
@@ -106,6 +118,9 @@ def _in_words(error: Exception, text: str) -> BadJSON:
     if isinstance(error, _NotANumber):
         at = text.find(str(error))
         return BadJSON(f"not valid JSON: {error} is no number", "Write a number or null.", excerpt(text, at))
+    if isinstance(error, _TooLarge):
+        at = text.find(str(error))
+        return BadJSON(f"{str(error)[:20]} is too large for a number", "Write it as text.", excerpt(text, at))
     if isinstance(error, RecursionError):
         return BadJSON("it is nested too deeply", "Flatten the row.", excerpt(text, 0))
     if isinstance(error, json.JSONDecodeError):

@@ -200,12 +200,6 @@ SFT: list[tuple[str, str, Row, Conversation]] = [
     ("question and answer", "prompt_completion", {"question": "Hi", "answer": "Hello."}, talk(HI, HELLO)),
     ("Question and Answer", "prompt_completion", {"Question": "Hi", "Answer ": "Hello."}, talk(HI, HELLO)),
     ("inputs and targets", "prompt_completion", {"inputs": "Hi", "targets": "Hello."}, talk(HI, HELLO)),
-    (
-        "an answer that is true",
-        "prompt_completion",
-        {"question": "Is it?", "answer": True},
-        talk(u("Is it?"), a("true")),
-    ),
     ("query and response", "prompt_completion", {"query": "Hi", "response": "Hello."}, talk(HI, HELLO)),
     ("input and output", "prompt_completion", {"input": "Hi", "output": "Hello."}, talk(HI, HELLO)),
     ("text and target", "prompt_completion", {"text": "Hi", "target": "Hello."}, talk(HI, HELLO)),

@@ -169,7 +169,7 @@ def test_the_input_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: P
     with pytest.raises(ConfigError, match="no format 'csv'"):
         convert(data, "csv", tmp_path / "out.csv")
     (tmp_path / "out.jsonl").write_text("old")
-    with pytest.raises(DataError, match="No row is left"):
+    with pytest.raises(DataError, match="alpaca cannot hold whole rows that are not question and answer in turn"):
         convert(data, "alpaca", tmp_path / "out.jsonl", force=True)
     assert (tmp_path / "out.jsonl").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]

@@ -158,6 +158,17 @@ def test_placeholders_and_an_assistant_that_speaks_first_are_warned_of(tmp_path:
     assert codes == {"assistant_first": [1], "placeholder": [2]}
 
 
+def test_a_text_for_a_placeholder_that_no_row_holds_is_told_of(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", [{"prompt": "Who?", "completion": "{{name}} by {{ maker }}."}])
+    told = {w["code"]: w for w in dataset.check(path, Reading(fill={"nme": "Ada", "maker": "Us"})).warnings.to_list()}
+    assert told["unused_fill"]["title"] == "No row holds {{nme}}"
+    assert told["unused_fill"]["problem"] == "The placeholders in the rows are {{name}}, {{maker}}."
+    told = {w["code"]: w for w in dataset.check(path, Reading(fill={"name": "Ada"})).warnings.to_list()}
+    assert set(told) == {"placeholder"} and told["placeholder"]["names"] == ["maker"]
+    told = {w["code"]: w for w in dataset.check(path, Reading(fill={"name": "Ada", "maker": "Us"})).warnings.to_list()}
+    assert told == {}
+
+
 def test_equal_questions_are_never_on_both_sides_of_a_split() -> None:
     records = [Conversation((Message("user", f"Q{i % 40}"), Message("assistant", str(i))), i) for i in range(200)]
     held = split.held_out(records, 0.1, seed=3)

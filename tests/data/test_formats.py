@@ -283,6 +283,16 @@ REFUSED: list[tuple[str, Row, Row, str, str]] = [
         "completion[0].role",
         "missing",
     ),
+    *(
+        (
+            f"{value!r} for a text",
+            {"prompt": "Hi", "completion": "A"},
+            {"prompt": "Hi", "completion": value},
+            "completion",
+            "expected text, found",
+        )
+        for value in (True, False)
+    ),
     ("an empty cell", {"question": "Hi", "answer": "A"}, {"question": "Hi", "answer": ""}, "answer", "empty"),
     (
         "a pair of equals",
@@ -290,6 +300,20 @@ REFUSED: list[tuple[str, Row, Row, str, str]] = [
         {"prompt": "Hi", "chosen": "A", "rejected": "A"},
         "rejected",
         "the same",
+    ),
+    (
+        "a pair that ends with a user's turn",
+        {"chosen": CHAT, "rejected": BAD_CHAT},
+        {"chosen": [*CHAT, msg("user", "thx")], "rejected": [*BAD_CHAT, msg("user", "hm")]},
+        "chosen",
+        "ends with the turn of the user",
+    ),
+    (
+        "a rejected side without an answer",
+        {"prompt": "Hi", "chosen": CHAT[1:], "rejected": BAD_CHAT[1:]},
+        {"prompt": "Hi", "chosen": CHAT[1:], "rejected": [*BAD_CHAT[1:], msg("user", "hm")]},
+        "rejected",
+        "ends with the turn of the user",
     ),
     (
         "no prompt to be found",

@@ -143,7 +143,8 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
     ("a prompt and a label that speaks", [{"prompt": QUESTION, "label": WORDS}], "'label'", {"sft", "prompt"}),
     ("answers in a list", [{"instruction": "Hi", "input": "", "output": ["A", "B"]}], "Rank them first", {"prompt"}),
     ("an answer that is no text", [{"question": "Hi", "answer": {"value": "A"}}], "holds no text", {"prompt"}),
-    ("a passage beside the question", [{"question": "Hi", "passage": WORDS, "answer": True}], "'passage'", {"sft"}),
+    ("answers that are true or false", [{"question": "Hi", "answer": True}], "true or false, not text", {"prompt"}),
+    ("a passage beside the question", [{"question": "Hi", "passage": WORDS, "answer": "yes"}], "'passage'", {"sft"}),
     ("two answer columns", [{"prompt": "Hi", "response_a": "A", "response_b": "B"}], "Rank them first", {"prompt"}),
     (
         "a prompt that holds the answer",

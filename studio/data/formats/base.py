@@ -84,14 +84,14 @@ def column_of(roles: Roles, role: str) -> str:
 
 
 def text_of(value: Any, field: str, *, may_be_empty: bool = False) -> str:
-    """Give a cell as text: numbers as they are written, nothing as ""; RowError for lists and objects."""
+    """Give a cell as text: numbers as they are written, nothing as ""; RowError for lists, objects, true and false."""
     if not isinstance(value, str):
         if value is None or value != value:  # Parquet writes an empty number as NaN
             value = ""
         elif isinstance(value, int) and abs(value) >= _LONGEST:
             raise RowError(field, "the number is too long to be one", "Write it as text, in quotes.")
-        elif isinstance(value, (int, float)):
-            value = str(value).lower() if isinstance(value, bool) else str(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
         else:
             raise RowError(field, f"expected text, found {kind_of_value(value)}", f"Write text in {field!r}.")
     if not may_be_empty and not value.strip():

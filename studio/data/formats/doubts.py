@@ -28,6 +28,9 @@ def resolve(roles: Roles, rows: Sequence[Row], bind: Bind) -> Format | Question:
         roles = roles | label
         if "completion" in played and len(rows) > 1 and not cells(rows, columns_of(roles, "completion")[0]):
             return _all_empty(roles)
+        told = cells(rows, columns_of(roles, "completion")[0]) if "completion" in played else []
+        if told and all(isinstance(value, bool) for value in told):
+            return _no_words(roles)
         if "completion" in played and _several(roles, rows):
             question = scored.no_verdict(f"{columns_of(roles, 'completion')[0]!r} holds several answers", roles)
         if "completion" in played and not question:
@@ -119,6 +122,17 @@ def _all_empty(roles: Roles) -> Question:
     asks = {name: role for name, role in roles.items() if role not in ("completion", "label")}
     return Question(
         f"{columns_of(roles, 'completion')[0]!r} is empty in the first rows. Are these prompts without an answer?",
+        (("Prompts alone", choice(asks, "prompt")),),
+    )
+
+
+def _no_words(roles: Roles) -> Question:
+    """Ask about answers that are true or false: how a model is to say that is not in the file."""
+    column = columns_of(roles, "completion")[0]
+    asks = {name: role for name, role in roles.items() if role not in ("completion", "label")}
+    return Question(
+        f"{column!r} holds true or false, not text. Write the words to be learned (yes and no), or read the prompts"
+        " alone?",
         (("Prompts alone", choice(asks, "prompt")),),
     )
 

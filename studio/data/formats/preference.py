@@ -46,6 +46,8 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
             prompt, chosen, rejected = implied(chosen, rejected, better)
             prompt = with_system(row, prompt)
         wants_question(prompt, "prompt")
+        _ends_answered(chosen, better)
+        _ends_answered(rejected, worse)
         if said(chosen) == said(rejected):
             problem = f"{better} and {worse} are the same"
             raise RowError(worse, problem, "Leave the row out, or write the worse answer.")
@@ -68,12 +70,20 @@ def bind_last(roles: Roles, rows: Sequence[Row]) -> Format:
         prompt, chosen, tools = read_sides(row)
         rejected = side(row[worse], worse, "assistant")
         wants_question(prompt, talk)
+        _ends_answered(rejected, worse)
         if said(chosen) == said(rejected):
             raise RowError(worse, "it is the same as the last turn", "Leave the row out, or write the worse answer.")
         return [Preference(prompt, chosen, rejected, line, tools)]
 
     title = f"preference pairs: the last turn of {talk!r} is better than {worse!r}"
     return Format("preference", "preference", title, roles, lambda row: talk in row and worse in row, read)
+
+
+def _ends_answered(turns: Turns, field: str) -> None:
+    """Raise RowError unless a side ends with the assistant's turn: what a user says afterwards is judged by nobody."""
+    if turns[-1].role != "assistant":
+        found = f"it ends with the turn of the {turns[-1].role}, not with an answer"
+        raise RowError(field, found, "Take the turns after the last answer out, in both.")
 
 
 def said(turns: Turns) -> list[Any]:
