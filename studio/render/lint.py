@@ -20,7 +20,7 @@ from studio.data.dataset import Dataset
 from studio.data.finding import ERROR, finding, leave_out
 from studio.data.lint import kto_weights
 from studio.data.records import LISTED, Conversation, Prompt, Record, Text, prompt_of, turns
-from studio.errors import Stopped
+from studio.errors import Stopped, StudioError
 from studio.render import encode, lengths
 from studio.render.encode import Example, LeftOut, Renderer
 
@@ -157,10 +157,19 @@ class _Tally:
         said = turns(record)
         if isinstance(record, Conversation) and examples > 1 and self._renderer.rewrites:
             self._see("split_turns", record.line)
-        if any(turn.reasoning for turn in said) and not self._renderer.thinks:
+        if any(turn.reasoning for turn in said) and not self._renderer.thinks and not self._thinks(record):
             self._see("thoughts_dropped", record.line)
         if self._renderer.template.moves_system(said):
             self._see("system_moved", record.line)
+
+    def _thinks(self, record: Record) -> bool:
+        """Tell whether a thought of this record is written all the same: some templates write those about tools."""
+        thoughts = [turn.reasoning.strip() for turn in turns(record) if turn.reasoning.strip()]
+        try:
+            rows = encode.plans(self._renderer, record, self._train_on)
+        except StudioError:
+            return True  # told as what the template refuses
+        return any(thought in plan.text for sides in rows for plan in sides.values() for thought in thoughts)
 
     def _encode(self, records: Iterable[Record], max_length: int, cut: str = "none") -> Iterator[Example | LeftOut]:
         return encode.examples(self._renderer, records, max_length=max_length, train_on=self._train_on, cut=cut)

@@ -40,7 +40,9 @@ class Row:
 
 Render = Callable[[Sequence[Turn], bool], Rendered]
 
-OTHER = "Choose another template family (`--set template=...`), or leave such rows out with --drop-bad."
+OTHER = "Choose another template family (the setting `template`), or leave such rows out."
+TOOLS = "Choose a template family with tools (chatml, qwen2.5, llama3.1)"
+_SHOWN = 40  # characters of what differs
 
 
 class Rewritten(Exception):
@@ -73,11 +75,26 @@ def rows(
             raise DataError(
                 f"The chat template writes turn {found.index + 1} differently once the conversation goes on, "
                 "so it cannot be learned as it will be asked.",
-                "Keep one answer per conversation, train on the last answer only (`--set train_on=last`), "
-                "or choose another template.",
+                "Keep one answer per conversation, train on the last answer only (the setting `train_on`), or choose "
+                "another template family.",
                 field=f"messages[{found.index}]",
             ) from None
-    return [_alone(render, turns[: index + 1], stops) for index in learned]
+    try:
+        return [_alone(render, turns[: index + 1], stops) for index in learned]
+    except DataError as error:
+        if len(learned) > 1 and _last_works(render, turns[: learned[-1] + 1], stops):
+            error.remedy = (
+                "Train on the last answer only (the setting `train_on`): that one can be. Or: " + error.remedy
+            )
+        raise
+
+
+def _last_works(render: Render, turns: Sequence[Turn], stops: Sequence[str]) -> bool:
+    try:
+        _alone(render, turns, stops)
+    except DataError:
+        return False
+    return True
 
 
 def _together(
@@ -142,14 +159,32 @@ def _transplanted(
     opened, closed = render(short[:-1], True).text if len(short) > 1 else "", render(short, False).text
     turn = closed.removeprefix(opened)
     if not opened or not closed.startswith(opened) or not through.text.endswith(turn):
-        thinks = " (the prompt opens a thought that the turn does not have)" if "think" in before[-12:] else ""
         raise DataError(
-            f"The chat template writes turn {index + 1} differently from how it is asked for{thinks}, "
-            "so it cannot be learned as it will be asked.",
+            f"The chat template writes turn {index + 1} differently from how it is asked for: "
+            f"{_difference(before, through.text, turns[index])}. So it cannot be learned as it will be asked.",
             OTHER,
             field=f"messages[{index}]",
         )
     return before, Rendered(before + turn)
+
+
+def _difference(asked: str, written: str, turn: Turn) -> str:
+    """Say what differs between the prompt of a turn and the text that holds the turn."""
+    at = next(
+        (i for i, (a, b) in enumerate(zip(asked, written, strict=False)) if a != b), min(len(asked), len(written))
+    )
+    opens = asked.rfind("<", 0, at)
+    if opens >= 0 and ">" not in asked[opens:at]:
+        at = opens  # not from the middle of a token
+    prompt, there = (repr(text[at : at + _SHOWN]) if text[at:] else "nothing more" for text in (asked, written))
+    stripped = "it leaves the thought of the turn out; " if _thought(turn) and _thought(turn) not in written else ""
+    return f"{stripped}the prompt goes on with {prompt} and the conversation with {there}"
+
+
+def _thought(turn: Turn) -> str:
+    """Give what a turn thinks, in a field of its own or in its text."""
+    text = turn.get("reasoning_content") or turn["content"].partition("</think>")[0].partition("<think>")[2]
+    return str(text).strip()
 
 
 def _span(before: str, through: Rendered, turn: Turn, stops: Sequence[str], index: int) -> tuple[int, int | None]:
@@ -178,24 +213,23 @@ def check_written(text: str, turns: Sequence[Turn], tools: Sequence[Any]) -> Non
         content = turn["content"].strip()
         if content and content not in text and not _partly(content, text):
             raise DataError(
-                f"The chat template leaves out what turn {index + 1} ({turn['role']}) says.",
-                f"Take the turn out. {OTHER}",
+                f"The chat template {'changes' if _mostly(content, text) else 'leaves out'} what turn {index + 1} "
+                f"({turn['role']}) says.",
+                OTHER,
                 field=f"messages[{index}]",
             )
         for call in turn.get("tool_calls") or ():
             if _name(call) not in text:
                 raise DataError(
                     f"The chat template does not write the call of the tool {_name(call)!r} in turn {index + 1}.",
-                    "Choose a template family with tools (chatml, qwen2.5, llama3.1), or leave such rows out with "
-                    "--drop-bad.",
+                    f"{TOOLS}, or leave such rows out.",
                     field=f"messages[{index}].tool_calls",
                 )
     for number, tool in enumerate(tools):
         if _name(tool) not in text:
             raise DataError(
                 f"The chat template does not write the tool {_name(tool)!r}.",
-                "Choose a template family with tools (chatml, qwen2.5, llama3.1), take the tools out of the rows, or "
-                "leave such rows out with --drop-bad.",
+                f"{TOOLS}, take the tools out of the rows, or leave such rows out.",
                 field=f"tools[{number}]",
             )
 
@@ -204,6 +238,12 @@ def _partly(content: str, text: str) -> bool:
     """Tell whether a line of it is there: a template may cut thoughts off, or write it as JSON."""
     lines = (line.strip() for line in content.splitlines())
     return any(line in text or json.dumps(line, ensure_ascii=False)[1:-1] in text for line in lines if line)
+
+
+def _mostly(content: str, text: str) -> bool:
+    """Tell whether most of its words are there, in whatever case: then it was rewritten, not left out."""
+    words = content.lower().split()
+    return 2 * sum(word in text.lower() for word in words) > len(words)
 
 
 def _name(call: Any) -> str:

@@ -104,7 +104,7 @@ def test_a_template_that_drops_a_turn_is_refused_with_the_turn() -> None:
     source = "{% for m in messages if m.role != 'user' %}{{ m.content }}</s>{% endfor %}"
     with pytest.raises(DataError, match=r"turn 3 \(user\)") as caught:
         Renderer(words("marks", "plain"), source).plan([answer("yo", train=False), answer("a"), user("LOST")])
-    assert caught.value.field == "messages[2]" and "--drop-bad" in caught.value.remedy
+    assert caught.value.field == "messages[2]" and "leave such rows out" in caught.value.remedy
 
 
 def test_of_several_templates_the_default_is_used_and_no_name_becomes_a_file(tiny: Path, tmp_path: Path) -> None:
@@ -264,11 +264,57 @@ def test_an_answer_that_comes_first_is_learned_where_the_template_takes_it() -> 
 
 
 def test_a_turn_that_cannot_follow_its_prompt_is_an_error_naming_it() -> None:
-    with pytest.raises(DataError, match=r"turn 2 .*opens a thought") as caught:
+    with pytest.raises(
+        DataError, match=r"turn 2 .*goes on with '<think>\\n' and the conversation with 'meow"
+    ) as caught:
         made(OPENED).plans(TWICE)
-    assert caught.value.remedy
+    assert "another template family" in caught.value.remedy and "thought" not in caught.value.message
     with pytest.raises(DataError, match="turn 4"):
         made(OPENED).plans(TWICE, "last")
+
+
+STRIPPED = (  # QwQ: the prompt opens a thought, and the thought of a turn is never written
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+CLOSED = OPENED.replace("<think>\n", "</think>").replace("{{ m.content }}", "<think>{{ m.content }}")  # Laguna
+
+
+@pytest.mark.parametrize(
+    "thinking", [answer("4", reasoning="two and two"), answer("<think>two and two</think>4")], ids=["field", "text"]
+)
+def test_a_thought_that_the_template_strips_is_the_reason_that_is_told(thinking: Message) -> None:
+    with pytest.raises(DataError, match=r"leaves the thought of the turn out; .*'<think>\\n'.* with '4<"):
+        made(STRIPPED).plans([user("2 + 2?"), thinking])
+
+
+def test_what_differs_is_shown_from_the_beginning_of_its_token() -> None:
+    with pytest.raises(DataError, match="goes on with '</think>' and the conversation with '<think>woof"):
+        made(CLOSED).plans(TWICE, "last")
+
+
+def test_training_on_the_last_answer_is_offered_where_that_can_be_done() -> None:
+    source = OPENED.replace("<think>\n", "{% if messages | length < 3 %}<think>{% endif %}")
+    with pytest.raises(DataError, match="turn 2") as caught:
+        made(source).plans(TWICE)
+    assert "the last answer only" in caught.value.remedy
+    assert made(source).plans(TWICE, "last")
+    with pytest.raises(DataError, match="turn 2") as caught:
+        made(OPENED).plans(TWICE)
+    assert "the last answer only" not in caught.value.remedy
+
+
+@pytest.mark.parametrize("change", ["| upper", "| replace('cat', 'dog')"])
+def test_a_template_that_changes_what_is_said_is_told_apart_from_one_that_leaves_it_out(change: str) -> None:
+    source = "{% for m in messages %}{{ m.content " + change + " }}</s>{% endfor %}"
+    with pytest.raises(DataError, match=r"changes what turn 1 \(user\) says"):
+        made(source).plans([user("is this a cat?"), answer("no")])
+
+
+def test_what_a_template_says_is_cut_and_no_remedy_names_a_flag() -> None:
+    with pytest.raises(DataError, match="xxx") as caught:
+        made("{{ raise_exception('x' * 100000) }}").plans(TWICE)
+    assert len(str(caught.value)) < 700 and "--" not in caught.value.remedy
 
 
 def test_a_last_answer_that_ends_otherwise_than_earlier_ones() -> None:

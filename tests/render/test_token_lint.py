@@ -359,3 +359,24 @@ def test_what_a_template_does_to_conversations_is_named(tmp_path: Path, tiny_bar
         "thoughts_dropped": [2, 3],
         "system_moved": [2],
     }
+
+
+def test_a_thought_that_is_written_is_not_called_left_out(tmp_path: Path, tiny_bare: Path) -> None:
+    """Kimi K2 writes the thoughts since the last answer, which are those about calls of tools."""
+    folder = Path(shutil.copytree(tiny_bare, tmp_path / "kimi"))
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}]{% if m.tool_calls %}{{ m.reasoning_content }}{{ m.tool_calls }}"
+        "{% endif %}{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    asks = {"role": "assistant", "content": "", "reasoning_content": "I must look", "tool_calls": [call]}
+    tool = {"role": "tool", "content": "12 degrees", "name": "weather"}
+    data = load(
+        tmp_path,
+        [
+            {"messages": [{"role": "user", "content": "Oslo?"}, asks, tool, {"role": "assistant", "content": "Mild."}]},
+            chat(question(2), "It is 2.", reasoning_content="one and one"),
+        ],
+    )
+    found, _ = measured(data, encode.load(folder))
+    assert found["thoughts_dropped"]["lines"] == [2]
