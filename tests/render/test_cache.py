@@ -285,9 +285,13 @@ def _elsewhere(tiny: Path, data: Path) -> subprocess.Popen[bytes]:
 def test_what_a_killed_build_left_is_not_used_and_goes_with_the_next(
     renderer: encode.Renderer, tiny: Path, tmp_path: Path
 ) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", rows_of("sft", 6000))
+    path = write_jsonl(tmp_path / "rows.jsonl", rows_of("sft", 12_000))
     process = _elsewhere(tiny, path)
-    time.sleep(random.random() * 2)
+    (ids,) = (paths.cache() / "tokens").glob("*.part/ids.bin")
+    while not ids.stat().st_size:  # the first of some fifty batches
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(random.random() * 0.2)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -300,7 +304,7 @@ def test_what_a_killed_build_left_is_not_used_and_goes_with_the_next(
     data = dataset.load(path)
     made = cache.build(data, renderer, max_length=128)
     record = next(record for record in data.records() if record.line == 5000)
-    assert isinstance(record, Conversation) and len(made) == 6000
+    assert isinstance(record, Conversation) and len(made) == 12_000
     assert made[4999]["text"]["ids"] == renderer.conversation(record.messages).ids
 
 
