@@ -178,7 +178,7 @@ def _weight(item: dict[str, Any], field: str) -> bool:
     if not key:
         return True
     value = item[key]
-    told = {1: True, 0: False}.get(value) if isinstance(value, (int, float)) else None
+    told = {1.0: True, 0.0: False}.get(value) if isinstance(value, (int, float)) else None
     if isinstance(value, str):
         told = _SWITCHES.get(value.strip().lower())
     if told is None:
