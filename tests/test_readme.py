@@ -38,7 +38,8 @@ def test_the_path_of_the_readme_runs_as_written(
         code = run(words[1:])
         out = capsys.readouterr()
         assert code == 0, f"{line}\n{out.out}\n{out.err}"
-    assert "Paris" in out.out
+        if words[1] == "chat":
+            assert "Paris" in out.out
 
 
 def test_every_picture_and_link_of_the_readme_is_there() -> None:
