@@ -87,6 +87,8 @@ def _asks(question: Question, roles: Roles) -> Found:
 
 def _natural(rows: Sequence[Row]) -> Found:
     """Read the rows without being told anything."""
+    if question := unclear.of_columns(rows):
+        return _asks(question, {})
     votes: Counter[object] = Counter()
     cast: dict[object, list[Row]] = {}
     known: dict[object, list[Roles]] = {}

@@ -131,6 +131,18 @@ SFT: list[tuple[str, str, Row, Conversation]] = [
         },
         talk(HI, ASKED_TOOL, Message("tool", "21 C", name="weather"), HELLO, tools=(WEATHER,)),
     ),
+    (
+        "contents in parts, the system's apart",
+        "messages",
+        {
+            "systemInstruction": {"parts": [{"text": "Be kind."}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "Hi"}]},
+                {"role": "model", "parts": [{"text": "Hel"}, {"text": "lo."}]},
+            ],
+        },
+        talk(s("Be kind."), HI, HELLO),
+    ),
     ("ShareGPT", "sharegpt", {"id": "x", "conversations": SHARE}, talk(HI, HELLO)),
     (
         "ShareGPT with a system column",

@@ -52,6 +52,14 @@ PAIRS: list[tuple[str, str, Row]] = [
     ("ranks", "scored", {"prompt": "Hi", "answers": [{"answer": "Go.", "rank": 7}, {"answer": "Hello.", "rank": 1}]}),
     ("scores beside", "scored", {"prompt": "Hi", "responses": ["Go.", "Hello."], "scores": [0.1, 0.9]}),
     ("a better id", "compared", {"prompt": "Hi", "response_0": "Go.", "response_1": "Hello.", "better_response_id": 1}),
+    ("labels beside", "scored", {"prompt": "Hi", "responses": ["Go.", "Hello."], "labels": [False, True]}),
+    (
+        "two scores",
+        "compared",
+        {"question": "Hi", "answer_0": "Go.", "answer_1": "Hello.", "score_0": -0.2, "score_1": 0.2},
+    ),
+    ("texts in turn", "preference", {"chosen": ["Hi", "Hello."], "rejected": ["Hi", "Go."]}),
+    ("a conversation and both answers", "preference", {"messages": CHAT, "chosen": "Hello.", "rejected": "Go."}),
     ("an arena", "compared", {"conversation_a": CHAT, "conversation_b": BAD_CHAT, "winner": "model_a"}),
 ]
 

@@ -13,7 +13,7 @@ from morecases import PAIRS, PROMPTS, RATED
 from reading import Row, a, find, read, u
 
 from studio.data.detect import detect
-from studio.data.records import Conversation, Prompt, Rated, Reading, Text
+from studio.data.records import Conversation, Preference, Prompt, Rated, Reading, Text
 from studio.errors import ConfigError
 
 QUESTION = "Where do penguins live all year round?"
@@ -143,6 +143,19 @@ UNCLEAR: list[tuple[str, list[Row], str, set[str]]] = [
     ("a prompt and a label that speaks", [{"prompt": QUESTION, "label": WORDS}], "'label'", {"sft", "prompt"}),
     ("answers in a list", [{"instruction": "Hi", "input": "", "output": ["A", "B"]}], "Rank them first", {"prompt"}),
     ("an answer that is no text", [{"question": "Hi", "answer": {"value": "A"}}], "holds no text", {"prompt"}),
+    *(
+        (f"texts in turn under {name!r}", [{"id": "x", name: ["Hi", "Hello."]}], "does not say who speaks", {"sft"})
+        for name in ("conversations", "dialog", "data")
+    ),
+    (
+        "a conversation and a pair of other answers",
+        [{"messages": CHAT, "chosen": "Good day.", "rejected": "Go."}],
+        "an answer of its own ('messages')",
+        {"preference", "sft"},
+    ),
+    ("columns of lists", [{"prompt": ["Hi", "Ho"], "completion": ["A", "B"]}], "one object for each row", set()),
+    ("rows inside an object", [{"data": {"messages": CHAT}}], "inside 'data'", set()),
+    ("empty rows", [{}, {}], "empty objects", set()),
     ("answers that are true or false", [{"question": "Hi", "answer": True}], "true or false, not text", {"prompt"}),
     ("a passage beside the question", [{"question": "Hi", "passage": WORDS, "answer": "yes"}], "'passage'", {"sft"}),
     ("two answer columns", [{"prompt": "Hi", "response_a": "A", "response_b": "B"}], "Rank them first", {"prompt"}),
@@ -323,6 +336,23 @@ def test_the_order_of_keys_and_columns_beside_the_data_never_change_the_reading(
 def test_the_shown_mapping_names_only_columns_that_are_there() -> None:
     for row, _ in READ:
         assert set(find(row).mapping) <= set(row)
+
+
+def test_texts_in_turn_are_read_so_when_that_is_said() -> None:
+    row = {"conversations": ["Hi", "Hello."], "source": "web"}
+    assert read(row, mapping={"conversations": "messages"}) == read(row, kind="sft") == [talk(HI, HELLO)]
+
+
+def test_a_pair_beside_a_conversation_answers_its_last_question() -> None:
+    row = {"messages": CHAT, "chosen": "Good day.", "rejected": "Go."}
+    assert read(row, kind="preference") == [Preference((HI,), (a("Good day."),), (GO,), 1)]
+    assert read(row, kind="sft") == [talk(HI, HELLO)]
+
+
+def test_a_system_text_is_never_offered_as_the_prompt() -> None:
+    question = find({"system": "SYSTEM: Be kind.", "chat": "USER: Hi\n\nASSISTANT: Hello."}).question
+    assert question is not None
+    assert {name for _, reading in question.choices for name in reading.mapping} == {"chat"}
 
 
 def test_an_object_around_the_rows_is_told_from_a_row() -> None:

@@ -10,7 +10,7 @@ from studio.data.formats.base import Roles, Row
 from studio.data.formats.messages import looks_like_messages
 from studio.data.formats.names import plain
 from studio.data.formats.prompts import is_questions
-from studio.data.formats.turns import ALIASES, PAIR_KEYS, keys_of
+from studio.data.formats.turns import ALIASES, PAIR_KEYS, are_texts, keys_of
 
 #: The roles whose columns tell one layout from another; the other roles may come and go from row to row.
 CORE = frozenset({"prompt", "completion", "chosen", "rejected", "messages", "text"})
@@ -24,7 +24,7 @@ def roles_of(row: Row) -> Roles | None:
     for column, value in row.items():
         if value is not None:
             named.setdefault(plain(column), column)
-    for find in (_pair, _messages, _question_and_answer, _talk, _alone):
+    for find in (_pair, _messages, _question_and_answer, _talk, _alone, _texts):
         roles = find(row, named)
         if roles:
             return _with_extras(row, named, roles)
@@ -34,13 +34,17 @@ def roles_of(row: Row) -> Roles | None:
 def _pair(row: Row, named: _Named) -> Roles | None:
     for worse in ("rejected_response", "rejected"):  # beside a conversation whose last turn is the chosen answer
         if worse in named and "chosen" not in named and isinstance(row[named[worse]], (str, dict)):
-            talk = next((named[n] for n in names.MESSAGES if n in named and _is_answered(row[named[n]])), "")
+            talk = next((named[n] for n in names.MESSAGES if n in named and is_answered(row[named[n]])), "")
             if talk:
                 return {talk: "messages", named[worse]: "rejected"}
     for better, worse in names.CHOSEN:
         if better in named and worse in named and _is_answer(row[named[better]]) and _is_answer(row[named[worse]]):
             pair = {named[better]: "chosen", named[worse]: "rejected"}
-            return asking(row, named, set(pair), names.PROMPTS + _PROMPT_BESIDE_PAIRS) | pair
+            asks = asking(row, named, set(pair), names.PROMPTS + _PROMPT_BESIDE_PAIRS)
+            if not asks and all(isinstance(row[column], str) for column in pair):  # then the answered talk asks
+                talks = [named[n] for n in names.MESSAGES if n in named and looks_like_messages(row[named[n]])]
+                asks = dict.fromkeys(talks[:1], "messages")
+            return asks | pair
     return None
 
 
@@ -48,7 +52,7 @@ def _is_answer(value: Any) -> bool:
     return keys_of(value) is not None if isinstance(value, dict) else isinstance(value, (str, list, int, float))
 
 
-def _is_answered(value: Any) -> bool:
+def is_answered(value: Any) -> bool:
     """Say whether a conversation ends with the assistant's turn."""
     keys = keys_of(value) if isinstance(value, list) and value else None
     if keys is None or keys in PAIR_KEYS:
@@ -62,7 +66,7 @@ def asking(row: Row, named: _Named, taken: set[str], prompts: Sequence[str] = na
     for name in names.MESSAGES:
         if name in named and named[name] not in taken and not _answers(row):
             talk = row[named[name]]
-            if looks_like_messages(talk) and not (_is_answered(talk) and taken):
+            if looks_like_messages(talk) and not (is_answered(talk) and taken):
                 return {named[name]: "messages"}
     first = next((name for name in prompts if name in named and named[name] not in taken), "")
     if not first or not isinstance(row[named[first]], (str, list, dict, int, float)):
@@ -124,6 +128,14 @@ def _alone(row: Row, named: _Named) -> Roles | None:
     return None
 
 
+def _texts(row: Row, named: _Named) -> Roles | None:
+    """Find a conversation whose turns are bare texts."""
+    for name in names.MESSAGES:
+        if name in named and are_texts(row[named[name]]):
+            return {named[name]: "messages"}
+    return None
+
+
 def _with_extras(row: Row, named: _Named, roles: Roles) -> Roles:
     """Add what may stand beside any of them: a system text, earlier turns, tools, a reference."""
     played = set(roles.values())
@@ -135,7 +147,7 @@ def _with_extras(row: Row, named: _Named, roles: Roles) -> Roles:
                 return
 
     if "text" not in played:
-        add("system", names.SYSTEMS, lambda value: isinstance(value, str))
+        add("system", names.SYSTEMS, lambda value: isinstance(value, (str, dict)))
         add("tools", names.TOOLS, lambda value: isinstance(value, (str, list)))
     if "prompt" in played:
         add("history", names.HISTORIES, lambda value: isinstance(value, list))

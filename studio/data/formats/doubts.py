@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from studio.data.formats import judged, names, rated, scored, unclear
+from studio.data.formats import judged, messages, names, rated, scored, unclear
 from studio.data.formats.base import Format, Question, Roles, Row, columns_of, listed
 from studio.data.formats.cells import cells, choice, columns_in, repeats, spare_texts
+from studio.data.formats.columns import is_answered
 from studio.data.formats.messages import looks_like_messages
 from studio.data.formats.names import is_answer, plain
 from studio.data.formats.rated import number_of
@@ -23,6 +24,8 @@ def resolve(roles: Roles, rows: Sequence[Row], bind: Bind) -> Format | Question:
     played = set(roles.values())
     if "rejected" in played:
         question = _answer_beside_pair(roles, rows) or _other_prompts(roles, rows)
+    elif "messages" in played and messages.hold_texts(rows, columns_of(roles, "messages")[0]):
+        question = unclear.of_turns(columns_of(roles, "messages")[0])
     elif {"completion", "messages"} & played:
         label, question = _label(roles, rows)
         roles = roles | label
@@ -54,7 +57,13 @@ def _answer_beside_pair(roles: Roles, rows: Sequence[Row]) -> Question | None:
             plain(column) in names.MESSAGES and any(looks_like_messages(row.get(column)) for row in rows)
         )
         told = [row for row in rows if row.get(column) not in (None, "")]
-        if column in roles or not known or len(told) * 2 < len(rows) or repeats(told, column, pair):
+        asks_in_full = roles.get(column) == "messages" and any(is_answered(row.get(column)) for row in rows)
+        if (
+            (column in roles and not asks_in_full)
+            or not known
+            or len(told) * 2 < len(rows)
+            or repeats(told, column, pair)
+        ):
             continue
         asks = {name: role for name, role in roles.items() if role not in ("chosen", "rejected")}
         answer = {column: "messages"} if plain(column) in names.MESSAGES else {**asks, column: "completion"}

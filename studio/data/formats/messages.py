@@ -7,7 +7,7 @@ from typing import Any
 
 from studio.data.formats.base import WHOLE, Format, Note, Roles, Row, RowError, column_of, listed, unheard
 from studio.data.formats.sides import Sides, Tools, Turns, commonest_keys, reads_system, reads_tools, wants_learned
-from studio.data.formats.turns import ALIASES, CONTENT_KEYS, PAIR_KEYS, ROLE_KEYS, keys_of, messages
+from studio.data.formats.turns import ALIASES, CONTENT_KEYS, PAIR_KEYS, ROLE_KEYS, are_texts, in_turn, keys_of, messages
 from studio.data.records import Conversation, Prompt, Record
 
 #: Columns that say which conversation a message belongs to, where each row is one message.
@@ -20,10 +20,12 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     keys = commonest_keys(row.get(column) for row in rows)
     name = "exchanges" if keys in PAIR_KEYS else "messages" if keys[0] == "role" else "sharegpt"
     title = f"conversations: {column!r} holds turns with {keys[0]!r} and {keys[1]!r}"
+    if hold_texts(rows, column):
+        title = f"conversations: {column!r} holds texts of the user and the assistant in turn"
     with_system, with_tools = reads_system(roles), reads_tools(roles)
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
-        turns = with_system(row, messages(row[column], column, *keys))
+        turns = with_system(row, _turns(row[column], column, keys))
         wants_learned(turns, column)
         return [Conversation(turns, line, with_tools(row))]
 
@@ -39,6 +41,16 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     if _unanswered(column, keys, rows):
         return Format(name, "prompt", f"{title}, none of them answered", roles, matches, read_prompt)
     return Format(name, "sft", title, roles, matches, read)
+
+
+def hold_texts(rows: Sequence[Row], column: str) -> bool:
+    """Say whether the conversations of a column are mostly lists of texts, without a word on who speaks."""
+    told = [value for row in rows if (value := row.get(column))]
+    return sum(map(are_texts, told)) * 2 > len(told)
+
+
+def _turns(value: Any, column: str, keys: tuple[str, str]) -> Turns:
+    return in_turn(value, column) if are_texts(value) else messages(value, column, *keys)
 
 
 def _unanswered(column: str, keys: tuple[str, str], rows: Sequence[Row]) -> bool:
@@ -62,7 +74,7 @@ def sides(roles: Roles, rows: Sequence[Row]) -> Sides:
     with_system, with_tools = reads_system(roles), reads_tools(roles)
 
     def read(row: Row) -> tuple[Turns, Turns, Tools]:
-        turns = with_system(row, messages(row[column], column, *keys))
+        turns = with_system(row, _turns(row[column], column, keys))
         if turns[-1].role != "assistant":
             raise RowError(column, "the last turn is not the assistant's", "End with the answer that the label is for.")
         return turns[:-1], turns[-1:], with_tools(row)

@@ -16,7 +16,7 @@ from studio.data.formats.sides import (
     reads_tools,
     wants_question,
 )
-from studio.data.formats.turns import side
+from studio.data.formats.turns import are_texts, in_turn, side
 from studio.data.records import Message, Preference, Record
 
 _ENDS = (".", "?", "!", ":", "\n")
@@ -27,7 +27,8 @@ _REPEATED = 12
 def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     """Make the format of pairs."""
     better, worse = column_of(roles, "chosen"), column_of(roles, "rejected")
-    has_prompt = bool(columns_of(roles, "prompt") or column_of(roles, "messages"))
+    talk = column_of(roles, "messages")  # asks without its last answer, where it has one
+    has_prompt = bool(columns_of(roles, "prompt") or talk)
     ask = asked(roles, rows) if has_prompt else None
     dialect = common_dialect([row.get(better) for row in rows])
     goes_on = dialect is None and prompt_dialect(roles, rows) is not None
@@ -36,12 +37,17 @@ def bind(roles: Roles, rows: Sequence[Row]) -> Format:
     def answer(value: Any, field: str) -> Turns:
         if dialect is not None and isinstance(value, str):
             return transcripts.conversation(value, dialect, field)
+        if ask is None and are_texts(value):
+            return in_turn(value, field)
         return side(value.strip() if goes_on and isinstance(value, str) else value, field, "assistant")
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
         chosen, rejected = answer(row[better], better), answer(row[worse], worse)
         if ask is not None:
-            prompt, chosen, rejected = cut(ask(row), chosen, rejected)
+            prompt = ask(row)
+            if talk and len(prompt) > 1 and prompt[-1].role == "assistant":
+                prompt = prompt[:-1]
+            prompt, chosen, rejected = cut(prompt, chosen, rejected)
         else:
             prompt, chosen, rejected = implied(chosen, rejected, better)
             prompt = with_system(row, prompt)

@@ -9,7 +9,7 @@ from typing import Any
 from studio.data.formats.base import Format, Note, Question, Roles, Row, RowError, listed, unheard
 from studio.data.formats.names import plain
 from studio.data.formats.preference import implied, said
-from studio.data.formats.rated import number_of
+from studio.data.formats.rated import label_of, number_of
 from studio.data.formats.sides import Turns, asked, wants_question
 from studio.data.formats.turns import side
 from studio.data.records import Preference, Reading, Record
@@ -18,7 +18,7 @@ LISTS = ("completions", "responses", "answers", "candidates", "generations", "ou
 _TEXTS = ("response", "completion", "text", "answer", "content", "output", "message", "generation")
 _SCORES = ("overall_score", "score", "fine-grained_score", "rating", "reward")
 _RANKS = ("rank", "ranking")
-_BESIDE = ("scores", "ratings", "rewards", "ranks", "rankings")
+_BESIDE = ("scores", "ratings", "rewards", "ranks", "rankings", "labels")
 _VERDICTS = (
     "winner", "preference", "preferred", "better_response_id", "choice", "verdict", "label", "chosen", "better", "best",
 )  # fmt: skip
@@ -63,7 +63,7 @@ def bind(column: str, roles: Roles, rows: Sequence[Row]) -> Format | Question:
             raise RowError(column, "expected a list of answers", "Write [{'response': ..., 'score': ...}, ...].")
         scored = []
         for index, item in enumerate(answers):
-            score = number_of(_at(row.get(beside), index) if beside else item.get(key) if isinstance(item, dict) else 0)
+            score = _score(_at(row.get(beside), index) if beside else item.get(key) if isinstance(item, dict) else 0)
             if score is not None:
                 scored.append((-score if falls else score, index))
         if len(scored) < 2:
@@ -86,7 +86,13 @@ def bind(column: str, roles: Roles, rows: Sequence[Row]) -> Format | Question:
 
 def _numbers(rows: Sequence[Row], column: str) -> bool:
     values = [row.get(column) for row in rows]
-    return all(isinstance(value, list) and number_of(_at(value, 0)) is not None for value in values)
+    return all(isinstance(value, list) and _score(_at(value, 0)) is not None for value in values)
+
+
+def _score(value: Any) -> float | None:
+    """Read a score; a label that says yes or no counts 1 or 0."""
+    number = number_of(value)
+    return number if number is not None or (label := label_of(value)) is None else float(label)
 
 
 def _at(values: Any, index: int) -> Any:
@@ -128,12 +134,14 @@ def bind_two(both: tuple[str, str], roles: Roles, rows: Sequence[Row]) -> Format
     verdict = max(names, key=lambda name: -_VERDICTS.index(plain(name)), default="")
     marks = [_SIDE.fullmatch(plain(column))[2] for column in both]  # type: ignore[index]
     sure = [v for row in rows if (v := _verdict(row.get(verdict), both, marks)) is not None] if verdict else []
-    if len(sure) * 2 <= len(rows):
+    told = len(sure) * 2 > len(rows)
+    scores = () if told else _scores_of(rows, marks)
+    if not told and not scores:
         return no_verdict(f"{listed(list(both))} hold two answers to each prompt", roles)
     ask = asked(roles, rows) if any(role in ("prompt", "messages") for role in roles.values()) else None
 
     def read(row: Row, line: int, note: Note = unheard, /) -> list[Record]:
-        which = _verdict(row[verdict], both, marks)
+        which = _higher(row, scores) if scores else _verdict(row[verdict], both, marks)
         if which is None:
             raise RowError(
                 verdict, f"expected one of the two answers, found {str(row[verdict])[:40]!r}",
@@ -151,9 +159,33 @@ def bind_two(both: tuple[str, str], roles: Roles, rows: Sequence[Row]) -> Format
         wants_question(prompt, "prompt")
         return [Preference(prompt, chosen, rejected, line)]
 
-    title = f"two answers and a verdict: {verdict!r} says whether {both[0]!r} or {both[1]!r} is better"
-    mapping = {**roles, both[0]: "completions", both[1]: "completions", verdict: "scores"}
+    by = listed(list(scores)) if scores else repr(verdict)
+    title = (
+        f"two answers and a verdict: {by} {'say' if scores else 'says'} whether {both[0]!r} or {both[1]!r} is better"
+    )
+    mapping = {**roles, **dict.fromkeys(both, "completions"), **dict.fromkeys(scores or (verdict,), "scores")}
     return Format("compared", "preference", title, mapping, lambda row: two_columns(row) == both, read)
+
+
+def _scores_of(rows: Sequence[Row], marks: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns that score the one answer and the other (score_0, score_1), () when there are none."""
+    named = {plain(column): column for row in rows for column in row}
+    for word in ("score", "rating", "reward"):
+        both = [named.get(f"{word}_{mark}", "") for mark in marks]
+        if all(both) and all(number_of(row.get(column)) is not None for row in rows for column in both):
+            return tuple(both)
+    return ()
+
+
+def _higher(row: Row, scores: Sequence[str]) -> int:
+    """Give the answer with the higher score, -1 for a tie."""
+    numbers = []
+    for column in scores:
+        number = number_of(row[column])
+        if number is None:
+            raise RowError(column, f"expected a score, found {str(row[column])[:40]!r}", "Write a number.")
+        numbers.append(number)
+    return -1 if numbers[0] == numbers[1] else int(numbers[1] > numbers[0])
 
 
 def _verdict(value: Any, both: tuple[str, str], marks: Sequence[str]) -> int | None:

@@ -68,6 +68,8 @@ def reads_system(roles: Roles) -> Callable[[Row, Turns], Turns]:
         value = row.get(column)
         if value is None or (turns and turns[0].role == "system"):
             return turns
+        if isinstance(value, dict):  # {"parts": [...]} or {"content": ...}
+            value = side({**value, "role": "system"}, column, "system")[0].content
         text = text_of(value, column, may_be_empty=True)
         return (Message("system", text), *turns) if text.strip() else turns
 

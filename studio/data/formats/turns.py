@@ -25,7 +25,7 @@ PAIR_KEYS = (
     ("input", "output"), ("human", "assistant"), ("user", "assistant"), ("question", "answer"), ("prompt", "response"),
     ("human", "gpt"),
 )  # fmt: skip
-CONTENT_KEYS = ("content", "value", "text", "message")
+CONTENT_KEYS = ("content", "value", "text", "message", "parts")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHTS = ("train", "weight")
 _SWITCHES = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0", ""), False)
@@ -74,6 +74,17 @@ def messages(value: Any, field: str, role: str = "role", content: str = "content
             turn = dataclasses.replace(turn, name=name)
         made.append(turn)
     return tuple(made)
+
+
+def are_texts(value: Any) -> bool:
+    """Say whether a value is a list of texts that may be said in turn."""
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+
+
+def in_turn(texts: list[str], field: str) -> tuple[Message, ...]:
+    """Read texts without roles as said by the user and the assistant in turn, the user first."""
+    roles = ("user", "assistant")
+    return tuple(Message(roles[at % 2], text_of(text, f"{field}[{at}]")) for at, text in enumerate(texts))
 
 
 def _exchanges(value: list[Any], field: str, question: str, answer: str) -> tuple[Message, ...]:

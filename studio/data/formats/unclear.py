@@ -8,8 +8,9 @@ from typing import Any
 from studio.data.formats import names, transcripts
 from studio.data.formats.base import Question, Roles, Row, columns_of, listed
 from studio.data.formats.cells import cells, choice, columns_in, spare_texts
-from studio.data.formats.names import is_answer, plain
+from studio.data.formats.names import is_answer, is_aside, plain
 from studio.data.formats.prompts import bind_transcript
+from studio.data.formats.turns import are_texts
 from studio.data.records import Reading
 
 _Choice = tuple[str, Reading]
@@ -92,8 +93,47 @@ def _speaks(rows: Sequence[Row], column: str) -> bool:
     return sum(len(text.split(None, 3)) > 3 for text in told) * 2 > len(rows) and len(set(told)) * 2 > len(told)
 
 
+def of_turns(column: str) -> Question:
+    """Ask about a conversation that does not say who speaks."""
+    return Question(
+        f"{column!r} holds texts and does not say who speaks. Do the user and the assistant speak in turn?",
+        (("Yes, the user first", choice({column: "messages"}, "sft")),),
+    )
+
+
+def _as_they_stand(rows: Sequence[Row]) -> Question | None:
+    """Tell what is to be done with rows that hold no cells: empty ones, columns of lists, objects around the row."""
+    columns = columns_in(rows)
+    if not columns:
+        return Question("The rows are empty objects. Choose a file whose rows hold something.", ())
+    talks = [c for c in columns if (told := cells(rows, c)) and sum(map(are_texts, told)) * 2 > len(told)]
+    if len(talks) == 1 and not is_aside(talks[0]):
+        return of_turns(talks[0])
+    inner = [c for c in columns if (told := cells(rows, c)) and all(isinstance(value, dict) for value in told)]
+    if len(inner) == 1 and not list(spare_texts({}, rows)):
+        return Question(f"Each row is inside {inner[0]!r}. Save the rows without an object around each of them.", ())
+    return None
+
+
+def of_columns(rows: Sequence[Row]) -> Question | None:
+    """Tell that a file is one object whose columns are lists of the same length."""
+    values = list(rows[0].values()) if len(rows) == 1 else []
+    lists = [
+        v for v in values if isinstance(v, list) and len(v) > 1 and not any(isinstance(i, (list, dict)) for i in v)
+    ]
+    if len(lists) < 2 or len(lists) < len(values) or len(set(map(len, lists))) > 1:
+        return None
+    called = set(map(plain, rows[0]))
+    if called.isdisjoint(names.PROMPTS) or called.isdisjoint(names.ANSWERS):
+        return None
+    text = f"The file is one object, and each of its columns ({listed(list(rows[0]))}) is a list of {len(lists[0]):,}."
+    return Question(f"{text} Write one object for each row.", ())
+
+
 def unknown(rows: Sequence[Row]) -> Question:
     """Ask about columns whose names say nothing."""
+    if question := _as_they_stand(rows):
+        return question
     columns = list(spare_texts({}, rows)) or [
         c for c in columns_in(rows) if any(isinstance(v, str) for v in cells(rows, c))
     ]
@@ -106,6 +146,7 @@ def unknown(rows: Sequence[Row]) -> Question:
         has = listed(columns_in(rows)[:20])
         return Question(f"No column holds text that can be read: the file has {has}. Name them with --map.", ())
     choices: list[_Choice] = []
+    columns = [name for name in columns if plain(name) not in names.SYSTEMS] or columns
     asks = [name for name in columns if plain(name) in names.PROMPTS]
     for one in (asks or columns)[:3]:
         for other in columns[:4]:
