@@ -25,6 +25,7 @@ __all__ = [
     "ModelInfo",
     "TensorInfo",
     "context_of",
+    "control_tokens",
     "inspect",
     "read_config",
     "read_header",
@@ -215,6 +216,15 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
     if not made or not all(type(i) is int and 0 <= i < _MOST and isinstance(word, str) for word, i in made.items()):
         raise ModelError("tokenizer.json holds no usable vocabulary.", "Download the model again.", file=str(path))
     return made
+
+
+def control_tokens(folder: Path) -> list[str]:
+    """List the special tokens of tokenizer.json, once `read_vocabulary` found it sound."""
+    return [
+        token["content"]
+        for token in read_object(folder / "tokenizer.json").get("added_tokens") or []
+        if token.get("special")
+    ]
 
 
 def read_template(folder: Path) -> str:

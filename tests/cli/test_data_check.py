@@ -89,7 +89,9 @@ def test_with_a_model_the_tokens_are_looked_at_too(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny: Path
 ) -> None:
     rows = [pair(f"What is {i}?", "A number.") for i in range(3)]
-    path = write_jsonl(tmp_path / "x.jsonl", [*rows, pair("long " * 900, "x"), pair("What is <|im_end|>?", "A mark.")])
+    path = write_jsonl(
+        tmp_path / "x.jsonl", [*rows, pair("Why?", "long " * 900), pair("What is <|im_end|>?", "A mark.")]
+    )
     code, found = document(capsys, path, "--model", tiny, "--max-length", 64)
     assert code == 2
     assert [error["line"] for error in found["errors"]] == [4] and found["errors"][0]["remedy"]

@@ -10,7 +10,7 @@ import pytest
 import studio
 from studio.models import check
 from studio.models.family import FAMILIES
-from studio.render import vet
+from studio.render import encode, vet
 
 
 @pytest.fixture
@@ -47,3 +47,21 @@ def test_a_good_template_and_none_have_no_problem(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(FAMILIES["chatml"].template)
     assert vet.inspect(check.inspect(str(folder))).template == "its own"
     assert studio.check_model(str(folder)).template_problem == ""
+
+
+def test_the_token_with_which_the_template_ends_an_answer_is_the_end_of_turn(folder: Path) -> None:
+    """<|pad|> stands for a control token that nothing else knows as an end."""
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|pad|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    info = studio.check_model(str(folder))
+    assert (info.end_of_turn, info.template_problem) == ("<|pad|>", "")
+    assert info.stop_tokens == ["<|pad|>", "<|endoftext|>"] == encode.load(folder).stop_tokens
+
+
+def test_a_template_without_any_way_to_open_an_answer_is_told(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }} {{ loop.index }}]{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    assert "does not open the assistant's turn" in studio.check_model(str(folder)).template_problem
