@@ -9,6 +9,7 @@ from cases import BAD_CHAT, CHAT, GO, HELLO, HH, HI, SFT, SHARE, pair, talk
 from morecases import PAIRS, PROMPTS, RATED
 from reading import Row, a, call, find, msg, read, refused, s, turn, u
 
+from studio.data.formats import rated
 from studio.data.records import Conversation, Preference, Prompt, Rated, Record, Text
 
 
@@ -414,6 +415,24 @@ def test_ties_make_no_pair_and_are_told_of() -> None:
     assert form is not None
     assert form.read(tied, 1, lambda code, remedy: told.append(code)) == []
     assert told == ["tie"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "scale"),
+    [
+        ([1, 3, 5], (1, 5)),
+        (["2", "9.5"], (1, 10)),
+        ([0.1, 0.9], (0, 1)),
+        ([0, 7], (0, 10)),
+        ([12, 80], (0, 100)),
+        ([0, 1, 4], (0, 4)),  # HelpSteer's: 2 is the middle
+        ([0.0, 0.3, 1.5], (0, 1.5)),
+        ([-2.5, 3.5], (-2.5, 3.5)),
+        ([1, 1, 2], (1, 2)),
+    ],
+)
+def test_numbers_are_on_a_scale_that_people_use_or_on_their_own(numbers: list[Any], scale: tuple[float, float]) -> None:
+    assert rated.scale_of(numbers) == scale
 
 
 def test_a_scale_is_read_as_wanted_unwanted_and_neither() -> None:

@@ -22,10 +22,10 @@ def ask(roles: Roles, rows: Sequence[Row]) -> Question | None:
         return None
     choices = [made for name in columns[:_MOST] for made in _rated(roles, rows, name)]
     named = listed(columns[:_MOST])
-    choices.append((f"Answers to imitate, all of them, whatever {named} says", choice(roles, "sft")))
+    says, judge = ("says", "judges") if len(columns) == 1 else ("say", "judge")
+    choices.append((f"Answers to imitate, all of them, whatever {named} {says}", choice(roles, "sft")))
     if columns_of(roles, "prompt"):
         choices.append(("Prompts alone", choice(roles, "prompt")))
-    judge = "judges" if len(columns) == 1 else "judge"
     text = f"{named} {judge} the answers. Are these rated answers, or answers to imitate, and then all of them?"
     return Question(text, tuple(choices))
 

@@ -21,7 +21,7 @@ _UNWANTED = (
 )  # fmt: skip
 WORDS: dict[str, bool] = dict.fromkeys(_WANTED, True) | dict.fromkeys(_UNWANTED, False)
 _SKIN = dict.fromkeys((0xFE0F, *range(0x1F3FB, 0x1F400)))  # the variants of an emoji
-_SCALES = ((0.0, 1.0), (1.0, 5.0), (1.0, 10.0), (0.0, 100.0))
+_SCALES = ((0.0, 1.0), (1.0, 5.0), (1.0, 10.0), (0.0, 10.0), (0.0, 100.0))
 
 
 def label_of(value: Any) -> bool | None:
@@ -54,13 +54,16 @@ def are_labels(values: Iterable[Any]) -> bool:
 
 
 def scale_of(values: Iterable[Any]) -> tuple[float, float] | None:
-    """Name the scale that a column's numbers are on (1 to 5 and so on), None when most are no numbers."""
+    """Name the scale that a column's numbers are on (1 to 5 and so on), None when most are no numbers.
+
+    Numbers on no scale that people use, and those that stay in the lower half of it, are their own scale.
+    """
     told = [value for value in values if value is not None and value != ""]
     numbers = [number for value in told if (number := number_of(value)) is not None]
     if not numbers or len(numbers) * 2 <= len(told):
         return None
     low, high = min(numbers), max(numbers)
-    return next(((a, b) for a, b in _SCALES if min(a, 0) <= low and high <= b), (low, high))
+    return next(((a, b) for a, b in _SCALES if a <= low and (a + b) / 2 < high <= b), (low, high))
 
 
 def bind(roles: Roles, rows: Sequence[Row]) -> Format:
