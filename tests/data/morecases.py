@@ -67,6 +67,7 @@ RATED: list[tuple[str, Row]] = [
     ("messages", {"messages": CHAT, "label": True}),
     ("ShareGPT", {"conversations": SHARE, "label": True}),
     ("Alpaca", {"instruction": "Hi", "input": "", "output": "Hello.", "kto_tag": True}),
+    ("accepted and rejected", {"prompt": "Hi", "response": "Hello.", "accepted": True, "rejected": False}),
     ("a vote", {"question": "Hi", "answer": "Hello.", "vote": "up"}),
     ("message lists", {"prompt": CHAT[:1], "completion": CHAT[1:], "label": True}),
 ]

@@ -38,7 +38,7 @@ def _pair(row: Row, named: _Named) -> Roles | None:
             if talk:
                 return {talk: "messages", named[worse]: "rejected"}
     for better, worse in names.CHOSEN:
-        if better in named and worse in named and _is_answer(row[named[better]]) and _is_answer(row[named[worse]]):
+        if better in named and worse in named and all(map(_is_side, (row[named[better]], row[named[worse]]))):
             pair = {named[better]: "chosen", named[worse]: "rejected"}
             asks = asking(row, named, set(pair), names.PROMPTS + _PROMPT_BESIDE_PAIRS)
             if not asks and all(isinstance(row[column], str) for column in pair):  # then the answered talk asks
@@ -50,6 +50,10 @@ def _pair(row: Row, named: _Named) -> Roles | None:
 
 def _is_answer(value: Any) -> bool:
     return keys_of(value) is not None if isinstance(value, dict) else isinstance(value, (str, list, int, float))
+
+
+def _is_side(value: Any) -> bool:
+    return _is_answer(value) and not isinstance(value, bool)  # accepted: true is a label
 
 
 def is_answered(value: Any) -> bool:
