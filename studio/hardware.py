@@ -138,6 +138,8 @@ class Estimate:
         }
 
 
+#: On a CPU activations are recomputed from so many weights on: below, they are small, and a third of the time is saved.
+CHECKPOINT_FROM = 1e8
 #: From this share of the memory on a run is called tight: the rest is for what else runs, and for peaks.
 TIGHT = 0.85
 _OVERHEAD_GB = 0.6  # the CUDA context, or torch in memory, and what the allocator keeps in reserve
@@ -191,7 +193,7 @@ def estimate_here(model: Shape | Entry | ModelInfo, on: Machine, **settings: Any
     four = 4 * s.parameters > on.ram_gb * GIB / 2 if cpu else on.device == "cuda" and s.parameters > 5e8
     chosen = {
         "quantize_base": "nf4" if four and on.four_bit else "none",
-        "checkpointing": not cpu or s.parameters > 1e9,
+        "checkpointing": not cpu or s.parameters > CHECKPOINT_FROM,
         "value_bytes": 4 if cpu else 2,
     }
     return estimate(s, **{**chosen, **settings})

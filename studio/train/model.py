@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from studio.errors import ConfigError, ModelError
+from studio.hardware import CHECKPOINT_FROM
 from studio.models.check import UNTRAINED_NORM
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
         large = {"cuda": parameters > 5e8, "cpu": 4 * parameters > psutil.virtual_memory().total / 2}
         quantize = "nf4" if large.get(where.type, False) else "none"
     if checkpointing is None:
-        checkpointing = where.type != "cpu" or parameters > 1e9
+        checkpointing = where.type != "cpu" or parameters > CHECKPOINT_FROM
     return dataclasses.replace(config, quantize_base=quantize, gradient_checkpointing=checkpointing)
 
 

@@ -41,6 +41,10 @@ def main(home: Path, out: Path) -> None:
                     tab.evaluate("document.activeElement.blur()")
                     tab.wait_for_timeout(300)
                     tab.screenshot(path=str(out / f"{page}-{name}.png"))
+                    if page == "model":  # the list stands below what the first assistant did
+                        tab.evaluate("document.querySelector('#st-model-name').scrollIntoView({block: 'start'})")
+                        tab.wait_for_timeout(300)
+                        tab.screenshot(path=str(out / f"models-{name}.png"))
     finally:
         window.close()
 
