@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import ChildCrashed, StudioError
+from studio.redact import redact_logs
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -220,6 +221,7 @@ def _serve(handler: Handler, memory_mb: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Run the child side: `python -m studio.child module:function memory_mb`."""
+    redact_logs()
     module, _, function = argv[0].partition(":")
     handler: Handler = getattr(importlib.import_module(module), function)
     _serve(handler, int(argv[1]))

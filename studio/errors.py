@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio.redact import redact
+
 
 class StudioError(Exception):
     """An error made for the user: a message, where it happened, and a remedy."""
@@ -36,8 +38,9 @@ class StudioError(Exception):
         line: int | None = None,
         field: str | None = None,
     ) -> None:
+        message = redact(message)
         super().__init__(message)
-        self.message, self.remedy = message, remedy
+        self.message, self.remedy = message, redact(remedy)
         self.file, self.line, self.field = file, line, field
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from studio.redact import redact
+
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
@@ -48,7 +50,7 @@ class Writer:
 
     def __call__(self, item: Event) -> None:
         """Write one event and hand it to the system at once."""
-        self._file.write(json.dumps(item, ensure_ascii=False, allow_nan=True) + "\n")
+        self._file.write(redact(json.dumps(item, ensure_ascii=False, allow_nan=True)) + "\n")
         self._file.flush()
         if item["type"] in TERMINAL or item["type"] == "checkpoint":
             os.fsync(self._file.fileno())

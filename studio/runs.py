@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from studio import events, paths
 from studio.errors import RunError
 from studio.events import Event
+from studio.redact import redact
 
 STATUSES = ("new", "running", "finished", "failed", "stopped", "interrupted")
 #: Kinds that wait for a network or a disk: one of them may go beside a run that computes.
@@ -163,13 +164,13 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
     """Make a run's directory and write its config; `out` puts it elsewhere and must be new or empty."""
     if out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        out = paths.runs() / f"{stamp}-{paths.slug(config.title)}-{secrets.token_hex(2)}"
+        out = paths.runs() / f"{stamp}-{paths.slug(redact(config.title))}-{secrets.token_hex(2)}"
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already and is not empty.", "Choose another folder with --out.")
     out.mkdir(parents=True, exist_ok=True)
     run = Run(out.resolve())
     text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
-    paths.write_text(run.dir / "config.json", text + "\n")
+    paths.write_text(run.dir / "config.json", redact(text) + "\n")
     return run
 
 

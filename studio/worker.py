@@ -17,6 +17,7 @@ from typing import Any
 
 from studio import events, paths, runs
 from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError, TrainingError
+from studio.redact import redact_logs
 from studio.runs import Run, RunConfig
 
 Job = Callable[..., dict[str, Any]]
@@ -147,3 +148,4 @@ def quiet() -> None:
         ("BITSANDBYTES_NOWELCOME", "1"),
     ):
         os.environ.setdefault(name, value)
+    redact_logs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import signal
@@ -19,8 +20,12 @@ from hypothesis import strategies as st
 
 from studio import config, errors, events, paths, runs
 from studio.child import Child
+from studio.cli.__main__ import run
 from studio.errors import ChildCrashed, ConfigError, InputError, RunError
 from studio.methods import METHODS
+from studio.models import hub
+from studio.redact import redact_logs
+from studio.ui import choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,3 +278,28 @@ def test_a_run_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not empty"):
         runs.create(runs.RunConfig("train", "t"), tmp_path)
     assert json.dumps(sorted(os.listdir(tmp_path))) == '["mine.txt"]'
+
+
+def test_a_pasted_token_is_written_nowhere(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S13: an address that holds a token goes through a run that fails; nothing on disk or screen has the token."""
+    token = "hf_" + "CanaryCanaryCanary0123456789"
+    monkeypatch.setenv("STUDIO_HOME", str(tmp_path))
+    address = f"https://me:{token}@huggingface.co.example/org/name"
+    code = run(["train", "sft", "--model", address, "--data", "x.jsonl", "--title", f"with {token}", "--json"])
+    out, err = capfd.readouterr()
+    assert code == 2 and token not in out + err
+    with pytest.raises(InputError) as caught:
+        hub.resolve(address)
+    assert token not in str(caught.value)
+    choice.update(model=address)
+    redact_logs()
+    logging.getLogger("somebody").warning("asked %s", address)
+    assert "asked https://me:hf_***@" in caplog.text and token not in caplog.text
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written and not [path for path in written if token.encode() in path.read_bytes()]
+    assert not [path for path in tmp_path.rglob("*") if "canary" in path.name.lower()]

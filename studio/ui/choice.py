@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import paths
+from studio.redact import redact
 
 _lock = threading.Lock()
 
@@ -45,7 +46,7 @@ def update(**values: Any) -> None:
         for name, value in values.items():
             old = chosen.get(name)
             chosen[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        paths.write_text(path(), json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
+        paths.write_text(path(), redact(json.dumps(chosen, ensure_ascii=False, indent=1)) + "\n")
 
 
 def forget(name: str) -> None:
