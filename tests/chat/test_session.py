@@ -40,13 +40,16 @@ def _user(text: str) -> list[dict[str, str]]:
 
 
 def test_both_panes_stream_and_end(session: Session) -> None:
-    items = list(session.ask([_user("Hello"), _user("Hello")], max_tokens=100))
-    order = [item["pane"] for item in items if "text" in item]
-    ends = {item["pane"]: item for item in items if item.get("done")}
-    assert set(order) == {0, 1} == set(ends)
-    assert all(end["tokens"] <= 100 and end["first_s"] > 0 for end in ends.values())
-    first_of_second, last_of_first = order.index(order[-1]), len(order) - 1 - order[::-1].index(order[0])
-    assert first_of_second < last_of_first, "the second pane waited for the first to finish"
+    together = 0
+    for _ in range(5):  # so small a model may be through before the other pane's thread has begun
+        items = list(session.ask([_user("Hello"), _user("Hello")], max_tokens=100))
+        order = [item["pane"] for item in items if "text" in item]
+        ends = {item["pane"]: item for item in items if item.get("done")}
+        assert set(order) == {0, 1} == set(ends)
+        assert all(end["tokens"] <= 100 and end["first_s"] > 0 for end in ends.values())
+        last_of_first = len(order) - 1 - order[::-1].index(order[0])
+        together += order.index(1 - order[0]) < last_of_first
+    assert together, "the second pane always waited for the first to finish"
 
 
 def test_the_same_seed_gives_the_same_answer_and_the_panes_differ(session: Session) -> None:

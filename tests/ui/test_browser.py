@@ -258,7 +258,7 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     tab.keyboard.press("Control+Enter")
     tab.wait_for_function("document.querySelectorAll('.st-stats').length >= 2", timeout=120_000)
     base, tuned = tab.evaluate("window.grown")
-    assert len(base) >= 3 and base == sorted(base), "the base's answer did not stream"
+    assert len(base) >= 2 and base == sorted(base), "the base's answer did not stream"
     assert tuned, "the tuned model did not answer"
     assert "stopped at" in tab.inner_text("#st-pane-1") and "tokens/s" in tab.inner_text("#st-pane-0")
     said = tab.inner_text("#st-pane-1 .st-answer")
