@@ -253,13 +253,18 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     choice.update(chat={"max_tokens": 400})
     tab.reload()
     tab.wait_for_selector(".st-chips button", timeout=60_000)
-    tab.evaluate(WATCH)
-    tab.click(".st-chips button >> nth=0")
-    tab.keyboard.press("Control+Enter")
-    tab.wait_for_function("document.querySelectorAll('.st-stats').length >= 2", timeout=120_000)
-    base, tuned = tab.evaluate("window.grown")
-    assert len(base) >= 2 and base == sorted(base), "the base's answer did not stream"
-    assert tuned, "the tuned model did not answer"
+    for tries in range(1, 6):  # the starter's whole answer takes less than a second: the page may draw it at once
+        tab.click(".st-chips button >> nth=0")
+        tab.evaluate(WATCH)
+        tab.keyboard.press("Control+Enter")
+        tab.wait_for_function("document.querySelectorAll('.st-stats').length >= 2", timeout=120_000)
+        base, tuned = tab.evaluate("window.grown")
+        assert base == sorted(base) and tuned, "an answer shrank, or the tuned model did not answer"
+        if len(base) >= 2:
+            break
+        assert tries < 5, "the base's answer never streamed"
+        tab.click("#st-chat-clear")
+        tab.wait_for_function("document.querySelectorAll('.st-stats').length == 0", timeout=60_000)
     assert "stopped at" in tab.inner_text("#st-pane-1") and "tokens/s" in tab.inner_text("#st-pane-0")
     said = tab.inner_text("#st-pane-1 .st-answer")
     tab.reload()
