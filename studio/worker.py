@@ -24,7 +24,7 @@ Job = Callable[..., dict[str, Any]]
 
 #: What a run can be, and the function that does it: (run, emit, should_stop) -> result; the lab's also get `start`.
 KINDS = {
-    "train": "studio.train.offline:run",
+    "train": "studio.train.job:run",
     "merge": "studio.export.job:merge",
     "export": "studio.export.job:export",
     "demo": "studio.lab.demo:run",

@@ -64,7 +64,7 @@ def _exported(run: runs.Run) -> dict[str, Any] | None:
 
 def _base(run: runs.Run) -> str:
     from studio.export.job import base_file
-    from studio.train.offline import adapter_about
+    from studio.train.prepare import adapter_about
 
     trained = run if run.adapter.is_dir() else run.parent()
     if trained is None:

@@ -17,7 +17,7 @@ from studio.export import merge as merging
 from studio.models import check, hub
 from studio.render import encode
 from studio.runs import Run
-from studio.train.offline import adapter_about
+from studio.train.prepare import adapter_about
 
 BASE_TYPE = "Q8_0"
 

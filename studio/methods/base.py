@@ -1,4 +1,4 @@
-"""What a method is: a value with its config, the record it needs, its examples, its batches and its step.
+"""What a method is: a value with its config, the data it needs, its sequences, and its step or its update.
 
 Nothing here imports torch at the top: the window reads `Config` to draw a form.
 """
@@ -15,7 +15,11 @@ from studio.models.family import FAMILIES
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: What an example is: its sides by name, each a Row; "label" where it is rated, "ref" where the reference was asked.
 Example = dict[str, Any]
+#: One sequence: {"ids", "labels"}, lists of one length; labels are the ids where a token is learned, else -100.
+Row = dict[str, Any]
+#: Tensors: how the sequences lie in memory (train/layout.py) and what the method's `extras` gave.
 Batch = dict[str, Any]
 
 
@@ -36,7 +40,8 @@ class TrainConfig:
     )
     micro_batch_size: int | None = setting(
         None,
-        "Rows in memory at once; the batch is made of several. Empty: chosen for the device.",
+        "Rows of full length in memory at once: shorter rows share their room, and a batch is learned in as many "
+        "passes as that takes. Empty: chosen for the device.",
         low=1,
         high=1024,
         unit="rows",
@@ -73,6 +78,9 @@ class TrainConfig:
     gradient_checkpointing: bool | None = setting(
         None, "Recompute activations to save memory (about a third slower). Empty: where memory is short."
     )
+    packing: bool | None = setting(
+        None, "Lay rows behind each other instead of filling them up. Empty: where the model keeps them apart."
+    )
     template: str = setting(
         "",
         "Chat template family. Empty: the model's own, else the family that fits.",
@@ -101,7 +109,7 @@ class TrainConfig:
 class StepOutput:
     """What a step gives back: a scalar loss to go backwards from, and sums of what is worth plotting.
 
-    `metrics` maps a name to (sum, count) over the batch, so that accumulated batches average rightly.
+    `metrics` maps a name to (sum, count) over the batch, so that the passes of a batch average rightly.
     """
 
     loss: Tensor
@@ -109,13 +117,44 @@ class StepOutput:
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-    """A method of post-training.
+class Figure:
+    """The held-out figure that a method is judged by: a metric's name, and whether more of it is better."""
 
-    `kinds` are the kinds of data it learns from; `collate(examples, pad_id)` makes a batch of tensors from examples as
-    `render/encode` gives them (plain: {side: {"ids", "labels"}}, "label" where rated, "ref" where scored);
-    `count(batch)` gives what the loss is averaged over (learned tokens, pairs); `step(policy, batch, config,
-    num_items)` the loss. `reference` asks for the frozen parent's log-probabilities of every example before training.
+    name: str = "loss"
+    higher: bool = False
+
+
+def first_side(examples: Sequence[Example]) -> list[Row]:
+    """Give the sequence of each example that has one side."""
+    return [next(side for side in example.values() if isinstance(side, dict)) for example in examples]
+
+
+def no_extras(examples: Sequence[Example]) -> dict[str, Any]:
+    """Add nothing to the batch."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method of post-training; Studio's own stand in METHODS, others come in by the entry points `studio.methods`.
+
+    `kinds` are the kinds of data it learns from. Kind `offline` learns from examples as `render/encode` gives them:
+
+    sequences(examples)       the rows of a batch, S in all; of pairs first the chosen ones
+    extras(examples)          further tensors of the batch, one entry an example
+    count(examples)           what the loss is averaged over: learned tokens, pairs
+    step(policy, batch, config, num_items)
+                              the loss: sums over the batch divided by `num_items`, the count of the whole accumulated
+                              batch (None: of this one)
+    arrange(examples)         the examples as the method needs them, made before anything is scored
+    before(policy, batches, config)
+                              a look at the whole batch without gradient before the first of its passes; gives tensors
+                              or floats that are added to every pass
+    reference                 asks for the frozen parent's summed log-probability of every sequence before training:
+                              example["ref"], one number a sequence
+    head                      asks for a scalar head of that name beside the adapter
+
+    Kind `online` learns from what the policy itself writes to prompts: `update` instead (train/online.py).
     """
 
     name: str
@@ -124,15 +163,36 @@ class Method:
     paper: str
     Config: type[TrainConfig]
     kinds: tuple[str, ...]
-    reference: bool
-    collate: Callable[[Sequence[Example], int], Batch]
-    count: Callable[[Batch], int]
-    step: Callable[[Any, Batch, Any, Any], StepOutput]
+    about: str = ""
+    sequences: Callable[[Sequence[Example]], list[Row]] = first_side
+    count: Callable[[Sequence[Example]], int] = len
+    step: Callable[[Any, Batch, Any, Any], StepOutput] | None = None
+    update: Callable[..., StepOutput] | None = None
+    extras: Callable[[Sequence[Example]], dict[str, Any]] = no_extras
+    arrange: Callable[[Sequence[Example]], Sequence[Example]] | None = None
+    before: Callable[[Any, Sequence[Batch], Any], dict[str, Any]] | None = None
+    reference: bool = False
+    head: str = ""
+    figure: Figure = Figure()
 
 
-def pad(rows: Sequence[Sequence[int]], value: int) -> Any:
-    """Make a (B, T) tensor of rows of different length, filled up on the right."""
+def learned(rows: Sequence[Row]) -> int:
+    """Count the learned tokens of sequences: the first position is never predicted."""
+    return sum(label != -100 for row in rows for label in row["labels"][1:])
+
+
+def pairs(examples: Sequence[Example]) -> list[Row]:
+    """Give the sequences of pairs: all chosen ones, then all rejected ones."""
+    return [example[side] for side in ("chosen", "rejected") for example in examples]
+
+
+def pair_refs(examples: Sequence[Example]) -> dict[str, Any]:
+    """Give the reference's log-probabilities of pairs, (2B,) in the order of their sequences."""
     import torch
 
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+    return {"ref_logps": torch.tensor([example["ref"][side] for side in (0, 1) for example in examples])}
+
+
+def sums(values: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Give (sum, count) of each metric's values, (B,) each."""
+    return {name: (float(found.detach().float().sum()), float(found.numel())) for name, found in values.items()}

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from studio.config import setting
-from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig
-from studio.methods.sft import collate_rows
-
-_SIDES = ("chosen", "rejected")
+from studio.methods.base import Batch, Method, StepOutput, TrainConfig, pair_refs, pairs, sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +57,6 @@ class Config(TrainConfig):
     )
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """Make one batch of 2B rows, the chosen answers first, with the reference's log-probabilities (2B,) when known."""
-    import torch
-
-    batch = collate_rows([example[side] for side in _SIDES for example in examples], pad_id)
-    if "ref" in examples[0]:
-        batch["ref_logps"] = torch.tensor([example["ref"][index] for index in (0, 1) for example in examples])
-    return batch
-
-
-def count(batch: Batch) -> int:
-    """Count the pairs."""
-    return int(batch["input_ids"].shape[0]) // 2
-
-
 def step(policy: Any, batch: Batch, config: Config, num_items: Any = None) -> StepOutput:
     """One DPO step on summed response log-probabilities; the reference's were computed before training."""
     from studio.objectives.logps import sequence_logps
@@ -87,24 +68,24 @@ def step(policy: Any, batch: Batch, config: Config, num_items: Any = None) -> St
     losses, chosen_rewards, rejected_rewards = dpo_loss(
         chosen, rejected, ref_chosen, ref_rejected, config.beta, config.label_smoothing
     )
-    pairs = losses.shape[0]
+    count = losses.shape[0]
     objective = losses.sum()
     if config.nll_coef:
-        half = logps.shape[0] // 2
-        per_pair = -(logps[:half] * mask[:half]).sum(-1) / mask[:half].sum(-1)
+        per_pair = -sequence_logps(logps[:count], mask[:count], average=True)
         objective = objective + config.nll_coef * per_pair.sum()
     margins = chosen_rewards - rejected_rewards
-    sums = {
-        "loss": losses.detach(),
+    seen = {
+        "loss": losses,
         "rewards/chosen": chosen_rewards,
         "rewards/rejected": rejected_rewards,
         "rewards/margins": margins,
         "rewards/accuracies": (margins > 0).float(),
-        "logps/chosen": chosen.detach(),
-        "logps/rejected": rejected.detach(),
+        "logps/chosen": chosen,
+        "logps/rejected": rejected,
+        "length/chosen": mask[:count].sum(-1),
+        "length/rejected": mask[count:].sum(-1),
     }
-    loss = objective / (pairs if num_items is None else num_items)
-    return StepOutput(loss, {name: (float(values.sum()), float(pairs)) for name, values in sums.items()})
+    return StepOutput(objective / (count if num_items is None else num_items), sums(seen))
 
 
 METHOD = Method(
@@ -113,9 +94,10 @@ METHOD = Method(
     title="Align it with preferences (DPO)",
     paper="arXiv:2305.18290",
     Config=Config,
+    about="Moves the policy towards the chosen and away from the rejected answers, tied to its parent.",
     kinds=("preference",),
-    reference=True,
-    collate=collate,
-    count=count,
+    sequences=pairs,
+    extras=pair_refs,
     step=step,
+    reference=True,
 )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.config import setting
-from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, pad
+from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, first_side, learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,23 +27,9 @@ class Config(TrainConfig):
     )
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """Make one batch of (B, T) tensors."""
-    return collate_rows([example["text"] for example in examples], pad_id)
-
-
-def collate_rows(rows: Sequence[Example], pad_id: int) -> Batch:
-    """Make input_ids, attention_mask, labels (B, T), padded on the right; masks go by position, never by id."""
-    return {
-        "input_ids": pad([row["ids"] for row in rows], pad_id),
-        "attention_mask": pad([[1] * len(row["ids"]) for row in rows], 0),
-        "labels": pad([row["labels"] for row in rows], -100),
-    }
-
-
-def count(batch: Batch) -> int:
-    """Count the learned tokens: the first position is never predicted."""
-    return int((batch["labels"][:, 1:] != -100).sum())
+def count(examples: Sequence[Example]) -> int:
+    """Count the learned tokens."""
+    return learned(first_side(examples))
 
 
 def step(policy: Any, batch: Batch, config: Config, num_items: Any = None) -> StepOutput:
@@ -60,11 +46,10 @@ METHOD = Method(
     name="sft",
     kind="offline",
     title="Teach it to answer (SFT)",
+    about="Imitates the answers of conversations, or goes on with texts. The first step for any base model.",
     paper="arXiv:2305.14314",
     Config=Config,
     kinds=("sft", "text"),
-    reference=False,
-    collate=collate,
     count=count,
     step=step,
 )

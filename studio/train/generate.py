@@ -10,7 +10,7 @@ from studio import events
 if TYPE_CHECKING:
     from studio.data.records import Message
     from studio.render.encode import Renderer
-    from studio.train.model import Policy
+    from studio.train.policy import Policy
 
 
 def answers(

@@ -1,4 +1,4 @@
-"""Load the base (in 4 bits or not) with its adapter, find control tokens that the base never learned, score tokens.
+"""Load the base (in 4 bits or not) with its adapter, and find control tokens that the base never learned.
 
 The base is loaded once; a parent's adapter is continued, not stacked, so that a run's adapter alone turns the base into
 what was trained, and merging needs no order.
@@ -17,60 +17,15 @@ import psutil
 from studio.errors import ConfigError, ModelError
 from studio.hardware import CHECKPOINT_FROM
 from studio.models.check import UNTRAINED_NORM
+from studio.train.policy import Policy
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from studio.methods.base import TrainConfig
     from studio.render.encode import Renderer
 
 NF4_BLOCK = 64
-
-
-@dataclasses.dataclass
-class Policy:
-    """A base model with one adapter that learns.
-
-    `new_tokens` are the ids of control tokens whose embeddings are trained too, because the base never learned them.
-    """
-
-    model: Any
-    device: torch.device
-    new_tokens: list[int]
-
-    def token_logps(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Score a batch: log-probabilities of the labels and their mask, both (B, T-1), float32.
-
-        The output layer is applied only where a label is; other positions are 0.
-        """
-        import torch
-
-        from studio.objectives.logps import IGNORE, token_logps
-
-        base = self.model.get_base_model()
-        hidden = base.get_decoder()(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).last_hidden_state[:, :-1]
-        labels = batch["labels"][:, 1:]
-        mask = labels != IGNORE
-        logits = base.get_output_embeddings()(hidden[mask])
-        cap = getattr(base.config, "final_logit_softcapping", None)
-        if cap:
-            logits = torch.tanh(logits / cap) * cap
-        scored = token_logps(logits, labels[mask])
-        out = torch.zeros(mask.shape, dtype=scored.dtype, device=scored.device)
-        return out.masked_scatter(mask, scored), mask.float()
-
-    def save(self, folder: Path) -> None:
-        """Write the adapter (safetensors and its config), trained token rows included."""
-        self.model.save_pretrained(folder, save_embedding_layers=False)
-        for card in folder.glob("README.md"):
-            card.unlink()  # peft's empty model card; the run's directory says more
-
-    def trainable(self) -> dict[str, Tensor]:
-        """Give the tensors that learn, by name."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
 def device() -> torch.device:

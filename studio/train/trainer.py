@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from studio import events
 from studio.errors import TrainingError
-from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig
-from studio.train import checkpoint
-from studio.train.model import Policy
+from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, learned
+from studio.train import checkpoint, layout
+from studio.train.policy import Policy
 
 Sums = dict[str, list[float]]
 
 
 class StudioTrainer(Trainer):
-    """Trainer with a method's step in place of the model's own loss."""
+    """Trainer with a method's step in place of the model's own loss.
+
+    Its loader gives a whole batch of examples at a time; a step learns from it in as many passes as the memory asks for
+    (layout.passes), so that the effective batch never depends on the memory.
+    """
 
     def __init__(
         self,
@@ -45,17 +49,16 @@ class StudioTrainer(Trainer):
         self.policy, self.method, self.config = policy, method, config
         self.emit, self.checkpoints, self.sample = emit, checkpoints, sample
         self.held_out, self.pad_id = held_out, pad_id
+        self.room = room(config, policy)
         self.sums: Sums = {}
         self.last: dict[str, float] = {}
         self.learned = 0
         self.measured: tuple[int, dict[str, float]] | None = None
         checkpoints.mkdir(parents=True, exist_ok=True)
         steps = total_steps(config, len(train))
-        micro = micro_batch(config, policy)
         args = TrainingArguments(
             output_dir=str(checkpoints),
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=max(1, math.ceil(config.batch_size / micro)),
+            per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler,
             warmup_steps=round(config.warmup_ratio * steps),
@@ -72,7 +75,7 @@ class StudioTrainer(Trainer):
             seed=config.seed,
             data_seed=config.seed,
             use_cpu=policy.device.type == "cpu",
-            dataloader_pin_memory=policy.device.type == "cuda",
+            dataloader_pin_memory=False,
             remove_unused_columns=False,
             report_to=[],
             disable_tqdm=True,
@@ -84,28 +87,61 @@ class StudioTrainer(Trainer):
             args=args,
             train_dataset=train,
             eval_dataset=held_out if held_out else None,
-            data_collator=lambda examples: method.collate(examples, pad_id),
+            data_collator=list,
             callbacks=[_Narrator(self, should_stop)],
         )
-        self.model_accepts_loss_kwargs = True
         self.remove_callback(PrinterCallback)
 
-    def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        """Give the method's loss; a loss that is not finite ends the run before it can spoil the adapter."""
-        out: StepOutput = self.method.step(self.policy, inputs, self.config, num_items_in_batch)
-        if not torch.isfinite(out.loss):
-            raise TrainingError(
-                f"The loss is {float(out.loss.detach())} at step {self.state.global_step + 1}.",
-                "The last checkpoint is kept. Lower the learning rate, or look for broken rows in the data.",
-            )
-        _add(self.sums, out.metrics)
-        self.learned += int((inputs["labels"] != -100).sum())
-        return out.loss
+    def training_step(self, model: Any, inputs: Sequence[Example], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Learn from one batch: a forward and its own backward for each pass. Gives the batch's loss.
 
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> int:
-        return sum(map(self.method.count, batch_samples))
+        A loss that is not finite ends the run before it can spoil the adapter.
+        """
+        model.train()
+        count = self.method.count(inputs)
+        total = torch.zeros((), device=self.args.device)
+        for batch in self.lay(inputs):
+            out = self.step(batch, count)
+            if not torch.isfinite(out.loss):
+                raise TrainingError(
+                    f"The loss is {float(out.loss.detach())} at step {self.state.global_step + 1}.",
+                    "The last checkpoint is kept. Lower the learning rate, or look for broken rows in the data.",
+                )
+            self.accelerator.backward(out.loss)
+            total += out.loss.detach()
+            _add(self.sums, out.metrics)
+        self.learned += learned(self.method.sequences(inputs))
+        return total
+
+    def step(self, batch: Batch, count: int | None) -> StepOutput:
+        """Give the method's loss of one pass."""
+        assert self.method.step is not None
+        return self.method.step(self.policy, batch, self.config, count)
+
+    def lay(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        """Lay a batch out in passes, with what the method wants to see of the whole of it before the first."""
+        groups = layout.passes(self.method, examples, self.room, self.policy.packed)
+        made = (
+            layout.to(
+                layout.batch(self.method, [examples[at] for at in group], self.pad_id, self.policy.packed),
+                self.policy.device,
+            )
+            for group in groups
+        )
+        if self.method.before is None:
+            yield from made
+            return
+        whole = list(made)
+        with torch.no_grad():
+            seen = self.method.before(self.policy, whole, self.config)
+        yield from ({**batch, **seen} for batch in whole)
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
+        """Leave the counting to training_step."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Count nothing: Trainer's count reads tensors that we do not have."""
+        return 0
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure the method's loss on the held-out rows, without dropout, gradient or random numbers.
@@ -115,12 +151,11 @@ class StudioTrainer(Trainer):
         if self.measured and self.measured[0] == self.state.global_step:
             return self.measured[1]
         sums: Sums = {}
-        size = self.args.per_device_train_batch_size
         self.model.eval()
         with torch.no_grad():
-            for start in range(0, len(self.held_out), size):
-                batch = self._prepare_inputs(self.method.collate(self.held_out[start : start + size], self.pad_id))
-                _add(sums, self.method.step(self.policy, batch, self.config, None).metrics)
+            for start in range(0, len(self.held_out), self.config.batch_size):
+                for batch in self.lay(self.held_out[start : start + self.config.batch_size]):
+                    _add(sums, self.step(batch, None).metrics)
         self.model.train()
         metrics = _means(sums)
         self.emit(events.event("evaluated", step=self.state.global_step, **metrics))
@@ -136,6 +171,10 @@ class StudioTrainer(Trainer):
         checkpoint.seal(self._staging() / f"checkpoint-{step}", folder)
         checkpoint.prune(self.checkpoints)
         self.emit(events.event("checkpoint", step=step, path=str(folder)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.policy.load_heads(Path(resume_from_checkpoint))
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging())
@@ -190,10 +229,10 @@ def total_steps(config: TrainConfig, rows: int) -> int:
     return min(steps, config.max_steps) if config.max_steps else steps
 
 
-def micro_batch(config: TrainConfig, policy: Policy) -> int:
-    """Choose the rows in memory at once: as asked, else 4 on a GPU and 8 on a CPU, and never more than the batch."""
-    chosen = config.micro_batch_size or (4 if policy.device.type == "cuda" else 8)
-    return min(chosen, config.batch_size)
+def room(config: TrainConfig, policy: Policy) -> int:
+    """Choose the tokens in memory at once: so many rows of full length as asked, else 4 on a GPU and 8 on a CPU."""
+    rows = config.micro_batch_size or (4 if policy.device.type == "cuda" else 8)
+    return rows * config.max_length
 
 
 def _add(sums: Sums, metrics: dict[str, tuple[float, float]]) -> None:

@@ -11,7 +11,7 @@ from studio import config, paths, runs
 from studio.methods import METHODS
 from studio.models import architecture, catalogue, check
 from studio.models.catalogue import Entry
-from studio.train import offline
+from studio.train import prepare
 
 ROWS = [
     (model, method)
@@ -32,7 +32,7 @@ def test_a_model_without_an_entry_has_none(tmp_path: Path) -> None:
 
 def test_the_user_wins_over_the_base_and_the_base_over_the_method() -> None:
     asked = runs.RunConfig("train", "t", model="starter", method="sft", settings={"learning_rate": 1e-3})
-    made = offline._config(METHODS["sft"], asked, None, context=512)
+    made = prepare._config(METHODS["sft"], asked, None, context=512)
     assert (made.learning_rate, made.micro_batch_size, made.batch_size) == (1e-3, 16, 16)
     assert (METHODS["sft"].Config().learning_rate, METHODS["sft"].Config().micro_batch_size) == (2e-4, None)
     assert made.max_length == 512, "the starter reads 512 tokens"

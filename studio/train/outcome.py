@@ -1,0 +1,95 @@
+"""What every training run ends with: the adapter's folder, the figures, what changed, advice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studio import paths
+from studio.methods.base import Method
+from studio.train import generate
+from studio.train.policy import Policy
+from studio.train.prepare import ABOUT, Setup
+
+#: A share of changed answers up to which a run is said to have changed hardly anything.
+HARDLY = 0.1
+
+
+def figure(method: Method, before: float | None, after: float | None, n: int) -> dict[str, Any]:
+    """Give the held-out figure of a run: its name, which way is better, before and after, and of how many rows."""
+    better = "higher" if method.figure.higher else "lower"
+    return {"name": method.figure.name, "before": before, "after": after, "n": n, "better": better}
+
+
+def behaviour(
+    prompts: Sequence[str], before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], held_out: bool
+) -> dict[str, Any]:
+    """Compare what parent and child answer; `held_out` tells that no training row holds these prompts."""
+    changed = generate.behaviour(before, after)
+    changed["held_out"] = held_out
+    changed["examples"] = [
+        {"prompt": prompt, "before": old["text"], "after": new["text"]}
+        for prompt, old, new in zip(prompts, before, after, strict=True)
+    ]
+    return changed
+
+
+def result(
+    made: Setup,
+    metrics: Mapping[str, float],
+    held: dict[str, Any],
+    changed: dict[str, Any],
+    rows: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put the document of a finished run together; `rows` counts trained and held_out, and left_out by reason."""
+    run = made.run
+    reasons = {**made.data.left_out, **rows["left_out"]}
+    return {
+        "run": run.id,
+        "dir": str(run.dir),
+        "parent": str(made.parent.dir) if made.parent else None,
+        "metrics": dict(metrics),
+        "heldout": held,
+        "behaviour": changed,
+        "rows": {**rows, "left_out": sum(reasons.values()), "reasons": reasons},
+        "advice": _advice(changed, made.method),
+    }
+
+
+def save(made: Setup, policy: Policy) -> None:
+    """Write the adapter with its tokenizer and template beside, then rename it into place."""
+    run, config, renderer = made.run, made.config, made.renderer
+    staging = run.dir / ".adapter"
+    shutil.rmtree(staging, ignore_errors=True)
+    policy.save(staging)
+    renderer.save(staging)
+    about = {
+        "base": str(made.folder),
+        "method": made.method.name,
+        "template": config.template or (renderer.family if renderer.added else ""),
+        "new_tokens": policy.new_tokens,
+        "lora_r": config.lora_r,
+        "lora_alpha": config.lora_alpha,
+        "max_length": config.max_length,
+    }
+    paths.write_text(staging / ABOUT, json.dumps(about, indent=1) + "\n")
+    shutil.rmtree(run.adapter, ignore_errors=True)
+    os.replace(staging, run.adapter)
+    paths.fsync_dir(run.dir)
+
+
+def _advice(changed: dict[str, Any], method: Method) -> str:
+    """Say in plain words when a run changed (almost) nothing, and what to try."""
+    if not changed["n"]:
+        return ""
+    if changed["changed"] <= HARDLY:
+        count = round(changed["changed"] * changed["n"])
+        few = f"Only {count} of {changed['n']} answers changed, whatever the loss says."
+        pairs = ", or pairs whose answers differ more" if "preference" in method.kinds else ""
+        return f"{few} Try a higher learning_rate (three times) or more epochs{pairs}."
+    if changed["stops_after"] < 0.8:
+        return "Many answers do not stop by themselves. Check that the rows end where an answer should end."
+    return ""

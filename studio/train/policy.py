@@ -1,0 +1,137 @@
+"""The policy: one base in memory, the adapters on it, and the heads beside it.
+
+Policy, reference, reward and value are adapters and heads on ONE base. Three traps make a rule of it (peft): setting an
+adapter flips what requires a gradient, so a joint loss drops gradients without a word; with gradient checkpointing,
+layers are recomputed with whichever adapter is active at the time of the backward; and an optimizer must be given its
+parameters by name. Hence: one adapter -> forward -> its own backward -> the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+#: The adapter that learns; peft's own name for the first one.
+POLICY = "default"
+
+
+@dataclasses.dataclass
+class Policy:
+    """A base model with the adapter that learns, and further ones beside it.
+
+    `new_tokens` are the ids of control tokens whose embeddings are trained too, because the base never learned them.
+    `packed` tells that rows may lie behind each other: the model was seen to keep them apart.
+    """
+
+    model: Any
+    device: torch.device
+    new_tokens: list[int]
+    packed: bool = True
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self.model.heads = torch.nn.ModuleDict()  # a part of the model, so that the optimizer sees them
+
+    @property
+    def heads(self) -> Any:
+        """Give the scalar heads by name (float32)."""
+        return self.model.heads
+
+    def hidden(self, batch: dict[str, Any]) -> Tensor:
+        """Give the last hidden states of a batch as train/layout.py lays it out: (R * T, d)."""
+        decoder = self.model.get_base_model().get_decoder()
+        states = decoder(
+            input_ids=batch["input_ids"],
+            attention_mask=batch.get("attention_mask"),
+            position_ids=batch["position_ids"],
+            use_cache=False,
+        ).last_hidden_state
+        return states.reshape(-1, states.shape[-1])
+
+    def token_logps(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Score the learned tokens of a batch: their log-probabilities and mask, both (S, L) float32.
+
+        A row a sequence, its learned tokens from the left. The output layer is applied to nothing else.
+        """
+        from studio.objectives.logps import token_logps
+
+        base = self.model.get_base_model()
+        logits = base.get_output_embeddings()(self.hidden(batch)[batch["predict"]])
+        cap = getattr(base.config, "final_logit_softcapping", None)
+        if cap:
+            import torch
+
+            logits = torch.tanh(logits / cap) * cap
+        return spread(token_logps(logits, batch["targets"]), batch)
+
+    def scores(self, batch: dict[str, Any], head: str = "reward") -> Tensor:
+        """Give the head's value at the last token of each sequence: (S,), float32."""
+        states = self.hidden(batch)[batch["last"]]
+        return self.heads[head](states.float()).squeeze(-1)
+
+    def values(self, batch: dict[str, Any], head: str = "value") -> tuple[Tensor, Tensor]:
+        """Give the head's value at the positions that predict learned tokens, and their mask: (S, L) float32."""
+        states = self.hidden(batch)[batch["predict"]]
+        return spread(self.heads[head](states.float()).squeeze(-1), batch)
+
+    @contextlib.contextmanager
+    def using(self, adapter: str) -> Iterator[None]:
+        """Let another adapter (by name, "" for the bare base) answer within the block."""
+        if not adapter:
+            with self.model.disable_adapter():
+                yield
+            return
+        before = self.model.active_adapter
+        self.model.set_adapter(adapter)
+        try:
+            yield
+        finally:
+            self.model.set_adapter(before)
+
+    def add_head(self, name: str) -> None:
+        """Add a scalar head, its weights zero: nothing is preferred before something is learned."""
+        import torch
+
+        config = self.model.get_base_model().config
+        head = torch.nn.Linear(config.get_text_config().hidden_size, 1, bias=False)
+        torch.nn.init.zeros_(head.weight)
+        self.heads[name] = head.to(self.device)
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Give the tensors that learn, by name: the adapter's and the heads'."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter (safetensors and its config), trained token rows included, and the heads beside it."""
+        from safetensors.torch import save_file
+
+        self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[POLICY])
+        for card in folder.glob("README.md"):
+            card.unlink()  # peft's empty model card; the run's directory says more
+        for name, head in self.heads.items():
+            save_file({k: v.contiguous() for k, v in head.state_dict().items()}, folder / f"head-{name}.safetensors")
+
+    def load_heads(self, folder: Path) -> None:
+        """Read the heads that `save` wrote."""
+        from safetensors.torch import load_file
+
+        for name, head in self.heads.items():
+            head.load_state_dict(load_file(folder / f"head-{name}.safetensors"))
+
+
+def spread(values: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Spread the values of the N learned positions over a row a sequence: (S, L) and the mask."""
+    import torch
+
+    rows, width = batch["shape"]
+    empty = torch.zeros(rows * width, dtype=values.dtype, device=values.device)
+    mask = torch.zeros_like(empty, dtype=torch.float32).index_fill(0, batch["place"], 1.0)
+    return empty.index_copy(0, batch["place"], values).view(rows, width), mask.view(rows, width)

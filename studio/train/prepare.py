@@ -1,0 +1,209 @@
+"""What every training run begins with: its settings, its base and parent, the renderer, the data; then the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Collection
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio import config as settings
+from studio import events
+from studio.data import dataset, kinds, split
+from studio.data.records import Conversation, Message, Reading, Text
+from studio.errors import ConfigError, ModelError, RunError, Stopped
+from studio.methods import METHODS
+from studio.methods.base import Method, TrainConfig
+from studio.models import adapter, catalogue, check, hub
+from studio.models.check import ModelInfo
+from studio.render import cache, encode
+from studio.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from studio.train.policy import Policy
+
+#: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new
+#: tokens.
+ABOUT = "studio.json"
+#: Held-out questions that parent and child are asked.
+ASKED = 20
+#: A file of another kind is read as one of these without being asked: nothing is lost that the method could learn.
+_READ_AS = {("preference", "kto"), ("preference", "prompt"), ("kto", "prompt"), ("sft", "prompt")}
+
+
+@dataclasses.dataclass
+class Setup:
+    """What a run works with, before the model is loaded."""
+
+    run: Run
+    method: Method
+    config: TrainConfig
+    parent: Run | None
+    info: ModelInfo
+    folder: Path
+    renderer: encode.Renderer
+    data: dataset.Dataset
+    aside: Collection[int]
+    emit: events.Emit
+    should_stop: Callable[[], bool]
+
+    def halt(self) -> None:
+        """Raise Stopped when somebody asked for it."""
+        if self.should_stop():
+            raise Stopped("Stopped before the first step.", "Start it again when you like.")
+
+    def note(self, code: str, text: str, level: str = "info") -> None:
+        """Tell the user something about the run."""
+        self.emit(events.event("note", level=level, code=code, text=text))
+
+
+def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup:
+    """Read all that a run needs but the weights. Raises StudioErrors: a bad run ends before anything heavy."""
+    from transformers import set_seed
+
+    from studio.train import model
+
+    asked = run.config
+    method = _method(asked.method)
+    parent = run.parent()
+    info = check.inspect(asked.model, emit, should_stop)
+    config = model.fill_in(_config(method, asked, parent, info.context), info.parameters)
+    if not info.exportable:
+        known = ", ".join(sorted(check.EXPORTABLE))
+        raise ModelError(
+            f"{info.architecture} cannot be exported yet, so Studio does not train it.", f"Choose one of: {known}."
+        )
+    folder = hub.resolve(asked.model)
+    if parent is not None:
+        _same_base(parent, folder)
+        adapter.check(parent.adapter, info)
+    set_seed(config.seed)
+    renderer = encode.load(folder, config.template, now=_day(run))
+    data = _data(asked, method, emit, should_stop)
+    aside = split.held_out(data.records(), config.held_out, config.seed)
+    return Setup(run, method, config, parent, info, folder, renderer, data, aside, emit, should_stop)
+
+
+def load(made: Setup) -> Policy:
+    """Load the base with its adapter, and the head that the method asks for; says where and how."""
+    from studio.train import model
+
+    config, where = made.config, model.device()
+    bits = "4 bits" if config.quantize_base == "nf4" else str(model.compute_dtype(where)).removeprefix("torch.")
+    place = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}[where.type]
+    made.note("device", f"Trains on {place}, the base in {bits}.")
+    policy = model.load(made.folder, made.renderer, config, made.parent.adapter if made.parent else None)
+    policy.packed = config.packing is not False
+    if made.method.head:
+        policy.add_head(made.method.head)
+    if policy.new_tokens:
+        names = " ".join(made.renderer.tokenizer.convert_ids_to_tokens(policy.new_tokens))
+        text = f"The base never learned {names}; their embeddings are trained too, or it would never stop."
+        made.note("new_tokens", text)
+    return policy
+
+
+def _data(asked: RunConfig, method: Method, emit: events.Emit, should_stop: Callable[[], bool]) -> dataset.Dataset:
+    """Read the file as the method needs it: where its kind holds that kind too, it is read as such, and said."""
+    reading = Reading.from_dict(asked.options.get("reading") or {})
+    data = dataset.load(asked.data, reading, emit=emit, should_stop=should_stop)
+    other = next((kind for kind in method.kinds if (data.kind, kind) in _READ_AS), "")
+    if data.kind not in method.kinds and other:
+        less = kinds.OTHERS[data.kind, other]
+        text = f"The file holds {data.kind} rows; they are read as {other}{' without ' + less if less else ''}."
+        emit(events.event("note", level="info", code="read_as", text=text))
+        data = dataset.load(asked.data, dataclasses.replace(reading, kind=other), emit=emit, should_stop=should_stop)
+    data.want(*method.kinds)
+    return data
+
+
+def _day(run: Run) -> datetime:
+    """Give the day on which the run first began: templates that write the date write the same one after a resume."""
+    began = next((item["time"] for item in run.events() if item["type"] == "started"), time.time())
+    return datetime.fromtimestamp(began).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise ConfigError(f"There is no method {name!r}.", f"Choose one of: {', '.join(METHODS)}.", field="method")
+    return METHODS[name]
+
+
+def _config(method: Method, asked: RunConfig, parent: Run | None, context: int) -> TrainConfig:
+    """Build the config: the method's defaults, then what the base asks for, then the parent's, then what was given.
+
+    From a parent come the adapter's shape and the template. A row is never longer than what the base can read.
+    """
+    inherited: dict[str, Any] = {}
+    if parent is not None:
+        about = adapter_about(parent.adapter)
+        inherited = {name: about[name] for name in ("lora_r", "lora_alpha", "template") if name in about}
+    wanted = catalogue.settings(asked.model, method.name)
+    config = settings.build(method.Config, {**wanted, **inherited, **asked.settings})
+    return dataclasses.replace(config, max_length=min(config.max_length, context or config.max_length))
+
+
+def adapter_about(adapter: Path) -> dict[str, Any]:
+    """Read what an adapter of ours says about itself. Raises RunError when the run has not finished."""
+    path = adapter / ABOUT
+    if not path.is_file():
+        raise RunError(
+            f"Run {adapter.parent.name} has no finished adapter.",
+            "Let it finish first: studio resume " + adapter.parent.name,
+        )
+    about: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return about
+
+
+def _same_base(parent: Run, folder: Path) -> None:
+    about = adapter_about(parent.adapter)
+    if Path(about["base"]) != folder:
+        raise ConfigError(
+            f"The parent was trained on {about['base']}, this run names {folder}.",
+            "Use the parent's model: leave --model out, or choose another parent.",
+            field="model",
+        )
+
+
+def encoded(made: Setup) -> cache.Cache:
+    """Take the rows' tokens from the cache, made now or before, and say what was left out."""
+    config = made.config
+    rows = cache.build(
+        made.data,
+        made.renderer,
+        max_length=config.max_length,
+        train_on=config.train_on,
+        cut=config.cut,
+        emit=made.emit,
+        should_stop=made.should_stop,
+    )
+    why = {
+        "too_long": f"are longer than {config.max_length} tokens and were left out",
+        "nothing_learned": "have nothing to learn and were left out",
+        "template": "do not fit the chat template and were left out",
+    }
+    for code, count in made.data.left_out.items():
+        made.note(code, f"{count} rows were left out as asked: {code}.", "warning")
+    for reason, rest in rows.left_out.items():
+        lines = ", ".join(map(str, rest.lines[:10])) + (", ..." if rest.count > 10 else "")
+        made.note(reason, f"{rest.count} rows {why.get(reason, reason)} (lines {lines}).", "warning")
+    return rows
+
+
+def prompts(data: dataset.Dataset, aside: Collection[int]) -> list[list[Message]]:
+    """Take the questions of up to ASKED held-out rows (else of any), each up to the last turn that is answered."""
+    count = len(aside) or data.usable
+    wanted = range(0, count, max(1, count // ASKED))[:ASKED]
+    rows = (record for number, record in enumerate(data.records()) if not aside or number in aside)
+    chosen = [record for number, record in enumerate(rows) if number in wanted]
+    prompts = []
+    for record in chosen:
+        if isinstance(record, Conversation):
+            last = max(index for index, turn in enumerate(record.messages) if turn.role == "assistant")
+            prompts.append(list(record.messages[:last]))
+        elif not isinstance(record, Text):
+            prompts.append(list(record.prompt))
+    return [prompt for prompt in prompts if prompt]
