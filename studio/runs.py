@@ -30,7 +30,7 @@ from studio.errors import RunError
 from studio.events import Event
 from studio.redact import redact
 
-STATUSES = ("new", "running", "finished", "failed", "stopped", "interrupted")
+STATUSES = ("new", "queued", "running", "finished", "failed", "stopped", "interrupted")
 #: Kinds that wait for a network or a disk: one of them may go beside a run that computes.
 LIGHT = ("download", "check")
 
@@ -110,9 +110,11 @@ class Run:
         return False
 
     def status(self, seen: list[Event] | None = None) -> str:
-        """Derive one of STATUSES from the lock and the last terminal event."""
+        """Derive one of STATUSES from the lock, the queue and the last terminal event."""
         if self.alive():
             return "running"
+        if self.id in queued():
+            return "queued"
         happened = self.events() if seen is None else seen
         last = next((item["type"] for item in reversed(happened) if item["type"] != "note"), None)
         if last is None:
@@ -218,6 +220,20 @@ def running() -> list[Run]:
 def computing() -> list[Run]:
     """List the runs that the processor or the GPU is busy with now."""
     return [run for run in running() if not run.config.light]
+
+
+def queue_file() -> Path:
+    """Give the file that lists the runs waiting for their turn (jobs.py writes it)."""
+    return paths.home() / "queue.json"
+
+
+def queued() -> list[str]:
+    """List the ids of the runs that wait, the next one first; a file that is missing or broken counts as none."""
+    try:
+        found = json.loads(queue_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def children(run: Run) -> list[Run]:

@@ -39,7 +39,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Show a run's events while it is done here; the first Ctrl+C saves and stops, the second ends at once."""
+    """Show a run's events while it is done here; the first Ctrl+C saves and stops, the second ends at once.
+
+    Then what the window let wait meanwhile is started.
+    """
     asked = False
 
     def on_interrupt(number: int, frame: Any) -> None:
@@ -55,6 +58,7 @@ def watching() -> Iterator[Watch]:
     finally:
         signal.signal(signal.SIGINT, before)
         ticker.close()
+        jobs.drain(patience=0)
 
 
 def _describe(run: runs.Run) -> dict[str, Any]:
@@ -73,8 +77,15 @@ def _describe(run: runs.Run) -> dict[str, Any]:
 
 def _list(args: argparse.Namespace, out: Out) -> None:
     found = [_describe(run) for run in runs.all_runs()]
-    rows = [(r["run"], r["method"] or r["kind"], r["status"], r["title"]) for r in found]
+    order = runs.queued()
+    for r in found:
+        r["place"] = order.index(r["run"]) + 1 if r["status"] == "queued" else None
+    rows = [(r["run"], r["method"] or r["kind"], _status(r), r["title"]) for r in found]
     out.result(found, table(rows, ("RUN", "KIND", "STATUS", "TITLE")) if rows else "There are no runs yet.")
+
+
+def _status(described: dict[str, Any]) -> str:
+    return f"queued ({described['place']}.)" if described["place"] else str(described["status"])
 
 
 def _show(args: argparse.Namespace, out: Out) -> None:
@@ -97,6 +108,9 @@ def _show(args: argparse.Namespace, out: Out) -> None:
 
 def _stop(args: argparse.Namespace, out: Out) -> None:
     run = runs.find(args.run)
+    if jobs.leave(run):
+        out.result(_describe(run), f"{run.id} no longer waits. Start it all the same: studio resume {run.id}")
+        return
     if not run.alive():
         raise RunError(f"Run {run.id} is not going.", "`studio runs` shows which run is.")
     jobs.stop(run, wait=True)
@@ -108,6 +122,7 @@ def _resume(args: argparse.Namespace, out: Out) -> None:
     if run.result() is not None:
         raise RunError(f"Run {run.id} has finished.", "Start a new one with `studio train`.")
     (run.dir / "stop").unlink(missing_ok=True)
+    jobs.leave(run)
     with watching() as watch:
         result = worker.work(run, **watch)
     out.result(result, f"{run.id} finished: {run.dir}")
@@ -116,6 +131,7 @@ def _resume(args: argparse.Namespace, out: Out) -> None:
 def _delete(args: argparse.Namespace, out: Out) -> None:
     run = runs.find(args.run)
     runs.delete(run)
+    jobs.leave(run)
     out.result({"deleted": run.id}, f"Deleted {run.id}.")
 
 
@@ -129,5 +145,7 @@ def _work(args: argparse.Namespace, out: Out) -> int:
     except StudioError as error:
         out.error(error)
         return error.exit_code
+    finally:
+        jobs.drain(ended=run)
     out.result(result, f"{run.id} finished.")
     return 0
