@@ -10,6 +10,7 @@ from studio import hardware, paths
 from studio.chat.session import Pane, Session
 from studio.cli.output import Out
 from studio.errors import CheckFailed, StudioError
+from studio.methods import BROKEN, METHODS
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -48,12 +49,20 @@ def look() -> list[dict[str, Any]]:
         ),
         _check("memory", m.ram_gb >= 4, f"{m.ram_gb} GiB", "Close other programs; 4 GiB are needed at least."),
         _check("disk", m.disk_free_gb >= 2, f"{m.disk_free_gb} GiB free at {paths.home()}", "Free some disk."),
+        _methods(),
         _decode(m),
     ]
 
 
 def _check(name: str, ok: bool, found: str, remedy: str) -> dict[str, Any]:
     return {"name": name, "ok": bool(ok), "found": found, "remedy": "" if ok else remedy}
+
+
+def _methods() -> dict[str, Any]:
+    """Name the methods that are there, and the packages whose method could not be read."""
+    broken = "; ".join(f"{name} could not be read ({reason})" for name, reason in BROKEN.items())
+    found = ", ".join(METHODS) + (f"; {broken}" if broken else "")
+    return _check("methods", not broken, found, "Mend or remove the package that brings it.")
 
 
 def _decode(m: hardware.Machine) -> dict[str, Any]:
