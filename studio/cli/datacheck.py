@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from studio.data import report
 from studio.data.records import Reading
 from studio.errors import ConfigError, DataError, InputError
 from studio.events import Emit, Event
-from studio.methods import METHODS
+from studio.methods import METHODS, adviser
 
 INSPECT = "studio.render.inspect:handle"
 SLOW_MB = 50  # a bar is shown for work of more than so many MB (of the reading), or rows (of the counting)
@@ -68,7 +69,12 @@ def _check(args: argparse.Namespace, asked: Reading, out: Out) -> int:
         return error.exit_code
     finally:
         ticker.close()
-    out.result(made.document, datatext.report(made.data, made.document))
+    text = datatext.report(made.data, made.document)
+    if made.ok:
+        advice = adviser.advise(adviser.Facts.of(made.document, taught=True))
+        made.document["advice"] = dataclasses.asdict(advice)
+        text += f"\nAdvice: {advice.method or 'no method'}. {advice.reason}"
+    out.result(made.document, text)
     return 0 if made.ok else InputError.exit_code
 
 
