@@ -1,0 +1,171 @@
+"""The sweep behind the defaults: each method at its own learning rate and around it, judged by what answers become.
+
+    python benchmarks/defaults.py [--model FOLDER] [--methods dpo,kto] [--factors 0.3,1,3] [--json]
+
+Claim: at its defaults (factor 1) each method raises the share of held-out answers in the preferred style to at least
+80 % and leaves the answers stopping; only questions whose chosen answer has the style count. Without --model the
+starter is tuned, on its own data; with it any model folder, on 280 pairs about 35 things (chosen: an answer in a marked
+style; rejected: the same answer bare). The parent is an SFT run on bare answers. Exit code 3 when the claim does not
+hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from real_model import CLOSING, FACTS, OPENING, WORDINGS
+
+from studio import config, paths, runs, worker
+from studio.cli.output import Ticker
+from studio.errors import StudioError
+from studio.evals import starter
+from studio.methods import METHODS
+from studio.models import catalogue
+
+OFFLINE = ("dpo", "ipo", "kto", "simpo", "orpo")
+MORE = ("In short, what is {}?", "What do people call {}?", "Define {}.", "What would you say {} is?")
+WANTED = 0.8
+
+
+def marked(text: str) -> bool:
+    """Tell the style of the pairs."""
+    return text.strip().startswith(OPENING) and text.strip().endswith(CLOSING)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read rows from JSON lines."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def asked(turns: Any) -> str:
+    """Give the last turn's text."""
+    return turns if isinstance(turns, str) else str(turns[-1]["content"])
+
+
+def real_data(folder: Path) -> tuple[Path, Path]:
+    """Write bare answers to imitate, and pairs of a marked and a bare answer."""
+    talks = [(w.format(thing), fact) for thing, fact in FACTS.items() for w in (*WORDINGS, *MORE)]
+    bare = [{"prompt": question, "completion": f"{fact[0].upper()}{fact[1:]}."} for question, fact in talks]
+    pairs = [
+        {
+            "prompt": question,
+            "chosen": f"{OPENING} {fact}. {CLOSING}",
+            "rejected": f"{fact[0].upper()}{fact[1:]}.",
+        }
+        for question, fact in talks
+    ]
+    return write(folder / "bare.jsonl", bare), write(folder / "pairs.jsonl", pairs)
+
+
+def train(folder: Path, name: str, method: str, model: str, data: Path, parent: str, given: dict[str, Any]) -> Any:
+    """Do one run and give its result, or the error's words."""
+    wanted = runs.RunConfig("train", name, model, method, str(data), parent, given)
+    try:
+        return worker.work(runs.create(wanted, folder / name), Ticker())
+    except StudioError as error:
+        return {"error": error.message}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--methods", default=",".join(OFFLINE))
+    parser.add_argument("--factors", default="0.3,1,3")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="for every run of the sweep")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    worker.quiet()
+    folder = Path(tempfile.mkdtemp(prefix="studio-defaults-"))
+    given = dict(word.split("=", 1) for word in args.set)
+    model, style = args.model, starter.prefers
+    data = paths.assets() / "data"
+    taught, pairs = data / "starter_sft.jsonl", data / "starter_pairs.jsonl"
+    if model != "starter":
+        model, style = str(Path(model).resolve()), marked
+        taught, pairs = real_data(folder)
+    short: dict[str, Any] = {} if model == "starter" else {"max_length": 256}
+    parent = train(folder, "parent", "sft", model, taught, "", {**short, "held_out": 0.1})
+    lines = []
+    for method in args.methods.split(","):
+        for factor in map(float, args.factors.split(",")):
+            lines.append(measure(folder, method, factor, model, pairs, parent["dir"], {**short, **given}, style))
+            print(row(lines[-1]), file=sys.stderr)
+    holds = all(line["holds"] for line in lines if line["factor"] == 1)
+    print(json.dumps({"model": args.model, "lines": lines, "holds": holds}, indent=1) if args.json else table(lines))
+    return 0 if holds else 3
+
+
+def measure(
+    folder: Path,
+    method: str,
+    factor: float,
+    model: str,
+    pairs: Path,
+    parent: str,
+    given: dict[str, Any],
+    style: Callable[[str], bool],
+) -> dict[str, Any]:
+    """Train at `factor` times the default learning rate and look at the answers."""
+    usual: Any = config.build(METHODS[method].Config, catalogue.settings(model, method))
+    rate = usual.learning_rate * factor
+    result = train(
+        folder, f"{method}-{factor:g}", method, model, pairs, parent, {**given, "held_out": 0.1, "learning_rate": rate}
+    )
+    line = {"method": method, "factor": factor, "learning_rate": rate, "epochs": usual.epochs}
+    if "error" in result:
+        return {**line, "error": result["error"], "holds": False}
+    styled = {asked(row["prompt"]) for row in read(pairs) if style(asked(row["chosen"]))}
+    said = [e for e in result["behaviour"]["examples"] if e["prompt"] in styled]
+    shares = {when: sum(style(e[when]) for e in said) / max(1, len(said)) for when in ("before", "after")}
+    held, changed = result["heldout"], result["behaviour"]
+    return {
+        **line,
+        "heldout": f"{held['name']} {held['before']:.3f} -> {held['after']:.3f}",
+        "style": shares,
+        "changed": changed["changed"],
+        "stops": changed["stops_after"],
+        "length": (changed["length_before"], changed["length_after"]),
+        "moved": result.get("moved"),
+        "seconds": result["seconds"],
+        "holds": shares["after"] >= WANTED and changed["stops_after"] >= WANTED,
+        "n": len(said),
+        "example": said[0]["after"] if said else "",
+    }
+
+
+def row(line: dict[str, Any]) -> str:
+    """Write one line of the table."""
+    head = f"{line['method']:<8} {line['learning_rate']:<9.2g}"
+    if "error" in line:
+        return f"{head} {line['error']}"
+    s = line["style"]
+    return (
+        f"{head} {line['heldout']:<28} style {s['before']:4.0%} -> {s['after']:4.0%}  changed {line['changed']:4.0%}  "
+        f"stops {line['stops']:4.0%}  length {line['length'][0]:.0f} -> {line['length'][1]:.0f}  "
+        f"{line['seconds']:.0f} s  {line['example'][:60]!r}"
+    )
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Write all lines, and whether the claim holds at the defaults."""
+    failed = [line["method"] for line in lines if line["factor"] == 1 and not line["holds"]]
+    claim = f"the claim FAILS for {', '.join(failed)}" if failed else "the claim holds at the defaults"
+    return "\n".join([*map(row, lines), claim])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
