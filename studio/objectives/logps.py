@@ -1,15 +1,21 @@
 """Log-probabilities of tokens and sequences, and the arithmetic on masks that goes with them.
 
-Notation used for tensor shapes: B rows, T positions, V vocabulary. Log-probabilities are in nats. Masks are bool or
-0 and 1; what lies outside of them has no influence, be it inf or nan.
+Notation used for tensor shapes: B rows, T positions, V vocabulary, d hidden size. Log-probabilities are in nats. Masks
+are bool or 0 and 1; what lies outside of them has no influence, be it inf or nan.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100
 
@@ -24,6 +30,90 @@ def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
     kept = labels != IGNORE
     picked = logits.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     return torch.where(kept, picked - logits.logsumexp(-1), torch.zeros_like(picked))
+
+
+def chunked_token_logps(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    chunk_size: int,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    learned_rows: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    r"""Score labels from hidden states: `token_logps` of the output layer, without its (..., V) logits in memory.
+
+    The layer is applied only where a label is, to a chunk of those positions at a time. What backward needs is known
+    up to one number a position, so it is computed in the same pass and nothing is recomputed: with fixed weights
+
+    .. math:: \partial \log\pi(y_i) / \partial h_i = W_{y_i} - \sum_v \pi_v W_v
+
+    has the shape of the hidden state and does not depend on what follows. It is kept and scaled in backward. Two matrix
+    products a position, as with plain autograd, and a peak of about chunk_size * V floats in both directions, however
+    many positions there are. Where the weight or bias is trained itself, its gradient does depend on what follows, and
+    each chunk is recomputed in backward: four products instead of three.
+
+    Args:
+        hidden: (..., d) last hidden states, aligned: hidden[i] predicts labels[i].
+        weight: (V, d) of the output layer. Logits are computed in its type (under autocast in autocast's), everything
+            after them in float32 (float64 stays float64).
+        labels: (...), -100 where nothing is predicted.
+        chunk_size: positions at a time. Below 128 a CPU spends its time reading the weight; beyond 256 nothing is won.
+        bias: (V,) of the output layer.
+        softcap: c of c * tanh(logits / c), as Gemma 2 has it.
+        temperature: what the logits are divided by, after capping: that of sampling, or a model's own scale.
+        learned_rows: ids (n,) and rows (n, d) that stand in for weight[ids] and are trained, the weight itself being
+            fixed: added tokens. They get their gradient without one of the size (V, d).
+
+    Returns: (...) log-probabilities in nats, 0 where the label is -100.
+
+    Raises: ValueError when `labels` and `hidden` do not fit or `chunk_size` is below 1.
+    """
+    rows, targets, where = _labelled(hidden, labels, chunk_size)
+    dtype = _compute_type(weight)
+    head = _Head(weight.to(dtype), None if bias is None else bias.to(dtype), softcap, temperature)
+    rows = rows.to(dtype)
+    ids, learned = learned_rows or (targets[:0], weight[:0].detach())
+    learned = learned.to(dtype)
+    if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        head.weight = head.weight.index_copy(0, ids, learned)
+        scored = torch.cat(
+            [
+                checkpoint(head.score, part, goal, use_reentrant=False)
+                for part, goal in zip(_chunks(rows, chunk_size), _chunks(targets, chunk_size), strict=True)
+            ]
+        )
+    else:
+        keep = torch.is_grad_enabled() and (rows.requires_grad or learned.requires_grad)
+        scored = _ScoredOnce.apply(rows, learned, ids, targets, head, chunk_size, keep)
+    return _put_back(scored, where, labels)
+
+
+@torch.no_grad()
+def chunked_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    chunk_size: int,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    r"""Give the entropy of the next token in nats, 0 to ln V, for a plot: without a gradient.
+
+    .. math:: -\sum_v \pi_v \log \pi_v
+
+    Arguments, memory and errors as in `chunked_token_logps`. Returns (...), 0 where the label is -100.
+    """
+    rows, _, where = _labelled(hidden, labels, chunk_size)
+    dtype = _compute_type(weight)
+    head = _Head(weight.to(dtype), None if bias is None else bias.to(dtype), softcap, temperature)
+    scored = []
+    for part in _chunks(rows.to(dtype), chunk_size):
+        logps = head.logits(part).log_softmax(-1)
+        scored.append(-torch.linalg.vecdot(logps.exp(), logps))
+    return _put_back(torch.cat(scored), where, labels)
 
 
 def shift(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,6 +183,114 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tens
     variance = centred.square().sum() / (mask.sum() - 1).clamp(min=1)
     white = centred * (variance + 1e-8).rsqrt()
     return white if shift_mean else masked(white + mean, mask)
+
+
+@dataclass
+class _Head:
+    """An output layer with what the model does to its logits."""
+
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+    temperature: float
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """(n, d) -> (n, V), at least float32."""
+        logits = exact(F.linear(rows, self.weight, self.bias))
+        if self.softcap:
+            logits = (logits / self.softcap).tanh() * self.softcap
+        return logits / self.temperature if self.temperature != 1 else logits
+
+    def score(self, rows: Tensor, targets: Tensor) -> Tensor:
+        """(n, d), (n,) -> (n,) log-probabilities."""
+        return token_logps(self.logits(rows), targets)
+
+
+class _ScoredOnce(torch.autograd.Function):
+    """Scores with a fixed weight, and the gradient towards the hidden state, both in forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, learned: Tensor, ids: Tensor, targets: Tensor, head: _Head, chunk_size: int, keep: bool
+    ) -> Tensor:
+        weight, at_most = head.weight, min(chunk_size, len(rows))
+        high = torch.float64 if rows.dtype == torch.float64 else torch.float32
+        # One buffer for all chunks: fresh pages for each would cost a CPU a tenth of the time.
+        raw = rows.new_empty(at_most, len(weight))
+        lifted = raw if rows.dtype == high else raw.to(high)
+        scored = rows.new_empty(len(rows), dtype=high)
+        slopes = torch.empty_like(rows) if keep else None
+        shares = rows.new_empty(len(rows), len(ids), dtype=high)
+        change = learned - weight[ids]
+        done = 0
+        for part, goal in zip(_chunks(rows, chunk_size), _chunks(targets, chunk_size), strict=True):
+            here = slice(done, done + len(part))
+            done = here.stop
+            logits = torch.mm(part, weight.t(), out=raw[: len(part)])
+            logits.index_copy_(1, ids, part @ learned.t())
+            if head.bias is not None:
+                logits += head.bias
+            chunk = logits if raw is lifted else lifted[: len(part)].copy_(logits)
+            bent = None
+            if head.softcap:
+                bent = chunk.div_(head.softcap).tanh_().square().neg_().add_(1)  # the cap's derivative
+                chunk.mul_(head.softcap)
+            if head.temperature != 1:
+                chunk.div_(head.temperature)
+            goal = goal.unsqueeze(-1)
+            top = chunk.amax(-1, keepdim=True)
+            picked = chunk.gather(-1, goal)
+            total = chunk.sub_(top).exp_().sum(-1, keepdim=True)
+            scored[here] = (picked - top - total.log()).squeeze(-1)
+            if slopes is None:
+                continue
+            # What the loss would push into the logits, negated: probabilities, less 1 at the label.
+            chunk.div_(total).scatter_add_(-1, goal, torch.full_like(total, -1))
+            if bent is not None:
+                chunk.mul_(bent)
+            shares[here] = chunk.index_select(1, ids)
+            pushed = chunk if raw is lifted else logits.copy_(chunk)
+            torch.mm(pushed, weight, out=slopes[here]).addmm_(shares[here].to(change.dtype), change)
+        if slopes is not None:
+            slopes.div_(-head.temperature)
+            ctx.save_for_backward(slopes, shares.div_(-head.temperature), rows)
+        return scored
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, shares, rows = ctx.saved_tensors
+        upstream = upstream.unsqueeze(-1)
+        pulled = (slopes * upstream).to(slopes.dtype) if ctx.needs_input_grad[0] else None
+        taught = (shares * upstream).to(rows.dtype).t() @ rows if ctx.needs_input_grad[1] else None
+        return pulled, taught, None, None, None, None, None
+
+
+def _labelled(hidden: Tensor, labels: Tensor, chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the hidden states that have a label, those labels, and their flat positions: (n, d), (n,), (n,)."""
+    if hidden.shape[:-1] != labels.shape:
+        raise ValueError(f"hidden states {tuple(hidden.shape)} and labels {tuple(labels.shape)} do not fit")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size has to be at least 1, got {chunk_size}")
+    flat = labels.reshape(-1)
+    where = (flat != IGNORE).nonzero().squeeze(-1)
+    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, where), flat[where], where
+
+
+def _put_back(scored: Tensor, where: Tensor, labels: Tensor) -> Tensor:
+    out = torch.zeros(labels.numel(), dtype=scored.dtype, device=scored.device)
+    return out.index_copy(0, where, scored).view(labels.shape)
+
+
+def _chunks(values: Tensor, chunk_size: int) -> Iterator[Tensor]:
+    """Split evenly: 130 positions by 128 are 65 and 65, since a chunk of 2 would read the whole weight as well."""
+    parts = max(1, math.ceil(len(values) / chunk_size))
+    return iter(values.tensor_split(parts))
+
+
+def _compute_type(weight: Tensor) -> torch.dtype:
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 def exact(values: Tensor) -> Tensor:
