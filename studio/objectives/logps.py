@@ -7,15 +7,12 @@ are bool or 0 and 1; what lies outside of them has no influence, be it inf or na
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
+
+from studio.objectives.chunks import FixedHead, Head, TrainedHead, split
 
 IGNORE = -100
 
@@ -72,21 +69,21 @@ def chunked_token_logps(
     """
     rows, targets, where = _labelled(hidden, labels, chunk_size)
     dtype = _compute_type(weight)
-    head = _Head(weight.to(dtype), None if bias is None else bias.to(dtype), softcap, temperature)
-    rows = rows.to(dtype)
-    ids, learned = learned_rows or (targets[:0], weight[:0].detach())
+    rows, layer = rows.to(dtype), weight.to(dtype)
+    offset = None if bias is None else bias.to(dtype)
+    ids, learned = (targets[:0], layer[:0].detach()) if learned_rows is None else learned_rows
     learned = learned.to(dtype)
-    if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
-        head.weight = head.weight.index_copy(0, ids, learned)
-        scored = torch.cat(
-            [
-                checkpoint(head.score, part, goal, use_reentrant=False)
-                for part, goal in zip(_chunks(rows, chunk_size), _chunks(targets, chunk_size), strict=True)
-            ]
+    tracked = torch.is_grad_enabled()
+    if tracked and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        layer = layer.index_copy(0, ids, learned) if len(ids) else layer
+        head = Head(
+            layer.detach(), None if offset is None else offset.detach(), softcap, temperature, ids[:0], learned[:0]
         )
+        scored = TrainedHead.apply(rows, layer, offset, targets, head, chunk_size)
     else:
-        keep = torch.is_grad_enabled() and (rows.requires_grad or learned.requires_grad)
-        scored = _ScoredOnce.apply(rows, learned, ids, targets, head, chunk_size, keep)
+        keep = tracked and (rows.requires_grad or learned.requires_grad)
+        head = Head(layer, offset, softcap, temperature, ids, learned.detach())
+        scored = FixedHead.apply(rows, learned, targets, head, chunk_size, keep)
     return _put_back(scored, where, labels)
 
 
@@ -108,10 +105,11 @@ def chunked_entropy(
     """
     rows, _, where = _labelled(hidden, labels, chunk_size)
     dtype = _compute_type(weight)
-    head = _Head(weight.to(dtype), None if bias is None else bias.to(dtype), softcap, temperature)
-    scored = []
-    for part in _chunks(rows.to(dtype), chunk_size):
-        logps = head.logits(part).log_softmax(-1)
+    layer, offset, scored = weight.to(dtype), None if bias is None else bias.to(dtype), []
+    for part in split(rows.to(dtype), chunk_size):
+        logits = exact(F.linear(part, layer, offset))
+        logits = (logits / softcap).tanh() * softcap if softcap else logits
+        logps = (logits / temperature).log_softmax(-1)
         scored.append(-torch.linalg.vecdot(logps.exp(), logps))
     return _put_back(torch.cat(scored), where, labels)
 
@@ -185,87 +183,6 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tens
     return white if shift_mean else masked(white + mean, mask)
 
 
-@dataclass
-class _Head:
-    """An output layer with what the model does to its logits."""
-
-    weight: Tensor
-    bias: Tensor | None
-    softcap: float | None
-    temperature: float
-
-    def logits(self, rows: Tensor) -> Tensor:
-        """(n, d) -> (n, V), at least float32."""
-        logits = exact(F.linear(rows, self.weight, self.bias))
-        if self.softcap:
-            logits = (logits / self.softcap).tanh() * self.softcap
-        return logits / self.temperature if self.temperature != 1 else logits
-
-    def score(self, rows: Tensor, targets: Tensor) -> Tensor:
-        """(n, d), (n,) -> (n,) log-probabilities."""
-        return token_logps(self.logits(rows), targets)
-
-
-class _ScoredOnce(torch.autograd.Function):
-    """Scores with a fixed weight, and the gradient towards the hidden state, both in forward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, learned: Tensor, ids: Tensor, targets: Tensor, head: _Head, chunk_size: int, keep: bool
-    ) -> Tensor:
-        weight, at_most = head.weight, min(chunk_size, len(rows))
-        high = torch.float64 if rows.dtype == torch.float64 else torch.float32
-        # One buffer for all chunks: fresh pages for each would cost a CPU a tenth of the time.
-        raw = rows.new_empty(at_most, len(weight))
-        lifted = raw if rows.dtype == high else raw.to(high)
-        scored = rows.new_empty(len(rows), dtype=high)
-        slopes = torch.empty_like(rows) if keep else None
-        shares = rows.new_empty(len(rows), len(ids), dtype=high)
-        change = learned - weight[ids]
-        done = 0
-        for part, goal in zip(_chunks(rows, chunk_size), _chunks(targets, chunk_size), strict=True):
-            here = slice(done, done + len(part))
-            done = here.stop
-            logits = torch.mm(part, weight.t(), out=raw[: len(part)])
-            logits.index_copy_(1, ids, part @ learned.t())
-            if head.bias is not None:
-                logits += head.bias
-            chunk = logits if raw is lifted else lifted[: len(part)].copy_(logits)
-            bent = None
-            if head.softcap:
-                bent = chunk.div_(head.softcap).tanh_().square().neg_().add_(1)  # the cap's derivative
-                chunk.mul_(head.softcap)
-            if head.temperature != 1:
-                chunk.div_(head.temperature)
-            goal = goal.unsqueeze(-1)
-            top = chunk.amax(-1, keepdim=True)
-            picked = chunk.gather(-1, goal)
-            total = chunk.sub_(top).exp_().sum(-1, keepdim=True)
-            scored[here] = (picked - top - total.log()).squeeze(-1)
-            if slopes is None:
-                continue
-            # What the loss would push into the logits, negated: probabilities, less 1 at the label.
-            chunk.div_(total).scatter_add_(-1, goal, torch.full_like(total, -1))
-            if bent is not None:
-                chunk.mul_(bent)
-            shares[here] = chunk.index_select(1, ids)
-            pushed = chunk if raw is lifted else logits.copy_(chunk)
-            torch.mm(pushed, weight, out=slopes[here]).addmm_(shares[here].to(change.dtype), change)
-        if slopes is not None:
-            slopes.div_(-head.temperature)
-            ctx.save_for_backward(slopes, shares.div_(-head.temperature), rows)
-        return scored
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, shares, rows = ctx.saved_tensors
-        upstream = upstream.unsqueeze(-1)
-        pulled = (slopes * upstream).to(slopes.dtype) if ctx.needs_input_grad[0] else None
-        taught = (shares * upstream).to(rows.dtype).t() @ rows if ctx.needs_input_grad[1] else None
-        return pulled, taught, None, None, None, None, None
-
-
 def _labelled(hidden: Tensor, labels: Tensor, chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Give the hidden states that have a label, those labels, and their flat positions: (n, d), (n,), (n,)."""
     if hidden.shape[:-1] != labels.shape:
@@ -280,12 +197,6 @@ def _labelled(hidden: Tensor, labels: Tensor, chunk_size: int) -> tuple[Tensor, 
 def _put_back(scored: Tensor, where: Tensor, labels: Tensor) -> Tensor:
     out = torch.zeros(labels.numel(), dtype=scored.dtype, device=scored.device)
     return out.index_copy(0, where, scored).view(labels.shape)
-
-
-def _chunks(values: Tensor, chunk_size: int) -> Iterator[Tensor]:
-    """Split evenly: 130 positions by 128 are 65 and 65, since a chunk of 2 would read the whole weight as well."""
-    parts = max(1, math.ceil(len(values) / chunk_size))
-    return iter(values.tensor_split(parts))
 
 
 def _compute_type(weight: Tensor) -> torch.dtype:
