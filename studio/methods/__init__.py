@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from studio.methods import dpo, sft
+from studio.methods import dpo, ipo, kto, orpo, reward, sft, simpo
 from studio.methods.base import Method
 
 GROUP = "studio.methods"
 
-METHODS: dict[str, Method] = {method.name: method for method in (sft.METHOD, dpo.METHOD)}
+_OWN = (
+    sft.METHOD,
+    dpo.METHOD,
+    ipo.METHOD,
+    kto.METHOD,
+    orpo.METHOD,
+    simpo.METHOD,
+    reward.METHOD,
+)
+METHODS: dict[str, Method] = {method.name: method for method in _OWN}
 #: Entry points that gave no method, with the reason: one broken package must not stop the others.
 BROKEN: dict[str, str] = {}
 

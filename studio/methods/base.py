@@ -105,6 +105,12 @@ class TrainConfig:
     seed: int = setting(0, "The same seed gives the same run again.", low=0, high=2**31 - 1)
 
 
+def own(name: str, default: Any, source: str, help: str = "") -> Any:
+    """Declare a setting of TrainConfig with a method's own default, and where that comes from."""
+    known = TrainConfig.__dataclass_fields__[name].metadata
+    return setting(default, **{**known, "source": source, "help": help or known["help"]})
+
+
 @dataclasses.dataclass(frozen=True)
 class StepOutput:
     """What a step gives back: a scalar loss to go backwards from, and sums of what is worth plotting.
@@ -147,11 +153,13 @@ class Method:
                               the loss: sums over the batch divided by `num_items`, the count of the whole accumulated
                               batch (None: of this one)
     arrange(examples)         the examples as the method needs them, made before anything is scored
+    fit(config, examples)     the config with what the data decides; raises StudioErrors where it cannot be learned from
     before(policy, batches, config)
                               a look at the whole batch without gradient before the first of its passes; gives tensors
                               or floats that are added to every pass
+    beside(examples)          further sequences, one an example, that are never learned: `before` is given these
     reference                 asks for the frozen parent's summed log-probability of every sequence before training:
-                              example["ref"], one number a sequence
+                              example["ref"], one number a sequence, the one beside last
     head                      asks for a scalar head of that name beside the adapter
 
     Kind `online` learns from what the policy itself writes to prompts: `update` instead (train/online.py).
@@ -170,10 +178,23 @@ class Method:
     update: Callable[..., StepOutput] | None = None
     extras: Callable[[Sequence[Example]], dict[str, Any]] = no_extras
     arrange: Callable[[Sequence[Example]], Sequence[Example]] | None = None
+    fit: Callable[[Any, Sequence[Example]], Any] | None = None
     before: Callable[[Any, Sequence[Batch], Any], dict[str, Any]] | None = None
+    beside: Callable[[Sequence[Example]], list[Row]] | None = None
     reference: bool = False
     head: str = ""
     figure: Figure = Figure()
+
+    def looking(self) -> Method:
+        """Give the method with the sequences that `before` looks at in the place of those that are learned."""
+        return dataclasses.replace(self, sequences=self.beside or self.sequences)
+
+    def asking(self) -> Method:
+        """Give the method with all the sequences that the reference is asked for, the ones beside last."""
+        beside = self.beside
+        if beside is None:
+            return self
+        return dataclasses.replace(self, sequences=lambda examples: self.sequences(examples) + beside(examples))
 
 
 def learned(rows: Sequence[Row]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ def learn(made: Setup) -> dict[str, Any]:
     """Train from a file and give the result. Raises StudioErrors; Stopped after a saved stop."""
     from studio.train import checkpoint, generate, reference, trainer
 
-    run, method, config = made.run, made.method, made.config
+    run, method = made.run, made.method
     rows = prepare.encoded(made)
     train: Any
     held: Any
@@ -31,10 +32,11 @@ def learn(made: Setup) -> dict[str, Any]:
         train, held = method.arrange(train), method.arrange(held)
     if not train:
         raise DataError(
-            f"No row fits in max_length = {config.max_length} tokens with something left to learn.",
+            f"No row fits in max_length = {made.config.max_length} tokens with something left to learn.",
             "Raise max_length, or shorten the rows.",
             file=run.config.data,
         )
+    config = made.config = _fitted(made, train)
     policy = prepare.load(made)
     prompts = [] if method.head else prepare.prompts(made.data, made.aside)  # a model that scores does not answer
     if method.reference:
@@ -71,6 +73,18 @@ def learn(made: Setup) -> dict[str, Any]:
     left_out = {reason: rest.count for reason, rest in rows.left_out.items()}
     counts = {"trained": len(train), "held_out": len(held), "left_out": left_out}
     return outcome.result(made, loop.last, figure, changed, counts)
+
+
+def _fitted(made: Setup, train: Sequence[Example]) -> Any:
+    """Let the data decide what the method leaves to it, and say what was decided."""
+    if made.method.fit is None:
+        return made.config
+    config = made.method.fit(made.config, train)
+    before, after = dataclasses.asdict(made.config), dataclasses.asdict(config)
+    chosen = ", ".join(f"{name} {value:.4g}" for name, value in after.items() if value != before[name])
+    if chosen:
+        made.note("from_data", f"Chosen from the data: {chosen}.")
+    return config
 
 
 def answer_room(examples: Sequence[Example]) -> int:

@@ -32,7 +32,7 @@ def score(made: Setup, policy: Policy, train: Any, held: Any) -> None:
 
 
 def _scored(made: Setup, policy: Policy, view: Any, progress: events.Progress) -> list[list[float]]:
-    method, room = made.method, trainer.room(made.config, policy)
+    method, room = made.method.asking(), trainer.room(made.config, policy)
     found: list[list[float]] = []
     for start in range(0, len(view), _TOGETHER):
         group = view[start : start + _TOGETHER]

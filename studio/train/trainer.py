@@ -120,21 +120,17 @@ class StudioTrainer(Trainer):
 
     def lay(self, examples: Sequence[Example]) -> Iterator[Batch]:
         """Lay a batch out in passes, with what the method wants to see of the whole of it before the first."""
-        groups = layout.passes(self.method, examples, self.room, self.policy.packed)
-        made = (
-            layout.to(
-                layout.batch(self.method, [examples[at] for at in group], self.pad_id, self.policy.packed),
-                self.policy.device,
-            )
-            for group in groups
-        )
         if self.method.before is None:
-            yield from made
+            yield from self._laid(self.method, examples)
             return
-        whole = list(made)
         with torch.no_grad():
-            seen = self.method.before(self.policy, whole, self.config)
-        yield from ({**batch, **seen} for batch in whole)
+            seen = self.method.before(self.policy, list(self._laid(self.method.looking(), examples)), self.config)
+        yield from ({**batch, **seen} for batch in self._laid(self.method, examples))
+
+    def _laid(self, method: Method, examples: Sequence[Example]) -> Iterator[Batch]:
+        for group in layout.passes(method, examples, self.room, self.policy.packed):
+            made = layout.batch(method, [examples[at] for at in group], self.pad_id, self.policy.packed)
+            yield layout.to(made, self.policy.device)
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
         """Leave the counting to training_step."""
@@ -243,4 +239,8 @@ def _add(sums: Sums, metrics: dict[str, tuple[float, float]]) -> None:
 
 
 def _means(sums: Sums) -> dict[str, float]:
-    return {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
+    """Average; where wanted and unwanted answers come without each other, their margin is that of the means."""
+    means = {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
+    if {"rewards/chosen", "rewards/rejected"} <= means.keys():
+        means.setdefault("rewards/margins", means["rewards/chosen"] - means["rewards/rejected"])
+    return means
