@@ -144,7 +144,18 @@ def load_base(folder: Path, quantize_base: str, where: torch.device) -> Any:
         parameter.requires_grad_(False)
     if quantize_base == "nf4":
         _check_blocks(base)
+        _keep_differentiable(base)
     return base
+
+
+def _keep_differentiable(base: Any) -> None:
+    """Keep bitsandbytes from packing the weights anew at the first evaluation on a CPU with AVX512-BF16.
+
+    It never unpacks them, and the kernel for packed ones has no gradient: all layers below would learn nothing, unsaid.
+    """
+    for module in base.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.support_avx512bf16_for_cpu = False
 
 
 def _check_blocks(base: Any) -> None:
