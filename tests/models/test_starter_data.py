@@ -15,7 +15,7 @@ ROLES = {"system", "user", "assistant"}
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """The rows of one of the three files."""
+    """The rows of one of the files."""
     lines = (DATA / f"starter_{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -29,7 +29,8 @@ def questions() -> list[dict[str, Any]]:
 def taught() -> str:
     """All that the SFT and preference rows say."""
     messages = [message for row in rows("sft") for message in row["messages"]]
-    messages += [message for row in rows("pairs") for part in ("prompt", "chosen", "rejected") for message in row[part]]
+    pairs = rows("pairs") + rows("ranked")
+    messages += [message for row in pairs for part in ("prompt", "chosen", "rejected") for message in row[part]]
     return "\n".join(message["content"] for message in messages)
 
 
@@ -106,3 +107,16 @@ def test_both_answers_of_a_pair_are_right_and_the_full_one_is_chosen() -> None:
         else:
             assert chosen["content"] in replies
         assert len(chosen["content"]) > len(rejected["content"])
+
+
+def test_of_ranked_pairs_length_tells_less_than_a_coin() -> None:
+    """Each answer ends as an answer ends, and what is better is not what is longer."""
+    better = []
+    for row in rows("ranked"):
+        (chosen,), (rejected,) = row["chosen"], row["rejected"]
+        assert row["prompt"][-1]["role"] == "user" and chosen["content"] != rejected["content"]
+        assert chosen["content"].endswith((".", "?"))
+        more = len(chosen["content"]) - len(rejected["content"])
+        better.append(0.5 if more == 0 else float(more > 0))
+    assert 600 <= len(better) <= 900
+    assert 0.4 <= sum(better) / len(better) <= 0.5

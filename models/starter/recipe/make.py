@@ -1,4 +1,4 @@
-"""Make the starter: tokenizer, weights and the three data sets, all from one seed.
+"""Make the starter: tokenizer, weights and the four data sets, all from one seed.
 
     python models/starter/recipe/make.py --out DIR --seed 0
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import ranked_data
 import tuning_data
 from corpus import Corpus
 from facts import load_facts
@@ -29,12 +30,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS, help="pre-training steps (fewer only to try the recipe)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; another number rounds differently")
-    parser.add_argument("--data-only", action="store_true", help="write the three data sets and stop")
+    parser.add_argument("--data-only", action="store_true", help="write the four data sets and stop")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     facts = load_facts()
 
     tuning_data.write(facts, args.seed, args.out / "data")
+    ranked_data.write(facts, args.seed, args.out / "data")
     if args.data_only:
         return
 
