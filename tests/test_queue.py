@@ -95,7 +95,7 @@ def test_after_a_kill_the_next_look_starts_the_next_and_a_stop_starts_it_by_itse
     assert (started := jobs.drain()) is not None and started.id == stopped.id
     assert len(runs.computing()) == 1
     jobs.stop(stopped)
-    wait(lambda: last.alive())
+    wait(lambda: last.alive() and not runs.queued())
     assert stopped.status() == "stopped" and runs.queued() == []
     jobs.stop(last, patience=60, wait=True)
     assert not runs.computing()

@@ -25,7 +25,7 @@ class Config(TrainConfig):
     lam: float = setting(
         0.1,
         "Weight of the preference beside the loss of the chosen answer, which is learned as in SFT: its mean over the "
-        "answer's tokens. (The authors' code and TRL learn the prompt too.)",
+        "answer's tokens. The authors' code and TRL learn the prompt too.",
         low=1e-4,
         high=100.0,
         source="the authors' Mistral-ORPO-beta",

@@ -10,7 +10,7 @@ from studio.train import model
 
 
 def test_an_evaluation_leaves_the_gradients_of_four_bits_as_they_were(tiny: Path) -> None:
-    """On CPUs with AVX512-BF16 bitsandbytes would pack the weights at the first evaluation, for a kernel without one."""
+    """With AVX512-BF16 bitsandbytes would pack the weights at the first evaluation, for a kernel without a gradient."""
     base = model.load_base(tiny, "nf4", torch.device("cpu"))
     ids = torch.arange(4, 14)[None]
 
