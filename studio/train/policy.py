@@ -27,13 +27,16 @@ class Policy:
     """A base model with the adapter that learns, and further ones beside it.
 
     `new_tokens` are the ids of control tokens whose embeddings are trained too, because the base never learned them.
-    `packed` tells that rows may lie behind each other: the model was seen to keep them apart.
+    Whether rows may lie behind each other (`packed`), share the prompt of a pair (`shared`), and keep apart by our own
+    attention (`segmented`, else by a mask) is what the loaded model was seen to do right (train/proof.py).
     """
 
     model: Any
     device: torch.device
     new_tokens: list[int]
     packed: bool = True
+    shared: bool = False
+    segmented: bool = False
 
     def __post_init__(self) -> None:
         import torch
@@ -47,30 +50,34 @@ class Policy:
 
     def hidden(self, batch: dict[str, Any]) -> Tensor:
         """Give the last hidden states of a batch as train/layout.py lays it out: (R * T, d)."""
+        import torch
+
         decoder = self.model.get_base_model().get_decoder()
+        segments, mask, more = batch.get("segments"), batch.get("attention_mask"), {}
+        if segments is not None and self.segmented:
+            # A mask of four dimensions is handed on as it is: none is built, and ours looks at the segments alone.
+            mask, more = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device), {"segments": segments}
+        elif segments is not None and segments.shared:
+            mask = segments.mask(decoder.dtype, self.device)
         states = decoder(
             input_ids=batch["input_ids"],
-            attention_mask=batch.get("attention_mask"),
+            attention_mask=mask,
             position_ids=batch["position_ids"],
             use_cache=False,
+            **more,
         ).last_hidden_state
         return states.reshape(-1, states.shape[-1])
 
-    def token_logps(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def token_logps(self, batch: dict[str, Any], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Score the learned tokens of a batch: their log-probabilities and mask, both (S, L) float32.
 
-        A row a sequence, its learned tokens from the left. The output layer is applied to nothing else.
+        A row a sequence, its learned tokens from the left. The output layer is applied to nothing else, a chunk at a
+        time; logits are divided by `temperature`.
         """
-        from studio.objectives.logps import token_logps
+        from studio.train import head
 
-        base = self.model.get_base_model()
-        logits = base.get_output_embeddings()(self.hidden(batch)[batch["predict"]])
-        cap = getattr(base.config, "final_logit_softcapping", None)
-        if cap:
-            import torch
-
-            logits = torch.tanh(logits / cap) * cap
-        return spread(token_logps(logits, batch["targets"]), batch)
+        states = self.hidden(batch)[batch["predict"]]
+        return spread(head.logps(self.model.get_base_model(), states, batch["targets"], temperature), batch)
 
     def scores(self, batch: dict[str, Any], head: str = "reward") -> Tensor:
         """Give the head's value at the last token of each sequence: (S,), float32."""

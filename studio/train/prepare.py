@@ -79,6 +79,7 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     folder = hub.resolve(asked.model)
     if parent is not None:
         _same_base(parent, folder)
+        _speaks(parent, method)
         adapter.check(parent.adapter, info)
     set_seed(config.seed)
     renderer = encode.load(folder, config.template, now=_day(run))
@@ -89,16 +90,18 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
 
 def load(made: Setup) -> Policy:
     """Load the base with its adapter, and the head that the method asks for; says where and how."""
-    from studio.train import model
+    from studio.train import model, proof
 
     config, where = made.config, model.device()
     bits = "4 bits" if config.quantize_base == "nf4" else str(model.compute_dtype(where)).removeprefix("torch.")
     place = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}[where.type]
     made.note("device", f"Trains on {place}, the base in {bits}.")
     policy = model.load(made.folder, made.renderer, config, made.parent.adapter if made.parent else None)
-    policy.packed = config.packing is not False
+    proof.settle(policy, config, made.note)
     if made.method.head:
         policy.add_head(made.method.head)
+        if made.parent and (made.parent.adapter / f"head-{made.method.head}.safetensors").is_file():
+            policy.load_heads(made.parent.adapter)
     if policy.new_tokens:
         names = " ".join(made.renderer.tokenizer.convert_ids_to_tokens(policy.new_tokens))
         text = f"The base never learned {names}; their embeddings are trained too, or it would never stop."
@@ -165,6 +168,15 @@ def _same_base(parent: Run, folder: Path) -> None:
             f"The parent was trained on {about['base']}, this run names {folder}.",
             "Use the parent's model: leave --model out, or choose another parent.",
             field="model",
+        )
+
+
+def _speaks(parent: Run, method: Method) -> None:
+    if "scores" in adapter_about(parent.adapter) and not method.head:
+        raise ConfigError(
+            f"Run {parent.id} is a reward model: it scores answers and has unlearned to write them.",
+            f"Choose another parent; its scores are used by `--method ppo --reward {parent.id}`.",
+            field="parent",
         )
 
 

@@ -128,8 +128,9 @@ class StudioTrainer(Trainer):
         yield from ({**batch, **seen} for batch in self._laid(self.method, examples))
 
     def _laid(self, method: Method, examples: Sequence[Example]) -> Iterator[Batch]:
-        for group in layout.passes(method, examples, self.room, self.policy.packed):
-            made = layout.batch(method, [examples[at] for at in group], self.pad_id, self.policy.packed)
+        how = self.policy.packed, self.policy.shared
+        for group in layout.passes(method, examples, self.room, *how):
+            made = layout.batch(method, [examples[at] for at in group], self.pad_id, *how)
             yield layout.to(made, self.policy.device)
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
