@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from studio.data.kinds import OTHERS
 from studio.data.lint import kto_weights
 from studio.methods import METHODS
 from studio.methods.base import Method
@@ -94,15 +95,23 @@ class Advice:
 
 def advise(facts: Facts, methods: Mapping[str, Method] = METHODS) -> Advice:
     """Propose a method for data: the first of the reasons that hold whose method is there and learns from the data."""
-    fitting = [name for name, method in methods.items() if facts.kind in method.kinds]
+    fitting = [name for name, method in methods.items() if reads(method, facts.kind)]
     warnings = tuple(_warnings(facts))
     if not fitting:
         kind = KINDS.get(facts.kind)
-        why = f"No method here learns from {kind}." if kind else "What the rows hold is not clear yet."
+        why = f"No method learns from {kind} here." if kind else "What the rows hold is not clear yet."
         return Advice("", why, (), warnings)
     name, reason = next(((n, r) for n, r in _reasons(facts) if n in fitting), (fitting[0], ""))
     reason = reason or f"It is the method that learns from {KINDS.get(facts.kind, facts.kind)}."
     return Advice(name, reason, tuple(other for other in fitting if other != name), warnings)
+
+
+def reads(method: Method, kind: str) -> bool:
+    """Tell whether a method learns from rows of a kind, as they are or read as another kind.
+
+    Rows of another kind are never read as answers to imitate without being asked.
+    """
+    return kind in method.kinds or any((kind, other) in OTHERS for other in method.kinds if other != "sft")
 
 
 def needs(method: Method) -> str:

@@ -65,3 +65,8 @@ def named(name: str, *, aria: str, hint: str = "") -> str:
         f'<input class="st-input" type="text" data-st-name="{esc(name)}" aria-label="{esc(aria)}" '
         f'placeholder="{esc(hint)}" autocomplete="off" spellcheck="false">'
     )
+
+
+def tick(on: bool, message: Mapping[str, Any], *, aria: str, to: str = DO) -> str:
+    """Draw a box to tick; what it becomes is the server's to say."""
+    return f'<input class="st-tick" type="checkbox"{" checked" if on else ""} {_send(message, to, aria)}>'

@@ -11,6 +11,7 @@ from typing import Any
 
 from studio.data.formats.base import ROLES
 from studio.errors import ConfigError, DataError
+from studio.methods import adviser
 from studio.ui import choice, datalint, dataview, examine, live, looking, starter
 from studio.ui.live import Scene
 from studio.ui.looking import Looking
@@ -84,9 +85,16 @@ def summary(scene: Scene, look: Looking, found: Message) -> dict[str, Any]:
         "flagged": min(flagged, int(found.get("usable") or 0)),
         "reading": look.reading,
         "fixes": list(look.fixes),
+        "seen": _seen(found, counted),
         "tokens": counted.get("tokens"),
         "trained_tokens": counted.get("trained_tokens"),
     }
+
+
+def _seen(found: Message, counted: Message) -> dict[str, Any]:
+    """Give what the adviser goes by."""
+    facts = adviser.Facts.of(found, counted)
+    return {name: getattr(facts, name) for name in ("longer", "wanted", "unwanted", "duplicates", "doubted")}
 
 
 def in_use(scene: Scene, look: Looking, found: Message) -> bool:

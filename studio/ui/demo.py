@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.ui import kit, modelcard, parts, plots, rail, tuning
+from studio.ui import curves, kit, modelcard, parts, plots, rail
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -65,7 +65,7 @@ def _going(view: View) -> str:
     curve = [s for s in curve if s.points]
     end = max((s.points[-1][0] for s in curve), default=0)
     total = max(end, *(float(item.get("total") or 0) for item in view.steps.values()), 1.0)
-    label = tuning.describe("Loss", curve)
+    label = curves.describe("Loss", curve)
     drawn = plots.both(lambda width: plots.lines(curve, x_end=total, label=label, width=width, height=220), wide=940)
     text = "Closing this page does not stop it. Train, Align and Export show each step while it goes."
     return _head("Making your first assistant", text) + _steps(part, {part: said}) + (drawn if curve else "")

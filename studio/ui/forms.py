@@ -16,6 +16,21 @@ from studio.config import Setting, build, settings
 AUTOMATIC = "automatic"
 
 
+#: So many settings are shown before the drawer is opened.
+SIMPLE = 4
+
+
+def simple(config: type) -> list[Setting]:
+    """Choose the settings of the simple view: of those that are not advanced first the method's own.
+
+    A method's own are those that no other config has; then come those for which it has its own default.
+    """
+    basic = [s for s in settings(config) if not s.advanced]
+    shared = {s.name for base in config.__mro__[1:] if hasattr(base, "__dataclass_fields__") for s in settings(base)}
+    ranked = sorted(basic, key=lambda s: (s.name in shared, s.name not in config.__annotations__))
+    return [s for s in basic if s in ranked[:SIMPLE]]
+
+
 class Form:
     """The form of one config class; `inputs` are its components in the order of its settings."""
 
@@ -25,9 +40,9 @@ class Form:
         self.inputs: list[Any] = []
 
     def draw(self) -> None:
-        """Lay the form out inside the current block: a few settings, the rest in a drawer."""
-        basic = [s for s in self.settings if not s.advanced]
-        advanced = [s for s in self.settings if s.advanced]
+        """Lay the form out inside the current block: SIMPLE settings, all others in a drawer."""
+        basic = simple(self.config)
+        advanced = [s for s in self.settings if s not in basic]
         made: dict[str, Any] = {}
         with gr.Row(elem_classes="st-fields"):
             for s in basic:

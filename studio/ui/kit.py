@@ -8,6 +8,7 @@ window.log.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,12 +97,19 @@ def edges(handler: Callable[..., Generator[str]]) -> Callable[..., Generator[str
 
 
 def begin(config: runs.RunConfig) -> runs.Run:
-    """Create a run and start its worker; RunError when one is going (then nothing is left behind)."""
+    """Create a run and start its worker; while another one computes it waits for its turn.
+
+    What only fetches or reads does not wait: RunError when something of the kind goes on (then nothing is left behind).
+    """
     scene = live.look()
-    if busy := scene.beside if config.light else scene.running:
-        raise RunError(f"“{busy.config.title}” is running.", "Wait until it ends, or press Stop; one run at a time.")
     if not config.light:
-        talk.unload()
+        if scene.running is None:
+            talk.unload()
+        run = runs.create(config)
+        jobs.submit(run)
+        return run
+    if busy := scene.beside:
+        raise RunError(f"“{busy.config.title}” is running.", "Wait until it ends, or press Stop.")
     run = runs.create(config)
     try:
         jobs.start(run)
@@ -116,8 +124,29 @@ def resume(step: str) -> str:
     view = live.look().line.get(step)
     if view is None:
         raise RunError("There is no run to resume.", "Start one.")
-    jobs.start(view.run)
+    jobs.submit(view.run)
     return ""
+
+
+def drain(scene: Scene) -> bool:
+    """See to it that the first waiting run is started, should nobody be at it; the page does not wait for that."""
+    if scene.queue and scene.running is None and _draining.acquire(blocking=False):
+        threading.Thread(target=_drain, daemon=True).start()
+    return False
+
+
+_draining = threading.Lock()
+
+
+def _drain() -> None:
+    try:
+        talk.unload()
+        jobs.drain(patience=0)
+    except Exception as error:  # the next look tries again
+        log.error("the queue could not go on", exc_info=error)
+    finally:
+        _draining.release()
+        live.touch()
 
 
 def stop() -> None:
@@ -131,7 +160,7 @@ def resumable(view: View | None) -> bool:
     """Tell whether a run can be taken up again."""
     if view is None:
         return False
-    return view.status in ("interrupted", "stopped") or (view.status == "failed" and view.checkpoint is not None)
+    return view.status in ("interrupted", "stopped", "new") or (view.status == "failed" and view.checkpoint is not None)
 
 
 def ended(view: View) -> str:
@@ -144,6 +173,10 @@ def ended(view: View) -> str:
     if view.status == "interrupted":
         why = "The worker ended without a word: the machine was turned off, or the system ended it for its memory."
         return parts.problem(why, again, head=f"“{title}” was interrupted")
+    if view.status == "new":
+        return parts.card("", parts.note(f"“{title}” was not begun."))
+    if view.status == "queued":
+        return parts.card("", parts.note(f"“{title}” waits for its turn; it begins by itself."))
     if view.status == "stopped":
         return parts.card("", parts.note(f"“{title}” was stopped. {again}"))
     return ""
@@ -156,6 +189,7 @@ def _tail(view: View) -> str:
 
 def remember_pick(step: str, run_id: str) -> None:
     """Keep which run of a step the user wants to look at, until a newer one is made."""
-    mine = live.look().of_step(step)
-    if any(view.id == run_id for view in mine):
-        choice.update(runs={step: {"id": run_id, "newest": mine[0].id}})
+    scene = live.look()
+    newest = scene.newest(step)
+    if newest is not None and any(view.id == run_id for view in scene.of_step(step)):
+        choice.update(runs={step: {"id": run_id, "newest": newest.id}})

@@ -10,16 +10,20 @@ import math
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio import events, runs
 from studio.ui import choice
 
+if TYPE_CHECKING:
+    from studio.methods import Method
+
 Event = dict[str, Any]
 Point = tuple[float, float]
 MAX_POINTS = 600
-#: The metrics that pages draw.
-PLOTTED = ("loss", "rewards/margins", "rewards/accuracies")
+#: What step events carry beside metrics; every other number is a curve, at most MAX_CURVES of them a run.
+_NO_METRICS = {"step", "total", "time", "attempt", "learning_rate", "epoch", "tokens_per_s", "seconds_left"}
+MAX_CURVES = 64
 #: The steps of the rail that runs belong to.
 STEPS = ("train", "align", "export")
 
@@ -114,6 +118,10 @@ class View:
         """Give the newest step event, of one part or of all."""
         return self._step if part is None else self.steps.get(part)
 
+    def _add(self, key: tuple[str, str, str], step: float, value: float) -> None:
+        if key in self.curves or len(self.curves) < MAX_CURVES:
+            self.curves.setdefault(key, Curve()).add(step, value)
+
     def percent(self) -> float | None:
         """Tell how much is done, 0 to 1, of the newest countable thing."""
         newest = self.newest()
@@ -141,9 +149,9 @@ class View:
                 case "step" | "evaluated":
                     if kind == "step":
                         self._step = self.steps[part] = item
-                    for name in PLOTTED:
-                        if isinstance(value := item.get(name), int | float):
-                            self.curves.setdefault((kind, part, name), Curve()).add(float(step), float(value))
+                    for name, value in item.items():
+                        if isinstance(value, int | float) and not isinstance(value, bool) and name not in _NO_METRICS:
+                            self._add((kind, part, name), float(step), float(value))
                 case "sample":
                     self.samples[part, step, str(item.get("prompt"))] = item
                 case "progress":
@@ -164,7 +172,7 @@ class View:
 class Scene:
     """Everything a page can show: the choices, the runs, and the runs of the chosen model's line.
 
-    `running` computes; `beside` is a download or a look at weights, which may go on at the same time.
+    `running` computes; `beside` is a download or a look at weights, which may go on at the same time; `queue` waits.
     """
 
     chosen: dict[str, Any]
@@ -173,6 +181,7 @@ class Scene:
     line: dict[str, View]
     demo: View | None
     beside: View | None = None
+    queue: list[View] = field(default_factory=list)
 
     @property
     def model(self) -> str:
@@ -182,6 +191,13 @@ class Scene:
     def of_step(self, step: str) -> list[View]:
         """List the chosen model's runs of one step, newest first."""
         return [view for view in self.views if belongs(view.config) == step and view.config.model == self.model]
+
+    def newest(self, step: str) -> View | None:
+        """Give the run of a step that is shown unless another was picked: the one that goes, else the last begun."""
+        mine = self.of_step(step)
+        going = [view for view in mine if view.running]
+        begun = [view for view in mine if view.status not in ("queued", "new")]
+        return next(iter([*going, *begun, *mine]), None)
 
     def data(self, step: str) -> dict[str, Any]:
         """Give the data in use for train or align: file, rows, kind, flagged."""
@@ -198,7 +214,8 @@ _version = 0
 def look() -> Scene:
     """Read what is new on disk."""
     with _lock:
-        views = [view for run in runs.all_runs() if (view := _view(run)) is not None]
+        waiting = runs.queued()
+        views = [view for run in runs.all_runs() if (view := _view(run, waiting)) is not None]
         for gone in set(_views) - {view.run.dir for view in views}:
             del _views[gone]
         chosen = choice.read()
@@ -206,14 +223,14 @@ def look() -> Scene:
         scene = Scene(chosen, views, busy[0] if busy else None, {}, None)
         scene.beside = next((view for view in views if view.running and view.config.light), None)
         scene.demo = next((view for view in views if view.config.kind == "demo"), None)
+        scene.queue = sorted((v for v in views if v.status == "queued"), key=lambda v: waiting.index(v.id))
         found = chosen.get("runs")
         picked: dict[str, Any] = found if isinstance(found, dict) else {}
         for step in STEPS:
-            mine = scene.of_step(step)
-            if mine:
+            if (newest := scene.newest(step)) is not None:
                 pick = picked.get(step) or {}
-                wanted = pick.get("id") if pick.get("newest") == mine[0].id else mine[0].id
-                scene.line[step] = next((view for view in mine if view.id == wanted), mine[0])
+                wanted = pick.get("id") if pick.get("newest") == newest.id else newest.id
+                scene.line[step] = next((view for view in scene.of_step(step) if view.id == wanted), newest)
         return scene
 
 
@@ -229,6 +246,7 @@ def stamp(scene: Scene) -> tuple[object, ...]:
     return (
         _version,
         repr(scene.chosen),
+        tuple(view.id for view in scene.queue),
         *((view.id, view.count, view.status, bool(view.result())) for view in scene.views),
     )
 
@@ -247,11 +265,15 @@ def belongs(config: runs.RunConfig) -> str:
     from studio.methods import METHODS
 
     method = METHODS.get(config.method)
-    kinds = set(method.kinds) if method is not None else set()
-    return "train" if kinds & {"sft", "text"} else "align" if kinds & {"preference", "kto"} else ""
+    return page_of(method) if method is not None else ""
 
 
-def _view(run: runs.Run) -> View | None:
+def page_of(method: Method) -> str:
+    """Tell which page a method is on: Train has what learns from conversations and texts, Align all the rest."""
+    return "train" if method.kind == "offline" and {"sft", "text"} & set(method.kinds) else "align"
+
+
+def _view(run: runs.Run, waiting: list[str]) -> View | None:
     known = _views.get(run.dir)
     if known is None:
         try:
@@ -263,7 +285,7 @@ def _view(run: runs.Run) -> View | None:
     view.take(follower.read())
     over = view.last is not None and view.last["type"] in events.TERMINAL
     if over and not view.running and view.last is not None:
-        view.status = view.last["type"]
+        view.status = "queued" if run.id in waiting else view.last["type"]
     else:
         view.status = run.status([view.last] if view.last else [])
     return view

@@ -36,8 +36,7 @@ def both(draw: Callable[[int], str], wide: int = 600) -> str:
 
 def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300) -> str:
     """Draw lines over steps 0 to `x_end`; values that are not finite are left out."""
-    kept = [Series(s.name, thin([p for p in s.points if math.isfinite(p[1])]), s.colour, s.dots) for s in series]
-    kept = [s for s in kept if s.points]
+    kept = _finite(series)
     if not kept:
         return ""
     left, right, top, bottom = 44, 8.0, 12, 30
@@ -65,17 +64,67 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
         out.append(_text(px(x), height - 8, f"{x:,.0f}", anchor=anchor))
     ends: list[tuple[float, Series]] = []
     for s in kept:
-        path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in s.points)
-        out.append(
-            f'<polyline points="{path}" fill="none" style="fill:none;stroke:{_colour(s.colour)};stroke-width:1.6;'
-            'stroke-linejoin:round"/>'
-        )
+        out.append(_line([(px(x), py(y)) for x, y in s.points], s.colour))
         if s.dots or len(s.points) == 1:
             out += [_dot(px(x), py(y), s.colour) for x, y in s.points]
         ends.append((py(s.points[-1][1]), s))
     for y, s in _apart(ends, 15, top + 8, height - bottom - 2):
         out.append(_text(px(reached) + 7, y, _end(s, digits), s.colour))
     return "".join([*out, "</svg>"])
+
+
+def small(series: Sequence[Series], *, x_end: float, label: str, width: int = 210, height: int = 96) -> str:
+    """Draw lines over steps in little room: no names at the lines, their last values stand in the card's head."""
+    kept = _finite(series)
+    if not kept:
+        return ""
+    ticks = nice([y for s in kept for _, y in s.points], wanted=2)
+    shown = [ticks[0], ticks[-1]] if len(ticks) > 3 else ticks
+    left = 12 + 6.2 * max(len(_short(tick, ticks)) for tick in shown)
+    top, bottom, right, high = 8, 8, 4, ticks[-1]
+    x_end = max(x_end, 1.0, *(x for s in kept for x, _ in s.points))
+    out = [_open(width, height, label)]
+    for tick in shown:
+        y = top + (height - top - bottom) * (high - tick) / (high - ticks[0])
+        out += [_rule(left, y, width - right), _text(left - 6, y + 4, _short(tick, ticks), anchor="end")]
+    for s in kept:
+        points = [
+            (
+                left + (width - left - right) * x / x_end,
+                top + (height - top - bottom) * (high - y) / (high - ticks[0]),
+            )
+            for x, y in s.points
+        ]
+        out.append(_line(points, s.colour))
+        if s.dots or len(points) == 1:
+            out += [_dot(x, y, s.colour) for x, y in points]
+    return "".join([*out, "</svg>"])
+
+
+def spark(points: Sequence[Point], label: str, width: int = 84, height: int = 22) -> str:
+    """Draw a line without axes, as high and as wide as its place."""
+    kept = thin([point for point in points if math.isfinite(point[1])], 60)
+    if len(kept) < 2:
+        return ""
+    low, high = min(y for _, y in kept), max(y for _, y in kept)
+    first, last = kept[0][0], kept[-1][0]
+    placed = [
+        (2 + (width - 4) * (x - first) / ((last - first) or 1), 2 + (height - 4) * (high - y) / ((high - low) or 1))
+        for x, y in kept
+    ]
+    svg = _open(width, height, label).replace("st-plot", "st-spark")
+    return f"{svg}{_line(placed, 'accent')}</svg>"
+
+
+def _finite(series: Sequence[Series]) -> list[Series]:
+    kept = [Series(s.name, thin([p for p in s.points if math.isfinite(p[1])]), s.colour, s.dots) for s in series]
+    return [s for s in kept if s.points]
+
+
+def _line(points: Sequence[Point], colour: str) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    style = f"fill:none;stroke:{_colour(colour)};stroke-width:1.6;stroke-linejoin:round"
+    return f'<polyline points="{path}" fill="none" style="{style}"/>'
 
 
 def histogram(
@@ -118,11 +167,11 @@ def histogram(
     return "".join([*out, "</svg>"])
 
 
-def thin(points: Sequence[Point]) -> list[Point]:
-    """Keep at most MAX_POINTS points: the mean of each stretch, and the first and last as they are."""
-    if len(points) <= MAX_POINTS:
+def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+    """Keep at most `most` points: the mean of each stretch, and the first and last as they are."""
+    if len(points) <= most:
         return list(points)
-    stretch = math.ceil(len(points) / (MAX_POINTS - 2))
+    stretch = math.ceil((len(points) - 2) / (most - 2))
     inner = [points[i : i + stretch] for i in range(1, len(points) - 1, stretch)]
     means = [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in inner]
     return [points[0], *means, points[-1]]

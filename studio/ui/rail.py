@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from studio.methods import METHODS
 from studio.ui import talk
+from studio.ui.curves import measure
 from studio.ui.live import Scene, View
+from studio.ui.looking import WORDS
 from studio.ui.parts import amount, duration, esc, number, pill, share, size
 
 GROUPS = (
@@ -60,7 +64,10 @@ def rail(scene: Scene) -> str:
 
 def strip(scene: Scene) -> str:
     """Draw the strip: bar, step, loss, time left; or that nothing is running."""
-    view = scene.running or scene.beside
+    view, queue = scene.running or scene.beside, _queue(scene)
+    if view is None and scene.queue:
+        text = f"“{scene.queue[0].config.title}” is being started"
+        return f'<div class="st-strip"><span class="st-muted" role="status">{esc(text, 120)}</span>{queue}</div>'
     if view is None:
         waiting = next((v for v in scene.views[:1] if v.status in ("interrupted", "failed")), None)
         text = f"“{waiting.config.title}”: {waiting.status}" if waiting else "Nothing is running"
@@ -77,7 +84,13 @@ def strip(scene: Scene) -> str:
         newest = {**newest, "phase": ""}  # the name says it
     spans = "".join(f"<span>{esc(text)}</span>" for text in now(newest))
     what = f'<span role="status">{pill(name(view))}</span>'
-    return f'<div class="st-strip">{what}{bar}{spans}{stopping}{_beside(scene)}</div>'
+    return f'<div class="st-strip">{what}{bar}{spans}{stopping}{_beside(scene)}{queue}</div>'
+
+
+def _queue(scene: Scene) -> str:
+    """Draw how many runs wait for their turn."""
+    names = ", ".join(view.config.title for view in scene.queue[:8])
+    return f'<span title="{esc(names, 400)}">{pill(f"{len(scene.queue)} waiting", "plain")}</span>' if names else ""
 
 
 def _beside(scene: Scene) -> str:
@@ -91,8 +104,15 @@ def _beside(scene: Scene) -> str:
 
 def name(view: View) -> str:
     """Name a run for the strip: its method or kind, and its title."""
-    kind = view.config.method.upper() if view.config.kind == "train" else view.config.kind.capitalize()
+    kind = short(view.config.method) if view.config.kind == "train" else view.config.kind.capitalize()
     return view.config.title if view.config.kind == "demo" else f"{kind} · {view.config.title}"[:48]
+
+
+def short(name: str) -> str:
+    """Name a method as people do, by what stands in its title's brackets: SFT, SimPO, reward model."""
+    method = METHODS.get(name)
+    found = re.search(r"\(([^()]+)\)\s*$", method.title) if method is not None else None
+    return found[1] if found else name
 
 
 _PARTS = {"sft": "teaching", "dpo": "aligning", "export": "exporting", "questions": "asking questions"}
@@ -107,7 +127,9 @@ def now(newest: dict[str, Any] | None) -> list[str]:
         said.append(_PARTS.get(str(part), str(part)))
     if newest.get("type") == "step":
         said.append(f"step {newest.get('step', 0):,} of {newest.get('total', 0):,}")
-        if newest.get("loss") is not None:
+        if newest.get("score") is not None:
+            said.append(f"score {number(newest['score'])}")
+        elif newest.get("loss") is not None:
             said.append(f"loss {number(newest['loss'])}")
     else:
         said.append(str(newest.get("phase") or ""))
@@ -144,11 +166,15 @@ def _model(scene: Scene) -> tuple[str, str]:
 
 def _data(scene: Scene) -> tuple[str, str]:
     used = [scene.data(step) for step in ("train", "align")]
-    rows = [f"{data['rows']:,} {'rows' if step == 0 else 'pairs'}" for step, data in enumerate(used) if data]
+    rows = [f"{data['rows']:,} {'rows' if step == 0 else _word(data)}" for step, data in enumerate(used) if data]
     flagged = sum(int(data.get("flagged") or 0) for data in used)
     if not rows:
         return "empty", "none chosen"
     return "done", ", ".join([*rows, *([f"{flagged} flagged"] if flagged else [])])
+
+
+def _word(data: dict[str, Any]) -> str:
+    return WORDS.get(str(data.get("kind")), ("row", "rows"))[data["rows"] != 1]
 
 
 def _run(scene: Scene, step: str, ready: str) -> tuple[str, str]:
@@ -156,12 +182,14 @@ def _run(scene: Scene, step: str, ready: str) -> tuple[str, str]:
     view = scene.line.get(step)
     if view is None:
         return "empty", ready
-    what = view.config.method.upper() if view.config.kind == "train" else "Export"
+    what = short(view.config.method) if view.config.kind == "train" else "Export"
     if view.status == "running":
         done = view.percent()
         return "running", f"{what} running{f', {share(done)}' if done is not None else ''}"
     if view.status == "finished":
         return "done", f"{what} done"
+    if view.status in ("queued", "new"):
+        return "ready", f"{what} {'waits' if view.status == 'queued' else 'not begun'}"
     state = "failed" if view.status == "failed" else "stopped"
     return state, f"{what} {view.status}"
 
@@ -178,13 +206,19 @@ def _train(scene: Scene) -> tuple[str, str]:
 
 def _align(scene: Scene) -> tuple[str, str]:
     taught = (found := scene.line.get("train")) is not None and found.status == "finished"
-    ready = "after training" if not taught else "next: preferences" if not scene.data("align") else "ready to start"
+    ready = "ready to start" if scene.model and scene.data("align") else "next: preferences"
+    ready = ready if taught or scene.data("align") else "after training"
     state, line = _run(scene, "align", ready)
     if state == "empty":
         return ("ready" if ready == "ready to start" else "empty"), ready
     view = scene.line.get("align")
-    margin = (view.result().get("metrics") or {}).get("rewards/margins") if view else None
-    return state, f"{line}, margin {number(margin)}" if state == "done" and margin is not None else line
+    result = view.result() if view else {}
+    margin, held = (result.get("metrics") or {}).get("rewards/margins"), result.get("heldout") or {}
+    if state == "done" and margin is not None:
+        return state, f"{line}, margin {number(margin)}"
+    if state != "done" or (after := held.get("after")) is None:
+        return state, line
+    return state, f"{line}, {measure(held.get('name'))} {number(after)}"
 
 
 def _export(scene: Scene) -> tuple[str, str]:

@@ -33,6 +33,7 @@ def build() -> gr.Blocks:
             stop = gr.Button("Stop", elem_id="st-stop", elem_classes="st-small", visible=False)
             tools.live(stop, lambda scene: gr.update(visible=(scene.running or scene.beside) is not None))
         tools.after(stop.click(kit.stop, queue=False, show_progress="hidden", api_visibility="private"))
+        tools.acts.append(kit.drain)
         for name, page in _PAGES.items():
             with gr.Column(elem_id=f"st-page-{name}", elem_classes="st-page"):
                 page(tools)

@@ -1,62 +1,16 @@
-"""What Train and Align have in common: curve, facts, samples and result of a training run. Pure drawing."""
+"""What Train and Align have in common: facts, samples, result and command of a training run. Pure drawing."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from studio.ui import kit, parts, plots
+from studio.ui import choosing, parts
+from studio.ui.curves import measure
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc, number
-
-TITLES = {"train": "Training", "align": "Alignment"}
-
-
-def curves(view: View | None) -> str:
-    """Draw the loss (and for preferences the margins) of a run as far as it has come."""
-    if view is None:
-        return ""
-    if not view.last_step() and not view.running:
-        return kit.ended(view)
-    last = view.last_step()
-    total = float((last or {}).get("total") or 0)
-    where = f"step {last.get('step', 0):,} of {total:,.0f}" if last else ""
-    loss = [
-        plots.Series("training", view.curve()),
-        plots.Series("held out", view.held_out(), "amber", dots=True),
-    ]
-    name = "Loss per pair" if view.curve("rewards/margins") else "Loss per learned token"
-    drawn = plots.both(lambda width: plots.lines(loss, x_end=total, label=describe(name, loss), width=width))
-    if not any(s.points for s in loss):
-        drawn = waiting(view)
-    out = kit.ended(view) + parts.card(name, drawn, esc(where), "st-chart")
-    if margins := view.curve("rewards/margins"):
-        series = [
-            plots.Series("training", margins),
-            plots.Series("held out", view.held_out("rewards/margins"), "amber", True),
-        ]
-        drawn = plots.both(
-            lambda width: plots.lines(series, x_end=total, label=describe("Margin", series), width=width, height=220)
-        )
-        accuracy = view.curve("rewards/accuracies")
-        aside = f"prefers the chosen one in {parts.share(accuracy[-1][1])} of the pairs" if accuracy else ""
-        out += parts.card("Margin: chosen above rejected", drawn, esc(aside), "st-chart")
-    return out
-
-
-def describe(name: str, series: Sequence[plots.Series]) -> str:
-    """Say in words what a plot shows, for those who cannot see it."""
-    said = [f"{s.name} from {s.points[0][1]:.2f} to {s.points[-1][1]:.2f}" for s in series if s.points]
-    return f"{name}: {', '.join(said)}"
-
-
-def waiting(view: View) -> str:
-    """Say what happens before the first step."""
-    progress = view.progress or {}
-    what = str(progress.get("phase") or "Loading the model")
-    count = f", {progress.get('done', 0):,} of {progress['total']:,}" if progress.get("total") else ""
-    return f'<div class="st-waiting"><p class="st-note">{esc(what[0].upper() + what[1:] + count)}…</p></div>'
 
 
 def figures(scene: Scene, step: str) -> str:
@@ -65,9 +19,13 @@ def figures(scene: Scene, step: str) -> str:
     if view is None:
         return before(scene, step)
     last, evaluated = view.last_step() or {}, view.held_out()
-    rows = [("Run", esc(view.config.title)), ("Model", esc(view.config.model)), ("Data", esc(_name(view.config.data)))]
+    rows = [
+        ("Run", esc(view.config.title)),
+        ("Model", esc(view.config.model)),
+        ("Data", esc(name_of(view.config.data))),
+    ]
     if view.config.parent:
-        name = _name(view.config.parent)
+        name = name_of(view.config.parent)
         title = next((other.config.title for other in scene.views if other.id == name), name)
         rows.append(("Starts from", f'<span title="{esc(name)}">{esc(title)}</span>'))
     if view.running:
@@ -91,24 +49,23 @@ def figures(scene: Scene, step: str) -> str:
 
 
 def notes(view: View) -> str:
-    """Draw what the run wants the user to know."""
-    seen = list(dict.fromkeys((str(item.get("text")), str(item.get("level") or "info")) for item in view.notes))[-4:]
+    """Draw what the run tells of itself; what it warns of stands above its curves."""
+    quiet = [item for item in view.notes if item.get("level") not in ("warning", "alarm")]
+    seen = list(dict.fromkeys(str(item.get("text")) for item in quiet))[-4:]
     if not seen:
         return ""
-    lines = "".join(
-        f"<li>{parts.pill('look', 'warn') if level == 'warning' else ''}<span>{esc(text, 600)}</span></li>"
-        for text, level in seen
-    )
+    lines = "".join(f"<li><span>{esc(text, 600)}</span></li>" for text in seen)
     return parts.card("Notes", f'<ul class="st-list">{lines}</ul>')
 
 
 def before(scene: Scene, step: str) -> str:
     """Draw what a run would start from, and how long it would take."""
-    data, facts = scene.data(step), scene.chosen.get("facts") or {}
+    method = choosing.method(scene, step)
+    data, facts = choosing.data(scene, step, method), scene.chosen.get("facts") or {}
     missing = '<span class="st-muted">not chosen yet</span>'
     rows = [
         ("Model", esc(facts.get("name") or scene.model) if scene.model else missing),
-        ("Data", f"{esc(_name(data['file']))}" if data else missing),
+        ("Data", f"{esc(name_of(data['file']))}" if data else missing),
         ("Rows", f"{data['rows']:,}" if data.get("rows") else ""),
         ("Learned", f"{data['trained_tokens']:,} tokens an epoch" if data.get("trained_tokens") else ""),
     ]
@@ -163,23 +120,42 @@ def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
     held, behaviour = found.get("heldout") or {}, found.get("behaviour") or {}
     rows: list[tuple[int, str, str, str, str]] = []
     if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
-        name = f"Held-out {held.get('name') or 'loss'}"
-        falls = "loss" in name or "perplexity" in name
-        mark = _judge(held["before"], held["after"], falls=falls)
-        rows.append((*mark, name, change(held["before"], held["after"]), f"n {held.get('n', '?')}"))
+        mark = _judge(held["before"], held["after"], falls=not higher_is_better(held))
+        pair = change(held["before"], held["after"])
+        rows.append((*mark, f"Held-out {measure(held.get('name'))}", pair, f"n {held.get('n', '?')}"))
+        if isinstance(held.get("baseline"), int | float):
+            mark = _judge(held["baseline"], held["after"], falls=not higher_is_better(held))
+            pair = f"{number(held['baseline'])}, this run {number(held['after'])}"
+            rows.append((*mark, "Going by length alone", pair, f"n {held.get('n', '?')}"))
+    moved = found.get("moved")
+    if isinstance(moved, int | float) and not isinstance(moved, bool):
+        rows.append((*_PLAIN, "Weights moved", moved_by(moved), "of their size"))
     n = behaviour.get("n")
     if not isinstance(n, int) or n < 1:
         return rows
-    changed = _ratio(behaviour.get("changed"), n)
+    changed = ratio(behaviour.get("changed"), n)
     mark = _PLAIN if changed else (0, parts.pill("nothing changed", "warn"))
     rows.append((*mark, "Answers that changed", parts.share(changed), f"n {n}"))
-    before, after = _ratio(behaviour.get("stops_before"), n), _ratio(behaviour.get("stops_after"), n)
+    before, after = ratio(behaviour.get("stops_before"), n), ratio(behaviour.get("stops_after"), n)
     mark = _judge(before, after, falls=False)
     rows.append((*mark, "Stops by itself", f"{parts.share(before)} → {parts.share(after)}", f"n {n}"))
     if behaviour.get("length_after") is not None:
         pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
         rows.append((*_PLAIN, "Length of an answer", f"{pair} tokens", f"n {n}"))
     return rows
+
+
+def higher_is_better(held: Mapping[str, Any]) -> bool:
+    """Tell which way a held-out figure should go: as the run says, else losses down and all other figures up."""
+    if held.get("better") in ("higher", "lower"):
+        return bool(held["better"] == "higher")
+    name = str(held.get("name") or "loss")
+    return "loss" not in name and "perplexity" not in name
+
+
+def moved_by(per_cent: float) -> str:
+    """Write how far the weights moved, in per cent of their size."""
+    return f"{per_cent:.2g} %" if per_cent < 10 else f"{per_cent:,.0f} %"
 
 
 def _judge(before: float, after: float, *, falls: bool) -> tuple[int, str]:
@@ -189,7 +165,7 @@ def _judge(before: float, after: float, *, falls: bool) -> tuple[int, str]:
     return _BETTER if (after < before) == falls else _WORSE
 
 
-def _ratio(value: object, n: int) -> float:
+def ratio(value: object, n: int) -> float:
     """Read a count of n, or a share that is one already."""
     if not isinstance(value, int | float):
         return 0.0
@@ -221,27 +197,51 @@ def examples(found: Sequence[Mapping[str, Any]]) -> str:
     return parts.card("Before and after", rows, "prompts that no training row contains")
 
 
-def command(scene: Scene, step: str, method: str) -> str:
-    """Draw the command line that starts the same run."""
+def command(scene: Scene, step: str) -> str:
+    """Draw the command line that starts the run that is shown."""
     view = scene.line.get(step)
-    if view is not None:
-        c = view.config
-        words = words_of(c.method, c.model, c.data, c.parent, c.settings, c.options.get("reading") or {})
-    elif scene.model and scene.data(step):
-        used, typed = scene.data(step), (scene.chosen.get("form") or {}).get(method) or {}
-        words = words_of(method, scene.model, used["file"], "", typed, used.get("reading") or {})
-    else:
+    if view is None:
         return ""
+    c = view.config
+    reading, reward = c.options.get("reading") or {}, str(c.options.get("reward") or "")
+    return parts.terminal(shlex.join(words_of(c.method, c.model, c.data, c.parent, c.settings, reading, reward)))
+
+
+def next_command(scene: Scene, step: str) -> str:
+    """Draw the command line that starts what is chosen."""
+    method = choosing.method(scene, step)
+    if choosing.missing(scene, step, method):
+        return ""
+    used, before = choosing.data(scene, step, method), choosing.parent(scene, step)
+    reward = choosing.scorer(scene, step) if method.kind == "online" else ""
+    words = words_of(
+        method.name,
+        scene.model,
+        str(used["file"]),
+        before.id if before is not None else "",
+        choosing.saved(scene, method.name),
+        used.get("reading") or {},
+        reward,
+    )
     return parts.terminal(shlex.join(words))
 
 
 def words_of(
-    method: str, model: str, data: str, parent: str, settings: Mapping[str, Any], reading: Mapping[str, Any]
+    method: str,
+    model: str,
+    data: str,
+    parent: str,
+    settings: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    reward: str = "",
 ) -> list[str]:
     """Give the words of a `studio train` command; `reading` says how its file is read."""
     words = ["studio", "train", method, "--model", model, "--data", data]
     if parent:
-        words += ["--parent", _name(parent)]
+        words += ["--parent", name_of(parent)]
+    if reward:
+        is_rule = ".py:" in reward or not Path(reward).is_absolute()
+        words += ["--reward", reward if is_rule else name_of(reward)]
     for name, value in settings.items():
         words += ["--set", f"{name}={value}"]
     return words + reading_words(reading)
@@ -261,5 +261,6 @@ def reading_words(reading: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _name(path: str) -> str:
+def name_of(path: str) -> str:
+    """Give a path's last part, of either system."""
     return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

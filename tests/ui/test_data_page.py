@@ -252,16 +252,17 @@ def test_template_and_held_out_share_are_the_settings_of_the_run(model: Path, tm
 
 
 def test_the_reading_travels_to_the_run_and_to_the_terminal(model: Path, tmp_path: Path) -> None:
+    from studio.methods import METHODS
     from studio.ui.pages.tune import Tune
 
     path = write_jsonl(tmp_path / "rows.jsonl", [{"a": f"Q {i}", "b": f"A {i}", "n": "x"} for i in range(30)])
     reading = {"mapping": {"a": "prompt", "b": "completion"}, "drop": ["bad", "duplicate"], "fill": {"name": "Ada L"}}
     choice.update(data={"train": {"file": str(path), "kind": "sft", "rows": 30, "reading": reading}})
-    tune = Tune("train", ("sft", "text"))
+    tune = Tune("train")
     form = tune.forms["sft"]
     with gr.Blocks():
         form.draw()
-    config = tune._config(live.look(), "sft", "", form.shown({}))
+    config = tune._config(live.look(), METHODS["sft"], "", form.shown({}))
     assert config.options == {"reading": reading}
     said = tuning.words_of("sft", "m", str(path), "", {}, reading)
     tail = said[said.index(str(path)) + 1 :]

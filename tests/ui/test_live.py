@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from studio.runs import RunConfig
-from studio.ui import choice, demo, examine, exportview, kit, live, rail, talk, tuning
+from studio.ui import choice, curves, demo, examine, exportview, kit, live, rail, talk, tuning
 
 SFT = RunConfig("train", "starter sft", "starter", "sft", "/data/starter_sft.jsonl")
 
@@ -54,7 +54,7 @@ def test_a_running_run_is_on_the_strip_and_the_rail(home: Path) -> None:
         assert "SFT · starter sft" in strip and "step 46 of 75" in strip and "loss 1." in strip and "12 s left" in strip
         assert 'aria-valuenow="61"' in strip
         assert rail._STATES["train"](scene) == ("running", "SFT running, 61 %")
-        assert "Time left" in tuning.figures(scene, "train") and "polyline" in tuning.curves(scene.line["train"])
+        assert "Time left" in tuning.figures(scene, "train") and "polyline" in curves.curves(scene.line["train"])
     assert live.look().line["train"].status == "interrupted"
     assert kit.resumable(live.look().line["train"])
 
@@ -95,7 +95,7 @@ def test_a_failed_run_shows_cause_and_remedy_but_no_traceback(home: Path) -> Non
     error = {"kind": "OutOfMemory", "message": "The memory ran out.", "remedy": "Set a smaller micro_batch_size."}
     run = disk.write_run(home, "20261124-200001-a-aaaa", SFT, [{"type": "started"}, {"type": "failed", "error": error}])
     (run.dir / "worker.log").write_text("Traceback (most recent call last):\n  boom\n", "utf-8")
-    shown = tuning.curves(live.look().line["train"])
+    shown = curves.curves(live.look().line["train"])
     assert "The memory ran out." in shown and "micro_batch_size" in shown and "Traceback" not in shown
 
 

@@ -1,4 +1,4 @@
-"""Align: move the taught model towards the answers that people prefer, from pairs."""
+"""Align: move the taught model towards the answers that people prefer, or that a judge scores higher."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ def page(tools: kit.Kit) -> None:
     """Lay out the page."""
     header(
         "Teach it which answer is better",
-        "From pairs of a chosen and a rejected answer, without a reward model. It starts from what Train made.",
+        "From pairs, from thumbs up and down, or from the scores of a judge. It starts from what Train made.",
     )
-    Tune("align", ("preference", "kto")).draw(tools, "Start aligning")
+    Tune("align").draw(tools, "Start aligning")

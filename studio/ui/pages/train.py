@@ -9,4 +9,4 @@ from studio.ui.pages.tune import Tune, header
 def page(tools: kit.Kit) -> None:
     """Lay out the page."""
     header("Teach it to answer", "Supervised fine-tuning on your conversations. Closing this page does not stop it.")
-    Tune("train", ("sft", "text")).draw(tools, "Start training")
+    Tune("train").draw(tools, "Start training")

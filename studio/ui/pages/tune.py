@@ -1,9 +1,10 @@
-"""The layout that Train and Align share: settings from the method's dataclass, Start, the live run, its result."""
+"""The layout that Train and Align share: the method and its settings, Start, the live run, its result, the runs."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,21 @@ import gradio as gr
 
 from studio import runs
 from studio.errors import RunError
-from studio.methods import METHODS
+from studio.methods import Method
 from studio.models import catalogue
-from studio.ui import choice, kit, live, parts, tuning
+from studio.ui import choice, choosing, compare, curves, history, kit, live, methodview, parts, queueview, tuning
 from studio.ui.forms import Form
 
-_FROM_MODEL = "the model itself"
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_SCORE_HINT = "A finished reward run, or a rule: exact, json, length:20-80, regex:PATTERN, file.py:function."
 
 
 class Tune:
     """One of the two pages: its step, its methods and their forms."""
 
-    def __init__(self, step: str, kinds: tuple[str, ...]) -> None:
+    def __init__(self, step: str) -> None:
         self.step = step
-        self.methods = [m for m in METHODS.values() if set(m.kinds) & set(kinds) and m.kind == "offline"]
-        self.forms = {m.name: Form(m.Config) for m in self.methods}
+        self.forms = {name: Form(method.Config) for name, method in choosing.of_page(step).items()}
 
     def draw(self, tools: kit.Kit, button: str) -> None:
         """Lay the page out below its title."""
@@ -33,15 +34,16 @@ class Tune:
         trouble = kit.slot()
         with gr.Row(elem_classes="st-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
-                tools.live(kit.slot(), lambda scene: tuning.curves(scene.line.get(step)))
+                tools.live(kit.slot(), lambda scene: curves.curves(scene.line.get(step)))
                 tools.live(kit.slot(), lambda scene: tuning.result(scene.line.get(step)))
-                method, parent, inputs = self._settings(tools)
+                inputs = self._settings(tools)
             with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
                 tools.live(kit.slot(), lambda scene: tuning.figures(scene, step))
                 tools.live(kit.slot(), lambda scene: tuning.samples(scene.line.get(step)))
-                picker = self._picker(tools)
+                tools.live(kit.slot(), lambda scene: _memory(scene, step))
+                tools.live(kit.slot(), lambda scene: queueview.waiting(scene, step))
                 with gr.Row(elem_classes="st-buttons"):
-                    tools.live(kit.slot(), lambda scene: _next(scene, step))
+                    tools.live(kit.slot(), lambda scene: methodview.why_not(scene, step) or _next(scene, step))
                     again = gr.Button(
                         "Resume",
                         elem_id=f"st-{step}-resume",
@@ -50,105 +52,142 @@ class Tune:
                         visible=False,
                     )
                     start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
-        tools.live(kit.slot(), lambda scene: tuning.command(scene, step, self.methods[0].name))
+        tools.live(kit.slot(), lambda scene: compare.compared(scene, step))
+        tools.live(kit.slot(), lambda scene: history.table(scene, step))
+        tools.live(kit.slot(), lambda scene: tuning.command(scene, step))
         tools.live(again, lambda scene: gr.update(visible=_may_resume(scene, step)))
         tools.live(start, lambda scene: _start(scene, step, button))
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        tools.after(start.click(kit.edge(self.start), [method, parent, *inputs], trouble, **quiet))
-        tools.after(again.click(kit.edge(lambda: kit.resume(step)), None, trouble, **quiet))
-        tools.after(picker.input(lambda run_id: kit.remember_pick(step, run_id), picker, None, queue=False, **quiet))
+        tools.after(start.click(kit.edge(self.start), inputs, trouble, **QUIET))
+        tools.after(again.click(kit.edge(lambda: kit.resume(step)), None, trouble, **QUIET))
+        field = gr.Textbox(
+            elem_id=methodview.field_of(step), elem_classes="st-hidden", show_label=False, container=False
+        )
+        tools.after(field.change(kit.edge(self.act), field, trouble, queue=False, **QUIET))
 
-    def _settings(self, tools: kit.Kit) -> tuple[Any, Any, list[Any]]:
-        """Lay out the method, what it starts from, and one form a method (the others are hidden)."""
-        names = [m.name for m in self.methods]
+    def _settings(self, tools: kit.Kit) -> list[Any]:
+        """Lay out the method, what it starts from, what scores it, and one form a method (the others are hidden)."""
+        step = self.step
         with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
-            method = gr.Dropdown(
-                [(m.title, m.name) for m in self.methods], value=names[0], label="Method", visible=len(names) > 1
-            )
-            parent = gr.Dropdown([_FROM_MODEL], value=_FROM_MODEL, label="Starts from", visible=self.step == "align")
-            groups, inputs = [], []
+            tools.live(kit.slot(), lambda scene: methodview.methods(scene, step))
+            with gr.Row(elem_classes="st-fields st-from"):
+                parent = gr.Dropdown(
+                    [choosing.THE_MODEL],
+                    value=choosing.THE_MODEL,
+                    label="Starts from",
+                    visible=False,
+                    elem_id=f"st-{step}-parent",
+                )
+                scorer = gr.Dropdown(
+                    [],
+                    label="Score the answers with",
+                    info=_SCORE_HINT,
+                    allow_custom_value=True,
+                    visible=False,
+                    elem_id=f"st-{step}-reward",
+                )
+            inputs: list[Any] = []
             for name, form in self.forms.items():
-                with gr.Column(visible=name == names[0], elem_classes="st-form") as group:
+                with gr.Column(visible=False, elem_classes="st-form") as group:
                     form.draw()
-                groups.append(group)
+                tools.live(group, functools.partial(_group, step, name))
                 inputs += form.inputs
-                self._remember(name, form)
+                tools.after(self._remember(name, form))
                 tools.restore(form.inputs, functools.partial(_shown, name, form))
-        method.change(lambda chosen: [gr.update(visible=chosen == n) for n in names], method, groups, queue=False)
-        tools.live(box, lambda scene: _box(scene.line.get(self.step)))
-        if self.step == "align":
-            tools.live(parent, _parents)
-        return method, parent, inputs
+            tools.live(kit.slot(), lambda scene: tuning.next_command(scene, step))
+        tools.live(box, lambda scene: _box(scene.line.get(step)))
+        tools.live(parent, lambda scene: _parents(scene, step))
+        tools.live(scorer, lambda scene: _scorers(scene, step))
+        for component, name in ((parent, "parent"), (scorer, "reward")):
+            keep = functools.partial(_keep, step, name)
+            tools.after(component.input(keep, component, None, queue=False, **QUIET))
+        return [parent, scorer, *inputs]
 
-    def _remember(self, name: str, form: Form) -> None:
+    def _remember(self, name: str, form: Form) -> Any:
         """Keep what was typed, so that a reload shows it again."""
 
         def keep(*values: Any) -> None:
             usual = form.shown(catalogue.settings(live.look().model, name))
             typed = zip(form.settings, values, usual, strict=True)
-            choice.update(form={name: {s.name: value for s, value, before in typed if value != before}})
+            new = {s.name: value for s, value, before in typed if value != before}
+            if new != (choice.get("form").get(name) or {}):
+                choice.update(form={name: new})
 
         triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
-        gr.on(triggers, keep, form.inputs, None, queue=False, show_progress="hidden", api_visibility="private")
+        return gr.on(triggers, keep, form.inputs, None, queue=False, **QUIET)
 
-    def _picker(self, tools: kit.Kit) -> Any:
-        """Lay out the list of earlier runs, shown when there is more than one."""
-        picker = gr.Dropdown([], label="Run shown", visible=False, elem_classes="st-picker")
+    def act(self, text: str) -> str:
+        """Do what a drawn control says."""
+        try:
+            message = json.loads(text)
+            action = _ACTIONS[message["do"]]
+        except (ValueError, KeyError, TypeError):
+            return ""
+        action(live.look(), self.step, message)
+        return ""
 
-        def draw(scene: live.Scene) -> Any:
-            mine = scene.of_step(self.step)
-            names = [(f"{view.config.title}, {view.status} ({view.id[:15]})", view.id) for view in mine]
-            shown = scene.line.get(self.step)
-            return gr.update(choices=names, value=shown.id if shown else None, visible=len(mine) > 1)
-
-        return tools.live(picker, draw)
-
-    def start(self, method: str, parent: str, *values: Any) -> str:
-        """Read the form, start the run, show nothing but errors."""
-        if method not in self.forms:
-            raise RunError("There is no such method.", "Choose one of the list.")
-        kit.begin(self._config(live.look(), method, parent, values))
+    def start(self, parent: str, scorer: str, *values: Any) -> str:
+        """Read the form, start the run or let it wait, show nothing but errors."""
+        scene = live.look()
+        choosing.keep(self.step, parent=str(parent or ""), reward=str(scorer or ""))
+        kit.begin(self._config(live.look(), choosing.method(scene, self.step), str(scorer or ""), values))
         choice.update(runs={self.step: None})
         return ""
 
-    def _config(self, scene: live.Scene, method: str, parent: str, values: Sequence[Any]) -> runs.RunConfig:
+    def _config(self, scene: live.Scene, method: Method, scorer: str, values: Sequence[Any]) -> runs.RunConfig:
         """Make the run's config from the choices and the form of the chosen method."""
-        if not scene.model:
-            raise RunError("No model is chosen.", "Pick one on the Model page.")
-        if not scene.data(self.step):
-            kind = "preference pairs" if self.step == "align" else "conversations"
-            raise RunError(f"No data is chosen: this step needs {kind}.", "Choose a file on the Data page.")
-        begin = sum(len(self.forms[m.name].inputs) for m in self.methods[: [*self.forms].index(method)])
-        form = self.forms[method]
-        wanted = catalogue.settings(scene.model, method)
+        if missing := choosing.missing(scene, self.step, method):
+            page = "Model" if not scene.model else "Data"
+            raise RunError(missing, f"Choose it on the {page} page.")
+        names = list(self.forms)
+        begin = sum(len(self.forms[name].inputs) for name in names[: names.index(method.name)])
+        form, wanted = self.forms[method.name], catalogue.settings(scene.model, method.name)
         settings = form.changed(values[begin : begin + len(form.inputs)], wanted)
-        file = str(scene.data(self.step)["file"])
-        start = next((str(view.run.dir) for view in _taught(scene) if view.id == parent), "")
+        used = choosing.data(scene, self.step, method)
+        file = str(used["file"])
+        options: dict[str, Any] = {"reading": used["reading"]} if used.get("reading") else {}
+        if method.kind == "online":
+            options["reward"] = choosing.check_scorer(scene, scorer)
+        start = choosing.start_from(choosing.parent(scene, self.step))
         title = Path(file).stem.replace("_", " ").replace("-", " ")[:40] or "run"
-        reading = scene.data(self.step).get("reading") or {}
-        options = {"reading": reading} if reading else {}
-        return runs.RunConfig("train", title, scene.model, method, file, start, settings, options)
+        return runs.RunConfig("train", title, scene.model, method.name, file, start, settings, options)
+
+
+def _method(scene: live.Scene, step: str, message: dict[str, Any]) -> None:
+    name = str(message.get("name"))
+    if name not in choosing.of_page(step):
+        raise RunError("There is no such method.", "Choose one of the list.")
+    choosing.keep(step, method=name)
+
+
+_ACTIONS: dict[str, Callable[[live.Scene, str, dict[str, Any]], None]] = {
+    "method": _method,
+    "show": lambda scene, step, message: history.show(scene, step, str(message.get("id"))),
+    "compare": lambda scene, step, message: history.compare(scene, step, str(message.get("id"))),
+    "clear": lambda scene, step, message: history.clear(step),
+    "up": lambda scene, step, message: queueview.up(scene, str(message.get("id"))),
+    "remove": lambda scene, step, message: queueview.remove(scene, str(message.get("id"))),
+}
+
+
+def _keep(step: str, name: str, value: Any) -> None:
+    choosing.keep(step, **{name: str(value or "")[:2000]})
 
 
 def _start(scene: live.Scene, step: str, text: str) -> Any:
     """Fill the button while it is the next thing to do; not while something runs or after it was done."""
-    done = (view := scene.line.get(step)) is not None and view.status == "finished"
-    words = (
-        "Start anew"
-        if kit.resumable(view)
-        else {"train": "Train again", "align": "Align again"}[step]
-        if done
-        else text
-    )
-    variant = "secondary" if done or kit.resumable(view) else "primary"
-    ready = bool(scene.model and scene.data(step))
-    return gr.update(value=words, variant=variant, interactive=ready, visible=scene.running is None)
+    view = scene.line.get(step)
+    done, waits = view is not None and view.status == "finished", scene.running is not None or bool(scene.queue)
+    words = {"train": "Train again", "align": "Align again"}[step] if done else text
+    words = "Add to the queue" if waits else "Start anew" if kit.resumable(view) else words
+    variant = "secondary" if done or waits or kit.resumable(view) else "primary"
+    ready = not choosing.missing(scene, step, choosing.method(scene, step))
+    return gr.update(value=words, variant=variant, interactive=ready)
 
 
 def _next(scene: live.Scene, step: str) -> str:
     """Draw the way on, once the step is done."""
     view = scene.line.get(step)
-    if view is None or view.status != "finished":
+    if view is None or view.status != "finished" or not choosing.talks(view):
         return ""
     return (
         parts.link("align", "Next: Align", filled=True)
@@ -161,30 +200,35 @@ def _may_resume(scene: live.Scene, step: str) -> bool:
     return scene.running is None and kit.resumable(scene.line.get(step))
 
 
+def _memory(scene: live.Scene, step: str) -> str:
+    view = scene.line.get(step)
+    return "" if view is not None and view.running else methodview.memory(scene, step)
+
+
 def _shown(method: str, form: Form, scene: live.Scene) -> list[Any]:
-    return form.shown({**catalogue.settings(scene.model, method), **_saved(scene, method)})
+    return form.shown({**catalogue.settings(scene.model, method), **choosing.saved(scene, method)})
 
 
-def _saved(scene: live.Scene, method: str) -> dict[str, Any]:
-    saved = (scene.chosen.get("form") or {}).get(method)
-    return saved if isinstance(saved, dict) else {}
+def _group(step: str, name: str, scene: live.Scene) -> Any:
+    return gr.update(visible=choosing.method(scene, step).name == name)
 
 
 def _box(view: live.View | None) -> Any:
-    """Open the settings before the first run, hide them while one goes, fold them away after it."""
-    if view is None:
-        return gr.update(label="Settings", open=True, visible=True)
-    return gr.update(label="Settings of the next run", open=False, visible=not view.running)
+    """Open the settings before the first run, fold them away after it."""
+    return gr.update(label="Settings of the next run" if view else "Settings", open=view is None)
 
 
-def _taught(scene: live.Scene) -> list[live.View]:
-    return [view for view in scene.of_step("train") if view.status == "finished"]
+def _parents(scene: live.Scene, step: str) -> Any:
+    """Offer every run that can be gone on from, the newest first, and the model itself."""
+    offered, chosen = choosing.parents(scene), choosing.parent(scene, step)
+    names = [*((choosing.named(scene, view), view.id) for view in offered), (choosing.THE_MODEL, choosing.THE_MODEL)]
+    return gr.update(choices=names, value=chosen.id if chosen else choosing.THE_MODEL, visible=bool(offered))
 
 
-def _parents(scene: live.Scene) -> Any:
-    taught = _taught(scene)
-    names = [(f"{view.config.title} ({view.id[:15]})", view.id) for view in taught]
-    return gr.update(choices=[*names, (_FROM_MODEL, _FROM_MODEL)], value=names[0][1] if names else _FROM_MODEL)
+def _scorers(scene: live.Scene, step: str) -> Any:
+    online = choosing.method(scene, step).kind == "online"
+    found = [(choosing.named(scene, view), view.id) for view in choosing.judges(scene)]
+    return gr.update(choices=[*found, *choosing.RULES], value=choosing.scorer(scene, step) or None, visible=online)
 
 
 def header(text: str, sentence: str) -> Any:

@@ -1,0 +1,215 @@
+"""What the next run of a page will be: its method, its data, what it starts from, what scores it; and who proposes it.
+
+Kept in the choices under `next`, so that tabs and restarts agree. Methods are taken from METHODS, none by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from studio.errors import ConfigError, RunError
+from studio.methods import METHODS, Method, adviser
+from studio.models import catalogue
+from studio.ui import choice, machines, rail
+from studio.ui.live import Scene, View, page_of
+
+THE_MODEL = "the model itself"
+_INSTRUCT = re.compile(r"(?i)(instruct|chat)|-it\b")
+_RULE = re.compile(r"exact|json|regex:.+|length:\d+-\d+|.+\.py:[A-Za-z_]\w*", re.DOTALL)
+#: Rules to choose from as they are, or to change.
+RULES = (
+    ("rule: the same as the row's own answer", "exact"),
+    ("rule: 20 to 80 tokens long", "length:20-80"),
+    ("rule: fits a pattern", r"regex:^[A-Z].*\.$"),
+    ("rule: is whole JSON", "json"),
+)
+
+
+def of_page(step: str) -> dict[str, Method]:
+    """Give the methods of a page by their names."""
+    return {name: method for name, method in METHODS.items() if page_of(method) == step}
+
+
+def _kept(scene: Scene, step: str) -> dict[str, Any]:
+    found = (scene.chosen.get("next") or {}).get(step)
+    return found if isinstance(found, dict) else {}
+
+
+def keep(step: str, **values: str) -> None:
+    """Keep choices for the next run of a page."""
+    found = choice.get("next").get(step)
+    choice.update(next={step: {**(found if isinstance(found, dict) else {}), **values}})
+
+
+def method(scene: Scene, step: str) -> Method:
+    """Give the method of the next run: the chosen one, else the proposed one, else the page's first."""
+    mine = of_page(step)
+    chosen = str(_kept(scene, step).get("method") or "")
+    return mine.get(chosen) or mine.get(advice(scene, step).method) or next(iter(mine.values()))
+
+
+def data(scene: Scene, step: str, used_by: Method) -> dict[str, Any]:
+    """Give the file that a method would learn from: the page's own, or Train's where the method can read that."""
+    own = scene.data(step)
+    if own and adviser.reads(used_by, str(own.get("kind"))):
+        return own
+    other = scene.data("train")
+    return other if other and adviser.reads(used_by, str(other.get("kind"))) else {}
+
+
+def missing(scene: Scene, step: str, used_by: Method) -> str:
+    """Say what a run with this method still needs; empty when it can start."""
+    if not scene.model:
+        return "Pick a model first."
+    if data(scene, step, used_by):
+        return ""
+    held = adviser.KINDS.get(str(scene.data(step).get("kind")))
+    needs = f"It needs {adviser.needs(used_by)}"
+    return f"{needs}; the chosen file holds {held}." if held else f"{needs}."
+
+
+def advice(scene: Scene, step: str) -> adviser.Advice:
+    """Give the adviser's proposal among the page's methods; without data there is none."""
+    used = scene.data(step)
+    if not used:
+        return adviser.Advice("", "")
+    on, kept = machines.now(), used.get("seen") or {}
+    seen = {name: kept[name] for name in ("longer", "wanted", "unwanted", "duplicates", "doubted") if name in kept}
+    facts = adviser.Facts(
+        kind=str(used.get("kind")),
+        rows=int(used.get("rows") or 0),
+        taught=step == "align" and (parent(scene, step) is not None or instructed(scene.model)),
+        scored=bool(judges(scene)),
+        memory_gb=machines.memory(on) if on is not None else 0.0,
+        gpu=on is None or on.device in ("cuda", "mps"),
+        **seen,
+    )
+    return adviser.advise(facts, of_page(step))
+
+
+def instructed(model: str) -> bool:
+    """Tell whether a model was taught to answer by whoever made it."""
+    entry = catalogue.find(model)
+    return entry.kind == "instruct" if entry is not None else bool(_INSTRUCT.search(model))
+
+
+# --- what it starts from ---------------------------------------------------------------------------------------------
+
+
+def parents(scene: Scene) -> list[View]:
+    """List the runs that the next one can go on from, newest first: finished ones, and such as will finish before."""
+    mine = [v for v in scene.views if v.config.kind == "train" and v.config.model == scene.model and talks(v)]
+    ahead = {view.id for view in (*scene.queue, *([scene.running] if scene.running else []))}
+    return [view for view in mine if view.status == "finished" or view.id in ahead]
+
+
+def judges(scene: Scene) -> list[View]:
+    """List the finished runs whose head can score answers, newest first."""
+    mine = [v for v in scene.views if v.config.kind == "train" and v.config.model == scene.model and not talks(v)]
+    return [view for view in mine if view.status == "finished"]
+
+
+def talks(view: View) -> bool:
+    """Tell whether a run makes a model that answers (a reward run's only scores)."""
+    found = METHODS.get(view.config.method)
+    return found is None or not found.head or found.kind == "online"
+
+
+def parent(scene: Scene, step: str) -> View | None:
+    """Give the run that the next one starts from, None for the model itself: on Align by default the newest taught."""
+    offered = parents(scene)
+    kept = _kept(scene, step).get("parent")
+    if kept == THE_MODEL:
+        return None
+    if (found := next((view for view in offered if view.id == kept), None)) is not None:
+        return found
+    taught = [view for view in offered if view.status == "finished" and page_of_run(view) == "train"]
+    return next(iter(taught), None) if step == "align" else None
+
+
+def page_of_run(view: View) -> str:
+    """Name the page of a run's method."""
+    found = METHODS.get(view.config.method)
+    return page_of(found) if found is not None else ""
+
+
+def line(scene: Scene, view: View) -> str:
+    """Write a run's lineage in words: SFT → DPO."""
+    known, names, here = {other.id: other for other in scene.views}, [rail.short(view.config.method)], view
+    while here.config.parent and len(names) < 12:
+        before = known.get(Path(here.config.parent.replace("\\", "/")).name)
+        if before is None:
+            break
+        here = before
+        names.insert(0, rail.short(here.config.method))
+    return " → ".join(names)
+
+
+def named(scene: Scene, view: View) -> str:
+    """Name a run so that it can be told from others of its title."""
+    late = "" if view.status == "finished" else f", {view.status}"
+    return f"{line(scene, view)} · {view.config.title} · {when(view.id)}{late}"
+
+
+def when(run_id: str) -> str:
+    """Write when a run was made, from its id (which is in UTC): 25 Nov 04:51."""
+    import calendar
+    import time
+
+    try:
+        made = calendar.timegm(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        return run_id[:15]
+    return time.strftime("%d %b %H:%M", time.localtime(made)).lstrip("0")
+
+
+# --- what scores it --------------------------------------------------------------------------------------------------
+
+
+def scorer(scene: Scene, step: str) -> str:
+    """Give what scores the answers of the next run: a run's id or a rule; empty when nothing is chosen."""
+    kept = str(_kept(scene, step).get("reward") or "")
+    found = judges(scene)
+    return kept or (found[0].id if found else "")
+
+
+def check_scorer(scene: Scene, text: str) -> str:
+    """Turn what scores the answers into what a run keeps: a reward run's directory or a rule. Raises ConfigError."""
+    wanted = text.strip()
+    if (view := next((v for v in judges(scene) if v.id == wanted), None)) is not None:
+        return str(view.run.dir)
+    remedy = "Choose a finished reward run, or write exact, json, length:20-80, regex:PATTERN or file.py:function."
+    if not wanted:
+        raise ConfigError("Nothing scores the answers.", remedy, field="reward")
+    if not _RULE.fullmatch(wanted):
+        raise ConfigError(f"{wanted[:80]!r} is neither a reward run of this model nor a rule.", remedy, field="reward")
+    if wanted.startswith("regex:"):
+        try:
+            re.compile(wanted.removeprefix("regex:"))
+        except re.error as error:
+            raise ConfigError(f"The pattern is not one: {error}.", remedy, field="reward") from None
+    if ".py:" in wanted and not wanted.startswith("regex:"):
+        name, _, function = wanted.rpartition(":")
+        file = Path(name).expanduser()
+        if not file.is_file():
+            raise ConfigError(f"There is no file {name[:120]!r}.", remedy, field="reward")
+        return f"{file.resolve()}:{function}"
+    return wanted
+
+
+def start_from(view: View | None) -> str:
+    """Give the directory of what a run starts from, as its config keeps it."""
+    if view is None:
+        return ""
+    if view.status not in ("finished", "running", "queued"):
+        raise RunError(f"“{view.config.title}” has not finished.", "Resume it, or choose another run to start from.")
+    return str(view.run.dir)
+
+
+def saved(scene: Scene, name: str) -> Mapping[str, Any]:
+    """Give what was typed into a method's form."""
+    found = (scene.chosen.get("form") or {}).get(name)
+    return found if isinstance(found, dict) else {}
