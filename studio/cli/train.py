@@ -80,12 +80,14 @@ def _summary(result: dict[str, Any]) -> str:
     if reasons := result["rows"]["reasons"]:
         lines.append("Rows left out: " + ", ".join(f"{count} {code}" for code, count in reasons.items()))
     if h["n"]:
-        lines.append(f"Held-out loss {h['before']:.3f} -> {h['after']:.3f} ({h['n']} rows)")
+        lines.append(f"Held-out {h['name']} {h['before']:.3f} -> {h['after']:.3f} ({h['n']} rows)")
     if b["n"]:
         lines.append(
             f"{b['changed']:.0%} of {b['n']} answers changed; stops by itself {b['stops_before']:.0%} -> "
             f"{b['stops_after']:.0%}; length {b['length_before']:.0f} -> {b['length_after']:.0f} tokens"
         )
+        if style := b.get("style"):
+            lines.append(f"Answers as preferred ({style['name']}): {style['before']:.0%} -> {style['after']:.0%}")
         example = next((e for e in b["examples"] if e["before"] != e["after"]), b["examples"][0])
         lines += [
             f"  {example['prompt']}",

@@ -146,6 +146,11 @@ def _source(run: Run) -> tuple[Path, Path | None, dict[str, Any]]:
     if parent is None:
         return hub.resolve(run.config.model), None, {"template": str(run.config.options.get("template") or "")}
     about = adapter_about(parent.adapter)
+    if "scores" in about:
+        raise ExportError(
+            f"Run {parent.id} is a reward model: it scores answers and writes none, so there is no file to chat with.",
+            f"Train with its scores, as `--method ppo --reward {parent.id}`, and export that run.",
+        )
     base = Path(about["base"])
     if not base.is_dir():
         raise RunError(f"The base of {parent.id} is gone: {base}", "Put the model back, or train again.")

@@ -10,13 +10,14 @@ from typing import Any
 
 from studio import paths
 from studio.errors import DataError, Stopped
-from studio.methods.base import Example, first_side
+from studio.methods.base import Example, Row, first_side
 from studio.render import encode
 from studio.runs import Run
-from studio.train import outcome, prepare
+from studio.train import advice, outcome, prepare, scoring, style
 from studio.train.prepare import Setup
 
 ROOM_ROWS = 10_000
+STYLE_ROWS = 2_000
 
 
 def learn(made: Setup) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def learn(made: Setup) -> dict[str, Any]:
     prompts = [] if method.head else prepare.prompts(made.data, made.aside)  # a model that scores does not answer
     if method.reference:
         reference.score(made, policy, train, held)
+    watch = advice.Watch(made.emit, config, [item["code"] for item in run.events() if item["type"] == "note"])
     some = prompts[:: max(1, len(prompts) // 2)][:2]
     loop = trainer.StudioTrainer(
         policy,
@@ -50,12 +52,13 @@ def learn(made: Setup) -> dict[str, Any]:
         held,
         pad_id=made.renderer.pad_id,
         checkpoints=run.dir / "checkpoints",
-        emit=made.emit,
+        emit=watch,
         should_stop=made.should_stop,
         sample=generate.sampler(policy, made.renderer, some) if some else None,
     )
     ask = functools.partial(generate.answers, policy, made.renderer, prompts, answer_room(train), emit=made.emit)
     before = _before(run, loop, ask)
+    watch.first = before["held"]
     resume, passed = checkpoint.newest_whole(run.dir / "checkpoints")
     for why in passed:
         made.note("checkpoint", f"Passed over {why}.", "warning")
@@ -63,16 +66,48 @@ def learn(made: Setup) -> dict[str, Any]:
     loop.train(resume_from_checkpoint=str(resume) if resume else None)
     if loop.state.global_step < loop.state.max_steps:
         raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
-    after = loop.evaluate() if held else {}
+    after = {name.removeprefix("eval_"): value for name, value in loop.evaluate().items()} if held else {}
     answers = ask()
-
-    outcome.save(made, policy)
     name = method.figure.name
-    figure = outcome.figure(method, before["held"].get(name), after.get(f"eval_{name}"), len(held))
-    changed = outcome.behaviour([prompt[-1].content for prompt in prompts], before["answers"], answers, bool(held))
+    figure = outcome.figure(method, before["held"].get(name), after.get(name), len(held))
+    said = watch.last(after) if held else []
+    more: dict[str, Any] = {}
+    if method.head:
+        found = scoring.judged(made, policy, train, held)
+        more = {"reward": found}
+        figure |= {"before": found.get("longer_wins"), "after": found.get("accuracy")}
+        said.append(advice.judge(found))
+    outcome.save(made, policy, {"scores": more["reward"]["scores"]} if more else None)
+
+    wanted = style.tell(*_texts(made, train)) if prompts else None
+    changed = outcome.behaviour(
+        [prompt[-1].content for prompt in prompts], before["answers"], answers, bool(held), wanted
+    )
+    said += advice.closing(changed, after, pairs=len(rows.sides) > 1 or "kto" in method.kinds)
     left_out = {reason: rest.count for reason, rest in rows.left_out.items()}
     counts = {"trained": len(train), "held_out": len(held), "left_out": left_out}
-    return outcome.result(made, loop.last, figure, changed, counts)
+    return {**outcome.result(made, loop.last, figure, changed, counts, [text for text in said if text]), **more}
+
+
+def _texts(made: Setup, train: Sequence[Example]) -> tuple[list[str], list[str]]:
+    """Give the chosen and the rejected answers of some training rows, as answers are read: up to where they stop."""
+    chosen: list[str] = []
+    rejected: list[str] = []
+    stops = set(made.renderer.stop_ids)
+
+    def text(row: Row) -> str:
+        said = [label for label in row["labels"] if label != encode.IGNORE]
+        end = next((at for at, token in enumerate(said) if token in stops), len(said))
+        return made.renderer.decode(said[:end])
+
+    for at in range(0, len(train), max(1, len(train) // STYLE_ROWS)):
+        example = train[at]
+        if "chosen" in example:
+            chosen.append(text(example["chosen"]))
+            rejected.append(text(example["rejected"]))
+        elif "label" in example:
+            (chosen if example["label"] else rejected).append(text(example["completion"]))
+    return chosen, rejected
 
 
 def _fitted(made: Setup, train: Sequence[Example]) -> Any:

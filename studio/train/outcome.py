@@ -13,9 +13,7 @@ from studio.methods.base import Method
 from studio.train import generate
 from studio.train.policy import Policy
 from studio.train.prepare import ABOUT, Setup
-
-#: A share of changed answers up to which a run is said to have changed hardly anything.
-HARDLY = 0.1
+from studio.train.style import Style
 
 
 def figure(method: Method, before: float | None, after: float | None, n: int) -> dict[str, Any]:
@@ -25,11 +23,25 @@ def figure(method: Method, before: float | None, after: float | None, n: int) ->
 
 
 def behaviour(
-    prompts: Sequence[str], before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], held_out: bool
+    prompts: Sequence[str],
+    before: Sequence[dict[str, Any]],
+    after: Sequence[dict[str, Any]],
+    held_out: bool,
+    wanted: Style | None = None,
 ) -> dict[str, Any]:
-    """Compare what parent and child answer; `held_out` tells that no training row holds these prompts."""
+    """Compare what parent and child answer; `held_out` tells that no training row holds these prompts.
+
+    `wanted` is the style that the data prefers, where there is one that can be told.
+    """
     changed = generate.behaviour(before, after)
     changed["held_out"] = held_out
+    if wanted is not None and prompts:
+        shares = (wanted.share([answer["text"] for answer in answers]) for answers in (before, after))
+        changed["style"] = {
+            "name": wanted.name,
+            "told": wanted.told,
+            **dict(zip(("before", "after"), shares, strict=True)),
+        }
     changed["examples"] = [
         {"prompt": prompt, "before": old["text"], "after": new["text"]}
         for prompt, old, new in zip(prompts, before, after, strict=True)
@@ -43,8 +55,12 @@ def result(
     held: dict[str, Any],
     changed: dict[str, Any],
     rows: Mapping[str, Any],
+    said: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Put the document of a finished run together; `rows` counts trained and held_out, and left_out by reason."""
+    """Put the document of a finished run together.
+
+    `rows` counts trained and held_out, and left_out by reason; `said` is what the user should know, in sentences.
+    """
     run = made.run
     reasons = {**made.data.left_out, **rows["left_out"]}
     return {
@@ -55,12 +71,15 @@ def result(
         "heldout": held,
         "behaviour": changed,
         "rows": {**rows, "left_out": sum(reasons.values()), "reasons": reasons},
-        "advice": _advice(changed, made.method),
+        "advice": " ".join(said),
     }
 
 
-def save(made: Setup, policy: Policy) -> None:
-    """Write the adapter with its tokenizer and template beside, then rename it into place."""
+def save(made: Setup, policy: Policy, more: Mapping[str, Any] | None = None) -> None:
+    """Write the adapter with its tokenizer and template beside, then rename it into place.
+
+    `more` is what else the adapter tells about itself: the "scores" of one that judges and does not answer.
+    """
     run, config, renderer = made.run, made.config, made.renderer
     staging = run.dir / ".adapter"
     shutil.rmtree(staging, ignore_errors=True)
@@ -74,22 +93,9 @@ def save(made: Setup, policy: Policy) -> None:
         "lora_r": config.lora_r,
         "lora_alpha": config.lora_alpha,
         "max_length": config.max_length,
+        **(more or {}),
     }
     paths.write_text(staging / ABOUT, json.dumps(about, indent=1) + "\n")
     shutil.rmtree(run.adapter, ignore_errors=True)
     os.replace(staging, run.adapter)
     paths.fsync_dir(run.dir)
-
-
-def _advice(changed: dict[str, Any], method: Method) -> str:
-    """Say in plain words when a run changed (almost) nothing, and what to try."""
-    if not changed["n"]:
-        return ""
-    if changed["changed"] <= HARDLY:
-        count = round(changed["changed"] * changed["n"])
-        few = f"Only {count} of {changed['n']} answers changed, whatever the loss says."
-        pairs = ", or pairs whose answers differ more" if "preference" in method.kinds else ""
-        return f"{few} Try a higher learning_rate (three times) or more epochs{pairs}."
-    if changed["stops_after"] < 0.8:
-        return "Many answers do not stop by themselves. Check that the rows end where an answer should end."
-    return ""
