@@ -66,7 +66,8 @@ def learn(made: Setup) -> dict[str, Any]:
     loop.train(resume_from_checkpoint=str(resume) if resume else None)
     if loop.state.global_step < loop.state.max_steps:
         raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
-    after = {name.removeprefix("eval_"): value for name, value in loop.evaluate().items()} if held else {}
+    measured = loop.evaluate() if held else {}
+    after = {name.removeprefix("eval_"): value for name, value in measured.items()}
     answers = ask()
     name = method.figure.name
     figure = outcome.figure(method, before["held"].get(name), after.get(name), len(held))
@@ -86,7 +87,10 @@ def learn(made: Setup) -> dict[str, Any]:
     said += advice.closing(changed, after, pairs=len(rows.sides) > 1 or "kto" in method.kinds)
     left_out = {reason: rest.count for reason, rest in rows.left_out.items()}
     counts = {"trained": len(train), "held_out": len(held), "left_out": left_out}
-    return {**outcome.result(made, loop.last, figure, changed, counts, [text for text in said if text]), **more}
+    return {
+        **outcome.result(made, {**loop.last, **measured}, figure, changed, counts, [text for text in said if text]),
+        **more,
+    }
 
 
 def _texts(made: Setup, train: Sequence[Example]) -> tuple[list[str], list[str]]:

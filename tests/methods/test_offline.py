@@ -36,3 +36,7 @@ def test_a_run_improves_its_held_out_loss_and_plots_both_sides(tiny: Path, pairs
     } <= last.keys()
     assert last["rewards/margins"] > 0 and last["rewards/accuracies"] > 0.5
     assert last["rewards/margins"] == pytest.approx(last["rewards/chosen"] - last["rewards/rejected"], abs=1e-5)
+    assert result["metrics"]["eval_rewards/accuracies"] == last["rewards/accuracies"]
+    assert result["metrics"]["eval_loss"] == held["after"]
+    style = result["behaviour"]["style"]
+    assert style["told"] == 1.0 and style["name"] == "begins with “The”"
