@@ -5,14 +5,18 @@ What a language model of transformers makes of a hidden state h is, with u = W h
     z = a u                     a: Granite's 1 / logits_scaling, Cohere's logit_scale, Falcon-H1's lm_head_multiplier
     z = c tanh(a u / c)         c: Gemma's final_logit_softcapping
 
-The arithmetic is objectives/logps.py's; this file finds W, b, a, c and the rows of W that are trained.
+The arithmetic is objectives/logps.py's; this file finds W, b, a, c and the rows of W that are trained, here and in the
+input embedding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 
 from studio.objectives.logps import chunked_token_logps, exact, token_logps
 
@@ -66,6 +70,36 @@ def trained_rows(layer: Any) -> tuple[Any, tuple[Tensor, Tensor] | None]:
     numbers = [number for name in names for number in wrapped.token_indices[name]]
     weights = torch.cat([wrapped.trainable_tokens_delta[name] for name in names])
     return base, (torch.tensor(numbers, device=weights.device), weights)
+
+
+class LeanRows(TrainableTokensLayer):
+    """peft's embedding with trained rows, without the copy of all rows and their gradient that it makes each time."""
+
+    def forward_adapters(self, x: Tensor, active_adapters: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:
+        """Look tokens up, (...) -> (..., d): frozen rows as they are, then the trained ones in their places."""
+        base, names = self.get_base_layer(), [name for name in active_adapters if name in self.token_indices]
+        if (
+            not isinstance(base, torch.nn.Embedding)
+            or base.weight.requires_grad
+            or self.disable_adapters
+            or self.merged
+        ):
+            return super().forward_adapters(x, active_adapters, *args, **kwargs)
+        self._check_overlapping_tokens(names)
+        found, scale = base(x), self._get_embed_scale()
+        for name in names:
+            is_row = x[..., None] == torch.tensor(self.token_indices[name], device=x.device)
+            here = is_row.any(-1)
+            rows = F.embedding(is_row[here].int().argmax(-1), self.trainable_tokens_delta[name]).to(found.dtype)
+            found = found.masked_scatter(here[..., None], rows if scale is None else rows * scale.to(found.dtype))
+        return found
+
+
+def lean(model: Any) -> None:
+    """Let peft's wrappers of an embedding with trained rows look tokens up without a dense gradient."""
+    for module in model.modules():
+        if type(module) is TrainableTokensLayer:
+            module.__class__ = LeanRows
 
 
 def _asked(layer: Any, hidden: Tensor, labels: Tensor, softcap: float | None, temperature: float) -> Tensor:

@@ -65,7 +65,7 @@ def adapter(policy: Policy) -> dict[str, bytes]:
         if other is None or other.any():
             made[name] = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     shape = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
-    configs = policy.model.peft_config if made else {}
+    configs = getattr(policy.model, "peft_config", {}) if made else {}
     for name, config in configs.items():
         made[f"config.{name}"] = json.dumps([str(getattr(config, what, None)) for what in shape]).encode()
     return made

@@ -34,6 +34,7 @@ def settle(policy: Policy, config: TrainConfig, note: Callable[[str, str], None]
     was_training = policy.model.training
     policy.model.eval()
     policy.packed = policy.shared = policy.segmented = False
+    head.lean(base)
     try:
         pairs, singles = rows(policy, shared=True), rows(policy, shared=False)
         _check_head(policy, pairs[0])

@@ -94,6 +94,45 @@ def test_trained_rows_of_a_frozen_layer(small_chunks: int, family: str, tied: bo
         assert torch.allclose(head.logps(base, hidden, made["targets"]), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_trained_rows_of_the_embedding_learn_without_a_gradient_for_all_rows(family: str) -> None:
+    """Gemma scales what it looks up. No tensor but the frozen weight is as large as the vocabulary."""
+    policy, made = _with_rows(family, True), layout.lay(SOME, 0, packed=False)
+
+    def learn() -> tuple[torch.Tensor, dict[str, Any]]:
+        policy.model.zero_grad()
+        found = policy.model.get_input_embeddings()(made["input_ids"])
+        (found * torch.linspace(-1, 1, found.numel()).view(found.shape)).sum().backward()
+        return found.detach(), {n: p.grad.clone() for n, p in policy.trainable().items() if p.grad is not None}
+
+    wanted, gradients = learn()
+    with Rows(96) as seen:
+        learn()
+    assert seen.most  # as peft does it
+    head.lean(policy.model)
+    found, lean = learn()
+    assert torch.equal(found, wanted) and little.furthest(lean, gradients) <= 1e-6
+    with Rows(96) as seen:
+        learn()
+    assert seen.most == 0
+    with policy.using(""):
+        base = head.trained_rows(policy.model.get_input_embeddings())[0]
+        assert torch.equal(policy.model.get_input_embeddings()(made["input_ids"]), base(made["input_ids"]))
+
+
+class Rows(TorchDispatchMode):
+    """Counts the tensors that have as many rows as the vocabulary."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows, self.most = rows, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.most += isinstance(made, torch.Tensor) and made.ndim == 2 and made.shape[0] == self.rows
+        return made
+
+
 def _with_rows(family: str, tied: bool, wide: int = 96) -> Policy:
     base = make(family, tie_word_embeddings=tied, intermediate_size=wide).model.unload()
     names = ["embed_tokens"] + ([] if tied else ["lm_head"])
