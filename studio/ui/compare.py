@@ -33,7 +33,7 @@ def compared(scene: Scene, step: str) -> str:
     drawn = "".join(plot for key, held in _plotted(*both) if (plot := _plot(both, key, held)))
     if main_key(both[0]) == main_key(both[1]) == "loss" and both[0].config.method != both[1].config.method:
         body += parts.note("Losses of two methods measure different things: go by the behaviour.")
-    return parts.card("Two runs compared", f'{body}<div class="st-minis st-two">{drawn}</div>', close)
+    return parts.card("Two runs compared", f'{body}<div class="st-minis st-two">{drawn}</div>', close, "st-compared")
 
 
 def differences(scene: Scene, a: View, b: View) -> list[tuple[str, str, str]]:

@@ -107,7 +107,7 @@ def _small(view: View, group: Group, total: float) -> str:
 
 def _said(name: str, series: plots.Series, share: bool) -> str:
     value = series.points[-1][1]
-    text = parts.share(value) if share else number(value, 1 if abs(value) >= 100 else 2)
+    text = parts.share(value) if share else number(value, 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2)
     return f'<span class="st-of-{series.colour}">{esc(f"{name} {text}".strip())}</span>'
 
 

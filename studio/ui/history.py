@@ -26,7 +26,7 @@ def table(scene: Scene, step: str) -> str:
     head = "".join(f'<th class="st-h-{c}">{h}</th>' for c, h in zip(_CLASSES, _HEADS, strict=True))
     rows = "".join(_row(scene, view, step, view is shown, view.id in picked) for view in mine[:MOST])
     more = parts.note(f"{len(mine) - MOST:,} older ones are listed by: studio runs") if len(mine) > MOST else ""
-    hint = "" if len(mine) < 2 else "tick two to compare them" if len(picked) < 2 else "two are compared above"
+    hint = "" if len(mine) < 2 else "tick two to compare them" if len(picked) < 2 else "two are compared below"
     body = (
         f'<div class="st-scroll"><table class="st-table st-history"><thead><tr>{head}</tr></thead>'
         f"<tbody data-st-rows>{rows}</tbody></table></div>{more}"
@@ -44,7 +44,7 @@ def _row(scene: Scene, view: View, step: str, shown: bool, picked: bool) -> str:
         style="st-row-name",
         extra=f'aria-pressed="{str(shown).lower()}"{"" if shown else " tabindex=-1"}',
     )
-    key = main_key(view)
+    key, line = main_key(view), esc(choosing.line(scene, view))
     held, result = view.held_out(key), view.result()
     spark = plots.spark(view.curve(key), f"{measure(key)} of {title}")
     figure = result.get("heldout") or {}
@@ -53,9 +53,9 @@ def _row(scene: Scene, view: View, step: str, shown: bool, picked: bool) -> str:
     moved = result.get("moved")
     cells = (
         tick,
-        f"{name}<small>{esc(choosing.when(view.id))}</small>",
+        f'{name}<small>{esc(choosing.when(view.id))}<span class="st-narrow-only"> · {line}</span></small>',
         spark,
-        f"{esc(choosing.line(scene, view))}",
+        line,
         f"<small>{esc(after)}</small>{said}" if said else "",
         tuning.moved_by(moved) if isinstance(moved, int | float) else "",
         esc(parts.duration(result.get("seconds"))),

@@ -52,8 +52,8 @@ class Tune:
                         visible=False,
                     )
                     start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
-        tools.live(kit.slot(), lambda scene: compare.compared(scene, step))
         tools.live(kit.slot(), lambda scene: history.table(scene, step))
+        tools.live(kit.slot(), lambda scene: compare.compared(scene, step))
         tools.live(kit.slot(), lambda scene: tuning.command(scene, step))
         tools.live(again, lambda scene: gr.update(visible=_may_resume(scene, step)))
         tools.live(start, lambda scene: _start(scene, step, button))
