@@ -106,6 +106,8 @@ def outcome(view: View) -> dict[str, str]:
         if behaviour.get("length_after") is not None:
             pair = tuning.change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
             out["Length of an answer"] = f"{pair} tokens"
+    if style := tuning.styled(behaviour):
+        out[style[0]] = style[1]
     if isinstance(moved := found.get("moved"), int | float):
         out["Weights moved"] = tuning.moved_by(moved)
     out["Time"] = esc(parts.duration(found.get("seconds")))

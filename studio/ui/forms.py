@@ -26,9 +26,14 @@ def simple(config: type) -> list[Setting]:
     A method's own are those that no other config has; then come those for which it has its own default.
     """
     basic = [s for s in settings(config) if not s.advanced]
-    shared = {s.name for base in config.__mro__[1:] if hasattr(base, "__dataclass_fields__") for s in settings(base)}
-    ranked = sorted(basic, key=lambda s: (s.name in shared, s.name not in config.__annotations__))
+    ranked = sorted(basic, key=lambda s: (s.name in _shared(config), s.name not in config.__annotations__))
     return [s for s in basic if s in ranked[:SIMPLE]]
+
+
+def _shared(config: type) -> set[str]:
+    """Name the settings that a config has from those it is made of."""
+    bases = (base for base in config.__mro__[1:] if hasattr(base, "__dataclass_fields__"))
+    return {s.name for base in bases for s in settings(base)}
 
 
 class Form:
@@ -40,9 +45,9 @@ class Form:
         self.inputs: list[Any] = []
 
     def draw(self) -> None:
-        """Lay the form out inside the current block: SIMPLE settings, all others in a drawer."""
+        """Lay the form out inside the current block: SIMPLE settings, the rest in a drawer, the method's own first."""
         basic = simple(self.config)
-        advanced = [s for s in self.settings if s not in basic]
+        advanced = sorted((s for s in self.settings if s not in basic), key=lambda s: s.name in _shared(self.config))
         made: dict[str, Any] = {}
         with gr.Row(elem_classes="st-fields"):
             for s in basic:
@@ -81,7 +86,17 @@ def component(s: Setting) -> Any:
     return gr.Textbox(value=show(s, s.default), max_lines=1, placeholder=placeholder, **common)
 
 
-_SPELLED = {"lora": "LoRA", "lr": "learning rate", "nll": "NLL"}
+_SPELLED = {
+    "lora": "LoRA",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "neftune": "NEFTune",
+    "dtype": "precision",
+    "lr": "learning rate",
+    "nll": "NLL",
+    "kl": "KL",
+    "lam": "lambda",
+}
 
 
 def label(s: Setting) -> str:

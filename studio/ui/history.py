@@ -48,7 +48,8 @@ def _row(scene: Scene, view: View, step: str, shown: bool, picked: bool) -> str:
     held, result = view.held_out(key), view.result()
     spark = plots.spark(view.curve(key), f"{measure(key)} of {title}")
     figure = result.get("heldout") or {}
-    after = f"{measure(figure.get('name'))} " if figure.get("name") not in (None, "loss") else ""
+    label = measure(figure.get("name")) if figure.get("name") not in (None, "loss") else ""
+    label = "right, length → judge" if result.get("reward") else label
     said = _pair(figure) or (number(held[-1][1]) if held else "")
     moved = result.get("moved")
     cells = (
@@ -56,7 +57,7 @@ def _row(scene: Scene, view: View, step: str, shown: bool, picked: bool) -> str:
         f'{name}<small>{esc(choosing.when(view.id))}<span class="st-narrow-only"> · {line}</span></small>',
         spark,
         line,
-        f"<small>{esc(after)}</small>{said}" if said else "",
+        f"<small>{esc(label)}</small>{said}" if said else "",
         tuning.moved_by(moved) if isinstance(moved, int | float) else "",
         esc(parts.duration(result.get("seconds"))),
         parts.pill(view.status, _TONES.get(view.status, "plain")),

@@ -119,14 +119,12 @@ def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
     """Give (order, mark, name, value, how many) for each figure of a result."""
     held, behaviour = found.get("heldout") or {}, found.get("behaviour") or {}
     rows: list[tuple[int, str, str, str, str]] = []
-    if isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
+    if judge := found.get("reward") or {}:
+        rows += _judged(judge)
+    elif isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
         mark = _judge(held["before"], held["after"], falls=not higher_is_better(held))
         pair = change(held["before"], held["after"])
         rows.append((*mark, f"Held-out {measure(held.get('name'))}", pair, f"n {held.get('n', '?')}"))
-        if isinstance(held.get("baseline"), int | float):
-            mark = _judge(held["baseline"], held["after"], falls=not higher_is_better(held))
-            pair = f"{number(held['baseline'])}, this run {number(held['after'])}"
-            rows.append((*mark, "Going by length alone", pair, f"n {held.get('n', '?')}"))
     moved = found.get("moved")
     if isinstance(moved, int | float) and not isinstance(moved, bool):
         rows.append((*_PLAIN, "Weights moved", moved_by(moved), "of their size"))
@@ -142,7 +140,36 @@ def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
     if behaviour.get("length_after") is not None:
         pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
         rows.append((*_PLAIN, "Length of an answer", f"{pair} tokens", f"n {n}"))
+    if style := styled(behaviour):
+        mark = _judge(behaviour["style"]["before"], behaviour["style"]["after"], falls=False)
+        rows.append((*mark, *style, f"n {n}"))
     return rows
+
+
+def styled(behaviour: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Give (name, before and after) of the style that the data prefers, where one can be told."""
+    style = behaviour.get("style") or {}
+    before, after = style.get("before"), style.get("after")
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
+        return None
+    return f"Preferred style: {style.get('name')}", f"{parts.share(before)} → {parts.share(after)}"
+
+
+def _judged(judge: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
+    """Say how well a judge judges, beside one who only goes by length."""
+    right, longer, n = judge.get("accuracy"), judge.get("longer_wins"), f"n {judge.get('n', '?')}"
+    if not isinstance(right, int | float) or not isinstance(longer, int | float):
+        return []
+    low, high, length = judge.get("low"), judge.get("high"), max(longer, 1 - longer)
+    span, sure = "", (1, parts.pill("not shown", "warn"))
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        span = f", surely {parts.share(low)} to {parts.share(high)}"
+        sure = _BETTER if low > length else sure
+    sure = _WORSE if right < length else sure
+    return [
+        (*sure, "Right on held-out pairs", f"{parts.share(right)}{span}", n),
+        (*_PLAIN, "Going by length alone", parts.share(length), n),
+    ]
 
 
 def higher_is_better(held: Mapping[str, Any]) -> bool:
