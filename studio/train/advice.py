@@ -55,7 +55,7 @@ def remarks(config: Any, first: Figures, now: Figures, share: float) -> dict[str
         code: text
         for code, text in (
             ("both_fall", _both_fall(config, first, now)),
-            ("saturated", _saturated(first, now, share)),
+            ("saturated", _saturated(config, first, now, share)),
             ("below_half", _below_half(now, share)),
             ("rare_class", _rare(config)),
         )
@@ -80,7 +80,9 @@ def _both_fall(config: Any, first: Figures, now: Figures) -> str:
     )
 
 
-def _saturated(first: Figures, now: Figures, share: float) -> str:
+def _saturated(config: Any, first: Figures, now: Figures, share: float) -> str:
+    if hasattr(config, "tau"):  # a loss near 0 is a lead of the size that was wanted
+        return ""
     if share > _EARLY or now.get("rewards/accuracies", 0.0) < _ALL:
         return ""
     if now.get("loss", 1.0) > _NO_LOSS * first.get("loss", 1.0):

@@ -44,6 +44,11 @@ def test_held_out_figures_are_put_into_words(now: dict[str, float], share: float
     assert advice.remarks(DPO, FIRST, {**FIRST, **now}, share).keys() == codes
 
 
+def test_a_lead_of_fixed_size_is_no_early_end() -> None:
+    done = {**FIRST, "rewards/accuracies": 1.0, "loss": 0.01}
+    assert advice.remarks(IPO, FIRST, done, 0.3) == {}
+
+
 def test_a_run_without_pairs_says_nothing_of_them() -> None:
     assert advice.remarks(METHODS["sft"].Config(), {"loss": 2.0}, {"loss": 1.0}, 1.0) == {}
 
