@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from studio.config import build
 from studio.data.records import Reading
+from studio.errors import ConfigError
 from studio.methods import METHODS, Method
 from studio.models import catalogue
 from studio.ui import choice, starter
@@ -146,8 +148,8 @@ def setting(scene: Scene, method: Method, name: str) -> Any:
     if typed is None:
         return catalogue.settings(scene.model, method.name).get(name, default)
     try:
-        return type(default)(typed)
-    except (TypeError, ValueError):
+        return getattr(build(method.Config, {name: typed}), name)
+    except ConfigError:
         return default  # the form says what is wrong with it when the run starts
 
 

@@ -94,6 +94,11 @@ def test_the_memory_follows_the_settings_of_the_method(path: Path, monkeypatch: 
     assert "of 12.0 GB" in usual
     choice.update(form={"sft": {"max_length": "8192", "micro_batch_size": "8"}})
     assert "too large" in methodview.memory(live.look(), "train") and "too large" not in usual
+    sft = METHODS["sft"]
+    assert methodview.settings(live.look(), sft)["micro_batch_size"] == 8
+    choice.update(form={"sft": {"max_length": "many", "gradient_checkpointing": "False"}})
+    chosen = methodview.settings(live.look(), sft)
+    assert chosen["max_length"] == sft.Config().max_length and chosen["checkpointing"] is False
 
 
 # --- what it starts from, what scores it -----------------------------------------------------------------------------

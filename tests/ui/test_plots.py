@@ -91,3 +91,22 @@ def test_values_as_close_as_the_ticks_are_told_apart() -> None:
     near = [plots.Series("a", [(1, 0.691), (2, 0.6884)]), plots.Series("b", [(1, 0.691), (2, 0.6862)])]
     svg = plots.lines(near, x_end=2, label="Loss")
     assert "a 0.688" in svg and "b 0.686" in svg
+
+
+def test_a_small_plot_holds_its_lines_and_its_axis_encloses_them() -> None:
+    svg = plots.small([LOSS, HELD], x_end=100, label="Loss <b>")
+    root = ET.fromstring(svg)
+    assert root.attrib["aria-label"] == "Loss <b>"
+    assert all(0 <= x <= 210 and 0 <= y <= 96 for line in points(svg) for x, y in line)
+    first = points(svg)[0]
+    assert first[0][1] < first[-1][1]  # the loss falls
+    ticks = [float(text.text or "") for text in root.iter() if text.tag.endswith("text")]
+    assert min(ticks) <= 1.0 and max(ticks) >= 3.0
+    assert plots.small([plots.Series("none", [(1, float("nan"))])], x_end=1, label="") == ""
+
+
+def test_a_spark_goes_from_edge_to_edge_and_needs_two_points() -> None:
+    (line,) = points(plots.spark([(10, 1.0), (20, float("inf")), (30, 3.0), (40, 2.0)], "score"))
+    assert line == [(2.0, 20.0), (55.3, 2.0), (82.0, 11.0)]  # 84 by 22 with a rim of 2; the last value is half-way up
+    assert plots.spark([(1, 1.0)], "score") == "" and "NaN" not in plots.spark([(1, 1.0), (2, 1.0)], "flat")
+    assert len(points(plots.spark([(x, x) for x in range(5000)], "long"))[0]) <= 60
