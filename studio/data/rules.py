@@ -250,4 +250,4 @@ def _loaded(file: str, name: str) -> Callable[..., Any]:
             file=file,
             field="reward",
         )
-    return function  # type: ignore[no-any-return]
+    return function

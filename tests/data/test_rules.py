@@ -87,7 +87,11 @@ def _file(folder: Path, body: str) -> str:
 
 
 def test_a_function_of_ones_own_is_given_all_four(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    body = "def score(prompt, answer, reference, stopped):\n    print('seen')\n    return (prompt, answer) == ('q', 'a') and reference == 'r' and not stopped\n"
+    body = (
+        "def score(prompt, answer, reference, stopped):\n"
+        "    print('seen')\n"
+        "    return (prompt, answer, reference, stopped) == ('q', 'a', 'r', False)\n"
+    )
     made = rule(_file(tmp_path, body))
     assert made("q", "a", "r", False) == 1.0
     assert made("q", "a", "r", True) == 0.0
