@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from studio import runs
 from studio.methods import METHODS
+from studio.models import catalogue
 from studio.runs import RunConfig
 from studio.ui import choice, live
 
@@ -57,14 +58,13 @@ def _methods(tab: Any) -> None:
     """The proposal is chosen at first; another method brings its own defaults, and a reload keeps it."""
     tab.click(f"{ALIGN} .st-settings > button")
     tab.wait_for_selector(f"{ALIGN} .st-method.st-chosen >> text=suggested")
-    usual = tab.input_value(RATE)
     another = next(m for m in METHODS.values() if "preference" in m.kinds and m.name not in ("dpo", "reward"))
     assert "tau" in another.Config.__dataclass_fields__  # it has a setting that DPO has not
     tab.click(f"{ALIGN} .st-method:has-text('{another.title.rpartition(' (')[0]}') button")
     tab.wait_for_selector(f"{ALIGN} .st-form:visible >> text=Tau")
     assert tab.is_hidden(f"{ALIGN} .st-form:visible >> text=Beta")
-    wanted = f"{another.Config().learning_rate:g}"
-    assert tab.input_value(RATE) == wanted or wanted == usual
+    asked = catalogue.settings("starter", another.name)
+    assert tab.input_value(RATE) == f"{asked.get('learning_rate', another.Config().learning_rate):g}"
     tab.wait_for_selector(f"{ALIGN} .st-settings code:has-text('studio train {another.name} --model starter')")
     tab.fill(RATE, "0.00003")
     tab.press(RATE, "Tab")
