@@ -64,12 +64,12 @@ def _exported(run: runs.Run) -> dict[str, Any] | None:
 
 def _base(run: runs.Run) -> str:
     from studio.export.job import base_file
-    from studio.train.prepare import adapter_about
+    from studio.train.prepare import Trained
 
-    trained = run if run.adapter.is_dir() else run.parent()
+    trained = run if run.config.kind == "train" else run.parent()
     if trained is None:
         raise RunError(f"{run.id} has no base to compare with.", "Name a run that was trained.")
-    return str(base_file(Path(adapter_about(trained.adapter)["base"])))
+    return str(base_file(Trained.of(trained).root))
 
 
 def _chat(args: argparse.Namespace, out: Out) -> None:

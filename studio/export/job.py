@@ -17,19 +17,20 @@ from studio.export import merge as merging
 from studio.models import check, hub
 from studio.render import encode
 from studio.runs import Run
-from studio.train.prepare import adapter_about
+from studio.train.prepare import Trained
 
 BASE_TYPE = "Q8_0"
 
 
 def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Write base + adapter as an ordinary model folder, at options["out"] or RUN/model."""
+    """Write base + adapter, or a whole trained model, as an ordinary 16-bit folder, at options["out"] or RUN/model."""
     base, adapter, _ = _source(run)
     out = _out(run, "model")
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     with _room(out, check.inspect(str(base)).bytes, staging):
-        emit(events.event("note", level="info", code="merge", text=f"Merging into the 16-bit base at {out}."))
+        text = f"Merging into the 16-bit base at {out}." if adapter else f"Writing the model in 16 bits at {out}."
+        emit(events.event("note", level="info", code="merge", text=text))
         files = merging.write_model(base, adapter, staging)
         staging.rename(out)
     return {
@@ -46,10 +47,11 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     """
     began = time.monotonic()
     base, adapter, about = _source(run)
-    options = run.config.options
+    tuned, options = run.config.parent != "", run.config.options
     types = quantize.check_types(list(options.get("quants") or []))
     info = check.inspect(str(base))
-    renderer = encode.load(base, about.get("template", ""))
+    # A whole trained model carries its template; an adapter's base may be without the one that was trained on.
+    renderer = encode.load(base, about.get("template", "") if adapter or not tuned else "")
     out = _out(run, "files", may_exist=True)
     name = paths.slug(str(options.get("name") or run.config.title), "model")
     need = sum(quantize.predicted_bytes(info.parameters, t) for t in {*types, "F16"})
@@ -84,7 +86,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     try:
         for type_, path in made:
             halt()
-            proof = certificate.make(path, type_, renderer, reference, prompts, tuned=adapter is not None)
+            proof = certificate.make(path, type_, renderer, reference, prompts, tuned=tuned)
             written = certificate.write({**proof, "sha256": paths.sha256(path)}, path)
             files.append(
                 {
@@ -104,9 +106,9 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     text = ollama.modelfile(
         Path(files[0]["path"]).name,
         renderer.family,
-        renderer.stop_tokens if adapter is not None or not renderer.added else renderer.stop_tokens[-1:],
+        renderer.stop_tokens if tuned or not renderer.added else renderer.stop_tokens[-1:],
         system=str(options.get("system") or ""),
-        added=renderer.added and adapter is not None,
+        added=tuned and (renderer.added or bool(about.get("template"))),
     )
     paths.write_text(modelfile, text)
     result: dict[str, Any] = {
@@ -118,7 +120,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         "seconds": round(time.monotonic() - began, 1),
     }
     if options.get("base"):
-        result["base_file"] = str(base_file(base, about.get("template", ""), emit))
+        result["base_file"] = str(base_file(Path(about.get("root", base)), about.get("template", ""), emit))
     return result
 
 
@@ -141,20 +143,19 @@ def base_file(base: Path, template: str = "", emit: events.Emit | None = None) -
 
 
 def _source(run: Run) -> tuple[Path, Path | None, dict[str, Any]]:
-    """Find base and adapter: from the parent run, or the model alone."""
+    """Find base and adapter: from the parent run (a whole trained model is a base without one), or the model alone."""
     parent = run.parent()
     if parent is None:
         return hub.resolve(run.config.model), None, {"template": str(run.config.options.get("template") or "")}
-    about = adapter_about(parent.adapter)
-    if "scores" in about:
+    trained = Trained.of(parent)
+    if "scores" in trained.about:
         raise ExportError(
             f"Run {parent.id} is a reward model: it scores answers and writes none, so there is no file to chat with.",
             f"Train with its scores, as `--method ppo --reward {parent.id}`, and export that run.",
         )
-    base = Path(about["base"])
-    if not base.is_dir():
-        raise RunError(f"The base of {parent.id} is gone: {base}", "Put the model back, or train again.")
-    return base, parent.adapter, about
+    if not trained.base.is_dir():
+        raise RunError(f"The base of {parent.id} is gone: {trained.base}", "Put the model back, or train again.")
+    return trained.base, trained.adapter, trained.about
 
 
 def _out(run: Run, default: str, may_exist: bool = False) -> Path:

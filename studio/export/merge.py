@@ -1,6 +1,8 @@
 """Merge an adapter into the 16-bit base, one tensor at a time: the model is never held twice, not even once.
 
-    W' = W + scale * B A,   scale = alpha / r          (Hu et al. 2021, arXiv:2106.09685, section 4.1)
+    W' = W + scale * B A,   scale = alpha / r, with rsLoRA alpha / sqrt(r)   (Hu et al. 2021, arXiv:2106.09685, 4.1)
+
+and with DoRA, whose rows have lengths m of their own, m W' / ||W'||       (Liu et al. 2024, arXiv:2402.09353, eq. 5)
 
 Never into the 4-bit base: rounding the sum to 4 bits would throw away most of what was learned. Rows of control tokens
 that were trained replace the base's rows; brand-new tokens are appended.
@@ -29,6 +31,7 @@ class Merged:
     def __init__(self, base: Path, adapter: Path | None = None) -> None:
         self._infos = {info.name: info for info in check.read_tensors(base)}
         self._lora: dict[str, tuple[Tensor, Tensor]] = {}
+        self._lengths: dict[str, Tensor] = {}
         self._rows: dict[str, Tensor] = {}
         self._indices: dict[str, list[int]] = {}
         self._scale = 1.0
@@ -66,6 +69,8 @@ class Merged:
         if name in self._lora:
             a, b = self._lora[name]
             weight = weight + self._scale * (b.float() @ a.float())
+        if name in self._lengths:
+            weight = weight * (self._lengths[name].float() / weight.norm(dim=1))[:, None]
         if name in self._rows:
             missing = self.shape(name)[0] - weight.shape[0]
             if missing > 0:
@@ -86,6 +91,9 @@ class Merged:
         halves: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "adapter_model.safetensors").items():
             layer, kind, half = key.removeprefix(_PREFIX).partition(".lora_")
+            if half.startswith("magnitude_vector"):
+                self._lengths[f"{layer}.weight"] = value
+                continue
             if kind:
                 halves.setdefault(f"{layer}.weight", {})[half[0]] = value
                 continue

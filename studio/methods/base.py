@@ -70,6 +70,45 @@ class TrainConfig:
     lora_dropout: float = setting(
         0.0, "Share of the adapter's inputs that are dropped while it learns.", low=0.0, high=0.9
     )
+    tuning: str = setting(
+        "lora",
+        "What learns: an adapter beside the base (lora), or all weights of the base (full: 16 bytes of memory a weight "
+        "with adamw, 10 with an 8-bit optimizer). With full, the default learning rate is a tenth.",
+        choices=("lora", "full"),
+        source="a tenth: Biderman et al. 2024 (LoRA Learns Less), Schulman et al. 2025 (LoRA Without Regret)",
+    )
+    use_rslora: bool = setting(
+        False,
+        "Scale the adapter by alpha / sqrt(r) instead of alpha / r: high ranks learn more.",
+        source="rsLoRA paper",
+    )
+    use_dora: bool = setting(
+        False, "Learn the length of each weight row apart from its direction (DoRA): about twice as slow."
+    )
+    init_lora_weights: str = setting(
+        "default",
+        "How a new adapter begins: as nothing (default), as the strongest part of each layer (pissa; pissa_niter_16 is "
+        "quicker and nearly the same), as the first part of its QR (olora), or as what 4 bits lose (loftq, with nf4).",
+        choices=("default", "pissa", "pissa_niter_16", "olora", "loftq"),
+    )
+    neftune_noise_alpha: float = setting(
+        0.0,
+        "Noise on the embeddings while learning (NEFTune); 5 is usual, 0 is none. For sft.",
+        low=0.0,
+        high=100.0,
+    )
+    dtype: str | None = setting(
+        None,
+        "What the arithmetic is done in; what learns is kept in float32 in any case. Empty: bf16 where the device is "
+        "fast at it, else float32.",
+        choices=("bf16", "float32"),
+    )
+    optimizer: str | None = setting(
+        None,
+        "AdamW with its two averages a weight in 32 bits (adamw), in 8, or in 8 and moved to the machine's memory when "
+        "the card's runs short (paged). Empty: paged on CUDA, 32 bits elsewhere.",
+        choices=("adamw", "adamw_8bit", "paged_adamw_8bit"),
+    )
     quantize_base: str | None = setting(
         None,
         "Keep the base in 4 bits while training (nf4: QLoRA) or not. Empty: 4 bits where that saves memory.",

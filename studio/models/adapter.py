@@ -22,14 +22,19 @@ MAX_RANK = 65536
 _PREFIX = "base_model.model."
 _NAME = re.compile(r"[A-Za-z_][\w.]{0,199}")
 _HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
+_LENGTHS = ".lora_magnitude_vector"
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 #: Keys of adapter_config.json that change nothing about what the weights mean, or are checked below.
 _PLAIN = {
     "base_model_name_or_path", "bias", "ensure_weight_tying", "exclude_modules", "fan_in_fan_out", "inference_mode",
     "init_lora_weights", "lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version",
-    "qalora_group_size", "r", "revision", "target_modules", "task_type", "trainable_token_indices", "use_rslora",
+    "qalora_group_size", "r", "revision", "target_modules", "task_type", "trainable_token_indices", "use_dora",
+    "use_rslora",
 }  # fmt: skip
+#: Ways to begin that leave the base as it is. With others (PiSSA, OLoRA, LoftQ) an adapter belongs to what they left of
+#: the base, which is on nobody's disk, unless it was converted when it was saved.
+_BEGINNINGS = (None, True, False, "gaussian", "orthogonal", "eva", "mica")
 _OTHER = "It belongs to another base model: choose the one that it was made for."
 _AGAIN = "It is damaged: take it from its source again."
 
@@ -38,7 +43,8 @@ _AGAIN = "It is damaged: take it from its source again."
 class AdapterInfo:
     """What an adapter is. `scale` is alpha / r (alpha / sqrt(r) with rsLoRA); `tokens` are rows that were trained too.
 
-    `base` is what its config says it was made for, "" when it does not.
+    `base` is what its config says it was made for, "" when it does not; `dora` tells that it holds the lengths of the
+    weights' rows.
     """
 
     folder: str
@@ -46,6 +52,7 @@ class AdapterInfo:
     r: int
     lora_alpha: float
     scale: float
+    dora: bool
     modules: list[str]
     tokens: list[int]
     parameters: int
@@ -60,13 +67,15 @@ def check(folder: Path, base: ModelInfo) -> AdapterInfo:
     named = _base(config, base, folder)
     tokens = _tokens(config, folder)
     found = read_header(_weights(folder))
-    modules = _against(found, base, r, tokens, folder)
+    dora = config.get("use_dora") is True
+    modules = _against(found, base, r, tokens, dora, folder)
     return AdapterInfo(
         folder=str(folder),
         base=named,
         r=r,
         lora_alpha=alpha,
         scale=alpha / (math.sqrt(r) if config.get("use_rslora") else r),
+        dora=dora,
         modules=modules,
         tokens=tokens,
         parameters=sum(math.prod(tensor.shape) for tensor in found),
@@ -112,6 +121,17 @@ def _config(folder: Path) -> dict[str, Any]:
             "Merge it with the library that made it, and use the merged model.",
             file=str(path),
             field=beyond[0][:80],
+        )
+    for name in ("use_dora", "use_rslora"):
+        if not isinstance(config.get(name, False), bool | None):
+            raise ModelError(f"{name} is neither true nor false.", _AGAIN, file=str(path), field=name)
+    start = config.get("init_lora_weights")
+    if start not in _BEGINNINGS:
+        raise ModelError(
+            f"The adapter began as {str(start)[:40]!r}, which changes the base: it does not fit the base as it is.",
+            "Save it as an ordinary LoRA (in peft: path_initial_model_for_weight_conversion).",
+            file=str(path),
+            field="init_lora_weights",
         )
     return config
 
@@ -195,7 +215,9 @@ def _weights(folder: Path) -> Path:
     raise ModelError("There are no weights (adapter_model.safetensors).", "Take the whole folder.", file=str(folder))
 
 
-def _against(found: list[TensorInfo], base: ModelInfo, r: int, tokens: list[int], folder: Path) -> list[str]:
+def _against(
+    found: list[TensorInfo], base: ModelInfo, r: int, tokens: list[int], dora: bool, folder: Path
+) -> list[str]:
     """Check every tensor of the adapter against the base's; gives the modules that it changes."""
     shapes = {tensor.name: tensor.shape for tensor in read_tensors(Path(base.folder))}
     halves: dict[str, dict[str, TensorInfo]] = {}
@@ -206,6 +228,8 @@ def _against(found: list[TensorInfo], base: ModelInfo, r: int, tokens: list[int]
             raise ModelError(f"{tensor.name[:120]} is stored as {tensor.dtype}.", _AGAIN, file=where)
         if match := _HALF.fullmatch(key):
             halves.setdefault(match[1], {})[match[2]] = tensor
+        elif dora and key.endswith(_LENGTHS):
+            halves.setdefault(key.removesuffix(_LENGTHS), {})["m"] = tensor
         elif key.endswith(".token_adapter.trainable_tokens_delta") and tokens:
             if tensor.shape != (len(tokens), base.hidden_size):
                 rows = f"{len(tokens)} rows of {base.hidden_size}"
@@ -222,8 +246,10 @@ def _against(found: list[TensorInfo], base: ModelInfo, r: int, tokens: list[int]
         shape = shapes.get(f"{module}.weight")
         if shape is None:
             raise ModelError(f"The adapter changes {module[:120]}, which the base lacks.", _OTHER, file=where)
-        if set(pair) != {"A", "B"}:
+        if not {"A", "B"} <= set(pair):
             raise ModelError(f"The adapter has only one half of {module}.", _AGAIN, file=where)
+        if dora and ("m" not in pair or pair["m"].shape != (shape[0],)):
+            raise ModelError(f"The adapter uses DoRA and lacks {module}'s {shape[0]} row lengths.", _AGAIN, file=where)
         if (pair["A"].shape, pair["B"].shape) != ((r, shape[-1]), (shape[0], r)):
             raise ModelError(
                 f"The adapter's {module} is {pair['B'].shape} x {pair['A'].shape}; the base's is {shape}, "

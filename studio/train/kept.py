@@ -58,6 +58,8 @@ def adapter(policy: Policy) -> dict[str, bytes]:
     """Give what the adapter adds to the base. A pair whose B is 0 adds nothing, whatever its A: a new adapter's."""
     import torch
 
+    if policy.full:
+        return {}  # the base as its files are
     made = {}
     tensors = policy.trainable()
     for name, tensor in tensors.items():

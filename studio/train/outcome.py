@@ -10,9 +10,9 @@ from typing import Any
 
 from studio import paths
 from studio.methods.base import Method
-from studio.train import generate
+from studio.train import generate, variants
 from studio.train.policy import Policy
-from studio.train.prepare import ABOUT, Setup
+from studio.train.prepare import ABOUT, MODEL, Setup
 from studio.train.style import Style
 
 
@@ -76,26 +76,28 @@ def result(
 
 
 def save(made: Setup, policy: Policy, more: Mapping[str, Any] | None = None) -> None:
-    """Write the adapter with its tokenizer and template beside, then rename it into place.
+    """Write the adapter (or the whole model) with its tokenizer and template beside, then rename it into place.
 
     `more` is what else the adapter tells about itself: the "scores" of one that judges and does not answer.
     """
     run, config, renderer = made.run, made.config, made.renderer
-    staging = run.dir / ".adapter"
+    target = run.dir / MODEL if policy.full else run.adapter
+    staging = target.with_name(f".{target.name}")
     shutil.rmtree(staging, ignore_errors=True)
     policy.save(staging)
     renderer.save(staging)
     about = {
         "base": str(made.folder),
+        "root": str(made.begins.root if made.begins else made.folder),
         "method": made.method.name,
         "template": config.template or (renderer.family if renderer.added else ""),
         "new_tokens": policy.new_tokens,
-        "lora_r": config.lora_r,
-        "lora_alpha": config.lora_alpha,
+        "tuning": config.tuning,
+        **({} if policy.full else variants.settle(staging, run.dir)),
         "max_length": config.max_length,
         **(more or {}),
     }
     paths.write_text(staging / ABOUT, json.dumps(about, indent=1) + "\n")
-    shutil.rmtree(run.adapter, ignore_errors=True)
-    os.replace(staging, run.adapter)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(staging, target)
     paths.fsync_dir(run.dir)

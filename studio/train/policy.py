@@ -24,11 +24,12 @@ POLICY = "default"
 
 @dataclasses.dataclass
 class Policy:
-    """A base model with the adapter that learns, and further ones beside it.
+    """A base model with the adapter that learns, and further ones beside it; or one that learns itself (`full`).
 
     `new_tokens` are the ids of control tokens whose embeddings are trained too, because the base never learned them.
     Whether rows may lie behind each other (`packed`), share the prompt of a pair (`shared`), and keep apart by our own
-    attention (`segmented`, else by a mask) is what the loaded model was seen to do right (train/proof.py).
+    attention (`segmented`, else by a mask) is what the loaded model was seen to do right (train/proof.py). `noise` is
+    NEFTune's alpha; `autocast` the type of the arithmetic where it is not that of the weights.
     """
 
     model: Any
@@ -37,11 +38,23 @@ class Policy:
     packed: bool = True
     shared: bool = False
     segmented: bool = False
+    noise: float = 0.0
+    autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         import torch
 
         self.model.heads = torch.nn.ModuleDict()  # a part of the model, so that the optimizer sees them
+
+    @property
+    def full(self) -> bool:
+        """Tell whether all weights of the base learn, so that there is no adapter."""
+        return not hasattr(self.model, "get_base_model")
+
+    @property
+    def base(self) -> Any:
+        """Give the base as transformers made it."""
+        return self.model if self.full else self.model.get_base_model()
 
     @property
     def heads(self) -> Any:
@@ -52,20 +65,21 @@ class Policy:
         """Give the last hidden states of a batch as train/layout.py lays it out: (R * T, d)."""
         import torch
 
-        decoder = self.model.get_base_model().get_decoder()
+        decoder = self.base.get_decoder()
         segments, mask, more = batch.get("segments"), batch.get("attention_mask"), {}
         if segments is not None and self.segmented:
             # A mask of four dimensions is handed on as it is: none is built, and ours looks at the segments alone.
             mask, more = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device), {"segments": segments}
         elif segments is not None and segments.shared:
             mask = segments.mask(decoder.dtype, self.device)
-        states = decoder(
-            input_ids=batch["input_ids"],
-            attention_mask=mask,
-            position_ids=batch["position_ids"],
-            use_cache=False,
-            **more,
-        ).last_hidden_state
+        with self.arithmetic(), self.noisy(batch):
+            states = decoder(
+                input_ids=batch["input_ids"],
+                attention_mask=mask,
+                position_ids=batch["position_ids"],
+                use_cache=False,
+                **more,
+            ).last_hidden_state
         return states.reshape(-1, states.shape[-1])
 
     def token_logps(self, batch: dict[str, Any], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -77,7 +91,9 @@ class Policy:
         from studio.train import head
 
         states = self.hidden(batch)[batch["predict"]]
-        return spread(head.logps(self.model.get_base_model(), states, batch["targets"], temperature), batch)
+        with self.arithmetic():
+            found = head.logps(self.base, states, batch["targets"], temperature)
+        return spread(found, batch)
 
     def scores(self, batch: dict[str, Any], head: str = "reward") -> Tensor:
         """Give the head's value at the last token of each sequence: (S,), float32."""
@@ -88,6 +104,20 @@ class Policy:
         """Give the head's value at the positions that predict learned tokens, and their mask: (S, L) float32."""
         states = self.hidden(batch)[batch["predict"]]
         return spread(self.heads[head](states.float()).squeeze(-1), batch)
+
+    def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        """Compute in `autocast`'s type within the block."""
+        import torch
+
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
+
+    def noisy(self, batch: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+        """Add NEFTune's noise within the block, while the model learns."""
+        from studio.train.noise import neftune
+
+        if not self.noise or not self.model.training:
+            return contextlib.nullcontext()
+        return neftune(self.base.get_input_embeddings(), batch, self.noise)
 
     @contextlib.contextmanager
     def using(self, adapter: str) -> Iterator[None]:
@@ -107,19 +137,27 @@ class Policy:
         """Add a scalar head, its weights zero: nothing is preferred before something is learned."""
         import torch
 
-        config = self.model.get_base_model().config
+        config = self.base.config
         head = torch.nn.Linear(config.get_text_config().hidden_size, 1, bias=False)
         torch.nn.init.zeros_(head.weight)
         self.heads[name] = head.to(self.device)
 
     def trainable(self) -> dict[str, Tensor]:
-        """Give the tensors that learn, by name: the adapter's and the heads'."""
+        """Give the tensors that learn, by name: the adapter's (or the base's) and the heads'."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path) -> None:
-        """Write the adapter (safetensors and its config), trained token rows included, and the heads beside it."""
+        """Write the adapter (safetensors and its config), trained token rows included, and the heads beside it.
+
+        Where there is none, the whole model.
+        """
         from safetensors.torch import save_file
 
+        if self.full:
+            self.model.config.use_cache = True  # off only while it learns
+            self.model.save_pretrained(folder)
+            self.model.config.use_cache = False
+            return
         self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[POLICY])
         for card in folder.glob("README.md"):
             card.unlink()  # peft's empty model card; the run's directory says more

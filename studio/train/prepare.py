@@ -21,17 +21,46 @@ from studio.models import adapter, catalogue, check, hub
 from studio.models.check import ModelInfo
 from studio.render import cache, encode
 from studio.runs import Run, RunConfig
+from studio.train import variants
 
 if TYPE_CHECKING:
     from studio.train.policy import Policy
 
-#: What an adapter folder says about itself beside peft's files: the base, the template family that was added, new
-#: tokens.
+#: What an adapter folder, or a whole trained model's, says about itself beside the files of others: the base that it
+#: belongs to or came from, and the one that the lineage began with, the template family that was added, new tokens.
 ABOUT = "studio.json"
+#: The folder in a run's directory where full fine-tuning leaves the model.
+MODEL = "model"
+#: All weights learn best at so small a part of an adapter's learning rate (sources on the setting `tuning`).
+FULL = 10
 #: Held-out questions that parent and child are asked.
 ASKED = 20
 #: A file of another kind is read as one of these without being asked: nothing is lost that the method could learn.
 _READ_AS = {("preference", "kto"), ("preference", "prompt"), ("kto", "prompt"), ("sft", "prompt")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a finished run left: an adapter and its base, or (full fine-tuning, `adapter` None) a base of its own."""
+
+    run: Run
+    base: Path
+    adapter: Path | None
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: Run) -> Trained:
+        """Read a run's directory. Raises RunError when it has not finished."""
+        whole = run.dir / MODEL
+        if (whole / ABOUT).is_file():
+            return cls(run, whole, None, json.loads((whole / ABOUT).read_text("utf-8")))
+        about = adapter_about(run.adapter)
+        return cls(run, Path(about["base"]), run.adapter, about)
+
+    @property
+    def root(self) -> Path:
+        """Give the base that the lineage began with."""
+        return Path(self.about.get("root", self.about["base"]))
 
 
 @dataclasses.dataclass
@@ -41,7 +70,7 @@ class Setup:
     run: Run
     method: Method
     config: TrainConfig
-    parent: Run | None
+    begins: Trained | None
     info: ModelInfo
     folder: Path
     renderer: encode.Renderer
@@ -49,6 +78,11 @@ class Setup:
     aside: Collection[int]
     emit: events.Emit
     should_stop: Callable[[], bool]
+
+    @property
+    def parent(self) -> Run | None:
+        """Give the run that this one goes on from."""
+        return self.begins.run if self.begins else None
 
     def halt(self) -> None:
         """Raise Stopped when somebody asked for it."""
@@ -70,22 +104,31 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     method = _method(asked.method)
     parent = run.parent()
     info = check.inspect(asked.model, emit, should_stop)
-    config = model.fill_in(_config(method, asked, parent, info.context), info.parameters)
+    folder = hub.resolve(asked.model)
+    begins = Trained.of(parent) if parent is not None else None
+    if begins is not None:
+        _same_base(begins, folder)
+        _speaks(begins, method)
+        if begins.base != folder:
+            folder, info = begins.base, check.inspect(str(begins.base))
+    config = model.fill_in(_config(method, asked, begins, info.context), info.parameters)
+    adapts = begins.adapter if begins is not None else None
+    variants.check(method, config, continued=adapts is not None)
     if not info.exportable:
         known = ", ".join(sorted(check.EXPORTABLE))
         raise ModelError(
             f"{info.architecture} cannot be exported yet, so Studio does not train it.", f"Choose one of: {known}."
         )
-    folder = hub.resolve(asked.model)
-    if parent is not None:
-        _same_base(parent, folder)
-        _speaks(parent, method)
-        adapter.check(parent.adapter, info)
+    if adapts is not None:
+        adapter.check(adapts, info)
+    if config.tuning == "full" and "learning_rate" not in asked.settings:
+        text = f"All weights learn, so the learning rate is {config.learning_rate:g}: a tenth of the adapter's."
+        emit(events.event("note", level="info", code="learning_rate", text=text))
     set_seed(config.seed)
     renderer = encode.load(folder, config.template, now=_day(run))
     data = _data(asked, method, emit, should_stop)
     aside = split.held_out(data.records(), config.held_out, config.seed)
-    return Setup(run, method, config, parent, info, folder, renderer, data, aside, emit, should_stop)
+    return Setup(run, method, config, begins, info, folder, renderer, data, aside, emit, should_stop)
 
 
 def load(made: Setup) -> Policy:
@@ -93,15 +136,19 @@ def load(made: Setup) -> Policy:
     from studio.train import model, proof
 
     config, where = made.config, model.device()
-    bits = "4 bits" if config.quantize_base == "nf4" else str(model.compute_dtype(where)).removeprefix("torch.")
+    bits = "4 bits" if config.quantize_base == "nf4" else config.dtype
     place = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}[where.type]
-    made.note("device", f"Trains on {place}, the base in {bits}.")
-    policy = model.load(made.folder, made.renderer, config, made.parent.adapter if made.parent else None)
+    what = f"all weights, computed in {bits}" if config.tuning == "full" else f"the base in {bits}"
+    made.note("device", f"Trains on {place}, {what}.")
+    parent = made.begins.adapter if made.begins else None
+    policy = model.load(made.folder, made.renderer, config, parent, made.run.dir)
     proof.settle(policy, config, made.note)
+    if config.tuning == "full" and config.dtype == "bf16":
+        policy.autocast = model.compute_dtype(where, config.dtype)
     if made.method.head:
         policy.add_head(made.method.head)
-        if made.parent and (made.parent.adapter / f"head-{made.method.head}.safetensors").is_file():
-            policy.load_heads(made.parent.adapter)
+        if parent and (parent / f"head-{made.method.head}.safetensors").is_file():
+            policy.load_heads(parent)
     if policy.new_tokens:
         names = " ".join(made.renderer.tokenizer.convert_ids_to_tokens(policy.new_tokens))
         text = f"The base never learned {names}; their embeddings are trained too, or it would never stop."
@@ -135,17 +182,21 @@ def _method(name: str) -> Method:
     return METHODS[name]
 
 
-def _config(method: Method, asked: RunConfig, parent: Run | None, context: int) -> TrainConfig:
+def _config(method: Method, asked: RunConfig, parent: Trained | None, context: int) -> TrainConfig:
     """Build the config: the method's defaults, then what the base asks for, then the parent's, then what was given.
 
-    From a parent come the adapter's shape and the template. A row is never longer than what the base can read.
+    From a parent come the adapter's shape and the template. A row is never longer than what the base can read. Learning
+    rates that nobody gave are an adapter's, and are divided where all weights learn.
     """
     inherited: dict[str, Any] = {}
-    if parent is not None:
-        about = adapter_about(parent.adapter)
-        inherited = {name: about[name] for name in ("lora_r", "lora_alpha", "template") if name in about}
+    if parent is not None and parent.adapter is not None:
+        full = asked.settings.get("tuning") == "full"
+        names = ("template",) if full else ("lora_r", "lora_alpha", "use_rslora", "use_dora", "template")
+        inherited = {name: parent.about[name] for name in names if name in parent.about}
     wanted = catalogue.settings(asked.model, method.name)
     config = settings.build(method.Config, {**wanted, **inherited, **asked.settings})
+    if config.tuning == "full" and "learning_rate" not in asked.settings:
+        config = dataclasses.replace(config, learning_rate=config.learning_rate / FULL)
     return dataclasses.replace(config, max_length=min(config.max_length, context or config.max_length))
 
 
@@ -161,21 +212,20 @@ def adapter_about(adapter: Path) -> dict[str, Any]:
     return about
 
 
-def _same_base(parent: Run, folder: Path) -> None:
-    about = adapter_about(parent.adapter)
-    if Path(about["base"]) != folder:
+def _same_base(parent: Trained, folder: Path) -> None:
+    if folder not in (parent.root, parent.base):
         raise ConfigError(
-            f"The parent was trained on {about['base']}, this run names {folder}.",
+            f"The parent was trained on {parent.root}, this run names {folder}.",
             "Use the parent's model: leave --model out, or choose another parent.",
             field="model",
         )
 
 
-def _speaks(parent: Run, method: Method) -> None:
-    if "scores" in adapter_about(parent.adapter) and not method.head:
+def _speaks(parent: Trained, method: Method) -> None:
+    if "scores" in parent.about and not method.head:
         raise ConfigError(
-            f"Run {parent.id} is a reward model: it scores answers and has unlearned to write them.",
-            f"Choose another parent; its scores are used by `--method ppo --reward {parent.id}`.",
+            f"Run {parent.run.id} is a reward model: it scores answers and has unlearned to write them.",
+            f"Choose another parent; its scores are used by `--method ppo --reward {parent.run.id}`.",
             field="parent",
         )
 

@@ -30,7 +30,7 @@ def settle(policy: Policy, config: TrainConfig, note: Callable[[str, str], None]
 
     Raises ModelError where log-probabilities are not those of the model's own logits.
     """
-    base = policy.model.get_base_model()
+    base = policy.base
     was_training = policy.model.training
     policy.model.eval()
     policy.packed = policy.shared = policy.segmented = False
@@ -61,7 +61,7 @@ def settle(policy: Policy, config: TrainConfig, note: Callable[[str, str], None]
 
 def ways(policy: Policy) -> list[str]:
     """List the attentions to try, the fastest first; "": as the model was loaded, with a dense mask."""
-    config = policy.model.get_base_model().config.get_text_config()
+    config = policy.base.config.get_text_config()
     if not set(getattr(config, "layer_types", None) or _LAYERS) <= _LAYERS:
         return [""]
     half = policy.model.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
@@ -113,7 +113,7 @@ def _wide(model: Any, config: TrainConfig) -> bool:
 
 def _check_head(policy: Policy, row: Row) -> None:
     """Compare our log-probabilities with those of the logits that the model itself gives."""
-    base = policy.model.get_base_model()
+    base = policy.base
     ids = torch.tensor([row["ids"]], device=policy.device)
     given = base(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
     wanted = given.gather(-1, ids[0, 1:, None]).squeeze(-1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from studio import events
+from studio import events, paths
 from studio.methods.base import Row
 from studio.objectives.logps import sequence_logps
 from studio.train import kept, layout, trainer
@@ -79,4 +79,6 @@ def _arithmetic(made: Setup, policy: Policy) -> list[Any]:
     """Name what decides how the base computes."""
     config = made.config
     weight = policy.model.get_input_embeddings().weight
-    return [policy.device.type, weight.dtype, *(getattr(config, name, None) for name in ("quantize_base", "dtype"))]
+    merged = made.begins.adapter if made.begins and policy.full else None  # else the adapter itself is looked at
+    parent = paths.sha256(merged / "adapter_model.safetensors") if merged else ""
+    return [policy.device.type, weight.dtype, config.quantize_base, config.dtype, config.tuning, parent]

@@ -23,6 +23,8 @@ from studio.train import checkpoint, layout
 from studio.train.policy import Policy
 
 Sums = dict[str, list[float]]
+#: Trainer's names of the optimizers.
+OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
 class StudioTrainer(Trainer):
@@ -71,7 +73,7 @@ class StudioTrainer(Trainer):
             save_strategy="steps",
             save_steps=config.save_every or max(1, math.ceil(steps / 5)),
             logging_strategy="no",
-            optim="adamw_torch",
+            optim=OPTIMIZERS[config.optimizer or "adamw"],
             seed=config.seed,
             data_seed=config.seed,
             use_cpu=policy.device.type == "cpu",
