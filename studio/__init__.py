@@ -43,6 +43,7 @@ def train_model(
     data: str | Path,
     model: str = "",
     parent: str = "",
+    reward: str = "",
     out: Path | None = None,
     title: str = "",
     settings: Mapping[str, Any] | None = None,
@@ -53,7 +54,8 @@ def train_model(
     """Train with a method; a bad setting is refused before anything is written.
 
     `reading` says how the file is read;
-    `parent` is the run to go on from (its model is taken when none is named); `out` the run's directory.
+    `parent` is the run to go on from (its model is taken when none is named); `reward` is what scores the answers of
+    ppo and rloo, a reward run or a rule (data/rules.py); `out` the run's directory.
     """
     from studio import config, runs
     from studio.errors import ConfigError
@@ -67,6 +69,11 @@ def train_model(
     base = model or (before.config.model if before else "")
     if not base:
         raise ConfigError("No base model was named.", "Name starter, a folder or a hub id.", field="model")
+    options: dict[str, Any] = {"reading": reading.to_dict()} if reading else {}
+    if METHODS[method].kind == "online":
+        options["reward"] = str(runs.find(reward).dir) if reward and runs.is_run(reward) else _rule(reward, method)
+    elif reward:
+        raise ConfigError(f"{method} has no use for a reward.", "Leave --reward out.", field="reward")
     folder, file = Path(base).expanduser(), Path(data).expanduser()
     made = runs.RunConfig(
         kind="train",
@@ -76,9 +83,24 @@ def train_model(
         data=str(file.resolve()),
         parent=str(before.dir) if before else "",
         settings={name: getattr(checked, name) for name in given},
-        options={"reading": reading.to_dict()} if reading else {},
+        options=options,
     )
     return _do(made, out, emit, should_stop)
+
+
+def _rule(spec: str, method: str) -> str:
+    """Check a rule before anything is written, and give it as it can be kept."""
+    from studio.data import rules
+    from studio.errors import ConfigError
+
+    if not spec:
+        raise ConfigError(
+            f"Nothing says what scores the answers of {method}.",
+            f"Name a finished reward run, or a rule: {rules.FORMS}.",
+            field="reward",
+        )
+    rules.rule(spec).close()
+    return rules.absolute(spec)
 
 
 def merge_model(

@@ -54,9 +54,9 @@ class Ticker:
         if item["type"] in ("step", "progress"):
             self._bar(item)
         elif item["type"] == "note":
-            self._say(("! " if item.get("level") == "warning" else "") + item["text"])
+            self._say(("! " if item.get("level") in ("warning", "alarm") else "") + item["text"])
         elif item["type"] == "evaluated" and self._live:
-            self._say(f"held out: loss {item['loss']:.3f} at step {item['step']}")
+            self._say(f"held out: {_figures(item)} at step {item['step']}")
         elif item["type"] == "started":
             self._say(item["title"])
 
@@ -68,7 +68,7 @@ class Ticker:
     def _bar(self, item: events.Event) -> None:
         if item["type"] == "step":
             phase, done, total = "Training", item["step"], item["total"]
-            facts = f"loss {item['loss']:.3f}  {item['tokens_per_s']:.0f} tokens/s"
+            facts = f"{_figures(item)}  {item['tokens_per_s']:.0f} tokens/s"
         else:
             phase, done, total = item["phase"], item["done"], item["total"]
             facts = f"{item['rate']:.1f} {item['unit']}/s" if item.get("rate") else ""
@@ -94,6 +94,12 @@ class Ticker:
         self.close()
         self._last_line = ""
         print(text, file=sys.stderr, flush=True)
+
+
+def _figures(item: events.Event) -> str:
+    """Say what a step or a measurement is about: the score and the distance from the parent, else the loss."""
+    names = ("score", "kl") if "score" in item else ("loss",)
+    return "  ".join(f"{name} {item[name]:.3f}" for name in names if name in item)
 
 
 def _span(seconds: float) -> str:

@@ -12,6 +12,7 @@ from studio import config as settings
 from studio.cli.data import add_reading, reading
 from studio.cli.output import Out
 from studio.cli.running import watching
+from studio.data.rules import FORMS
 from studio.errors import ConfigError
 from studio.methods import METHODS
 
@@ -22,7 +23,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "train",
         parents=[common],
-        help="train: sft teaches a base to answer, dpo aligns it with preferences",
+        help="train: sft teaches a base to answer, the others align it",
         epilog=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -30,6 +31,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", default="", help="starter, a folder, or a hub id (with --parent: the parent's)")
     verb.add_argument("--data", required=True, help="a .jsonl or .json file")
     verb.add_argument("--parent", default="", help="the run to go on from")
+    verb.add_argument("--reward", default="", help=f"ppo, rloo: what scores answers, a reward run or a rule ({FORMS})")
     verb.add_argument("--out", type=Path, help="the run's directory (by default in Studio's data folder)")
     verb.add_argument("--title", default="", help="a name for people")
     verb.add_argument(
@@ -65,6 +67,7 @@ def _train(args: argparse.Namespace, out: Out) -> None:
             data=args.data,
             model=args.model,
             parent=args.parent,
+            reward=args.reward,
             out=args.out,
             title=args.title,
             settings=pairs(args.set),

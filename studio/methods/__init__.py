@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from studio.methods import dpo, ipo, kto, orpo, reward, sft, simpo
+from studio.methods import dpo, ipo, kto, orpo, ppo, reward, rloo, sft, simpo
 from studio.methods.base import Method
 
 GROUP = "studio.methods"
@@ -21,6 +21,8 @@ _OWN = (
     orpo.METHOD,
     simpo.METHOD,
     reward.METHOD,
+    ppo.METHOD,
+    rloo.METHOD,
 )
 METHODS: dict[str, Method] = {method.name: method for method in _OWN}
 #: Entry points that gave no method, with the reason: one broken package must not stop the others.
