@@ -84,6 +84,8 @@ def _summary(result: dict[str, Any]) -> str:
         lines.append("Rows left out: " + ", ".join(f"{count} {code}" for code, count in reasons.items()))
     if h["n"]:
         lines.append(f"Held-out {h['name']} {h['before']:.3f} -> {h['after']:.3f} ({h['n']} rows)")
+    if (moved := result.get("moved")) is not None:
+        lines.append(f"The weights moved by {moved:.2g} %")
     if b["n"]:
         lines.append(
             f"{b['changed']:.0%} of {b['n']} answers changed; stops by itself {b['stops_before']:.0%} -> "

@@ -24,7 +24,7 @@ from studio.methods.base import Batch, Example
 from studio.methods.online import Online, OnlineConfig
 from studio.objectives.logps import kl_k1, kl_k3
 from studio.render.labels import IGNORE
-from studio.train import adapters, checkpoint, layout, rollout, trainer
+from studio.train import adapters, checkpoint, guard, layout, rollout, trainer
 from studio.train.judges import Asked, Judge
 from studio.train.policy import POLICY, Policy
 from studio.train.prepare import Setup
@@ -82,6 +82,8 @@ class Loop:
         warmup = round(config.warmup_ratio * self.total)
         self.schedule = get_scheduler(config.lr_scheduler, self.optimizer.optimizer, warmup, self.total)
         self.room = trainer.room(config, self.policy)
+        self.guard: guard.Guard | None = None
+        self.guarded = False
         self.done = 0
         self.last: Figures = {}
         self.measured: tuple[int, Figures] | None = None
@@ -95,7 +97,11 @@ class Loop:
         while self.done < self.total:
             at = time.monotonic()
             rate = self.schedule.get_last_lr()[0]
+            if self.guard is None:
+                self.guard = guard.Guard(self.policy.model, self._trained())
             figures, tokens = self._step()
+            # where all answers of a step score alike there is nothing to learn from them
+            self.guarded = self.guarded or self.guard.step(rate, must_move=False)
             self.done += 1
             self.last = figures
             elapsed = time.monotonic() - began
@@ -230,6 +236,11 @@ class Loop:
             for whole, part in zip(out, parts, strict=True):
                 whole[places, : part.shape[1]] = part
         return out
+
+    def _trained(self) -> dict[str, Any]:
+        """Name what the optimizer was given."""
+        given = {id(tensor) for group in self.groups for tensor in group}
+        return {name: p for name, p in self.policy.model.named_parameters() if id(p) in given}
 
     def _passes(self, examples: Sequence[Example]) -> list[list[int]]:
         return layout.passes(self.method, examples, self.room, self.policy.packed, self.policy.shared)

@@ -22,7 +22,7 @@ STYLE_ROWS = 2_000
 
 def learn(made: Setup) -> dict[str, Any]:
     """Train from a file and give the result. Raises StudioErrors; Stopped after a saved stop."""
-    from studio.train import checkpoint, generate, reference, trainer
+    from studio.train import checkpoint, generate, moved, reference, trainer
 
     run, method = made.run, made.method
     rows = prepare.encoded(made)
@@ -39,6 +39,7 @@ def learn(made: Setup) -> dict[str, Any]:
         )
     config = made.config = _fitted(made, train)
     policy = prepare.load(made)
+    began = moved.start(policy.model)
     prompts = [] if method.head else prepare.prompts(made.data, made.aside)  # a model that scores does not answer
     if method.reference:
         reference.score(made, policy, train, held)
@@ -89,6 +90,7 @@ def learn(made: Setup) -> dict[str, Any]:
     counts = {"trained": len(train), "held_out": len(held), "left_out": left_out}
     return {
         **outcome.result(made, {**loop.last, **measured}, figure, changed, counts, [text for text in said if text]),
+        "moved": outcome.moved_by(made, policy, began),
         **more,
     }
 

@@ -24,7 +24,7 @@ MEASURED = 64
 
 def learn(made: Setup) -> dict[str, Any]:
     """Train from what the policy itself writes to prompts. Raises StudioErrors; Stopped after a saved stop."""
-    from studio.train import checkpoint, generate
+    from studio.train import checkpoint, generate, moved
     from studio.train.loop import Loop
 
     run, config = made.run, made.config
@@ -32,6 +32,7 @@ def learn(made: Setup) -> dict[str, Any]:
     source = judges.find(made)
     asked, held, left_out = _asked(made, source)
     policy = prepare.load(made)
+    began = moved.start(policy.model)
     reference = adapters.REFERENCE if adapters.moved(policy) else ""
     if reference:
         adapters.add_copy(policy, reference)
@@ -75,6 +76,7 @@ def learn(made: Setup) -> dict[str, Any]:
         if not isinstance(source, Run):
             source.close()
     adapters.remove(policy)
+    change = outcome.moved_by(made, policy, began)
     answers = generate.answers(policy, made.renderer, prompts, room, emit=made.emit)
     outcome.save(made, policy)
 
@@ -92,7 +94,7 @@ def learn(made: Setup) -> dict[str, Any]:
         "alarms": sorted(alarms.raised),
     }
     result = outcome.result(made, {**loop.last, **after}, figure, changed, counts, texts)
-    return {**result, "online": online}
+    return {**result, "moved": change, "online": online}
 
 
 def _asked(made: Setup, source: rules.Rule | Run) -> tuple[list[Asked], list[Asked], dict[str, int]]:

@@ -75,6 +75,30 @@ def result(
     }
 
 
+def moved_by(made: Setup, policy: Policy, began: Any) -> float | None:
+    """Give how far the weights that learn moved, in per cent of their norm (moved.py); `began` is from before."""
+    import torch
+    from safetensors import safe_open
+
+    from studio.models.tensors import read_tensors
+    from studio.train import moved
+
+    if not policy.full:
+        found = moved.moved(policy.model, began)
+        return found if found is None else round(found, 4)
+    files = {info.name: info.file for info in read_tensors(made.folder)}
+    weights = {name: p for name, p in policy.model.named_parameters() if name in files}
+
+    def original(name: str) -> Any:
+        with safe_open(files[name], framework="pt") as opened:
+            tensor = opened.get_tensor(name)
+        new = weights[name].detach()[len(tensor) :].to("cpu", tensor.dtype)  # rows of new tokens, which began elsewhere
+        return torch.cat([tensor, new]) if len(new) else tensor
+
+    found = moved.moved_full(weights, original)
+    return found if found is None else round(found, 4)
+
+
 def save(made: Setup, policy: Policy, more: Mapping[str, Any] | None = None) -> None:
     """Write the adapter (or the whole model) with its tokenizer and template beside, then rename it into place.
 

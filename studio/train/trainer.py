@@ -17,9 +17,8 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from studio import events
-from studio.errors import TrainingError
 from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, learned
-from studio.train import checkpoint, layout
+from studio.train import checkpoint, guard, layout
 from studio.train.policy import Policy
 
 Sums = dict[str, list[float]]
@@ -56,6 +55,10 @@ class StudioTrainer(Trainer):
         self.last: dict[str, float] = {}
         self.learned = 0
         self.measured: tuple[int, dict[str, float]] | None = None
+        self.guard: guard.Guard | None = None
+        self.guarded = False
+        self.batch: Sequence[Example] = ()
+        self.rate = 0.0
         checkpoints.mkdir(parents=True, exist_ok=True)
         steps = total_steps(config, len(train))
         args = TrainingArguments(
@@ -100,20 +103,26 @@ class StudioTrainer(Trainer):
         A loss that is not finite ends the run before it can spoil the adapter.
         """
         model.train()
+        if self.guard is None:
+            self.guard = guard.Guard(self.policy.model, self.policy.trainable())
+        self.batch, self.rate = inputs, float(self.optimizer.param_groups[0]["lr"])
         count = self.method.count(inputs)
         total = torch.zeros((), device=self.args.device)
         for batch in self.lay(inputs):
             out = self.step(batch, count)
-            if not torch.isfinite(out.loss):
-                raise TrainingError(
-                    f"The loss is {float(out.loss.detach())} at step {self.state.global_step + 1}.",
-                    "The last checkpoint is kept. Lower the learning rate, or look for broken rows in the data.",
-                )
+            guard.finite(out.loss.detach(), "loss", self.state.global_step + 1, inputs)
             self.accelerator.backward(out.loss)
             total += out.loss.detach()
             _add(self.sums, out.metrics)
         self.learned += learned(self.method.sequences(inputs))
+        if not self.guarded and self.state.global_step == 0:
+            self.guard.gradients()
         return total
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        guard.finite(norm, "gradient", self.state.global_step + 1, self.batch)
+        return norm
 
     def step(self, batch: Batch, count: int | None) -> StepOutput:
         """Give the method's loss of one pass."""
@@ -201,6 +210,8 @@ class _Narrator(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell the step; when asked to stop, save and end here."""
         trainer = self.trainer
+        if not trainer.guarded and trainer.guard is not None:
+            trainer.guarded = trainer.guard.step(trainer.rate)
         elapsed = max(1e-9, time.monotonic() - self.start)
         done = state.global_step - self.at_start
         trainer.last = _means(trainer.sums)
