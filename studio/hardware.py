@@ -172,10 +172,9 @@ def estimate(
     tokens = micro_batch_size * max_length
     layer = b * (6 * s.hidden + 2 * q + 2 * k + 3 * s.ffn) + 14 * lora_r
     kept = b * s.layers * s.hidden + layer if checkpointing else s.layers * layer
-    lora = s.layers * lora_r * (2 * (s.hidden + q) + 2 * (s.hidden + k) + 3 * (s.hidden + s.ffn))
     return Estimate(
         weights=(s.linear * each + s.embedding * b) / GIB,
-        adapter=16 * lora / GIB,
+        adapter=16 * s.lora(lora_r) / GIB,
         activations=tokens * kept / GIB,
         logits=(b + 12) * s.vocab * tokens / 4 / GIB,
         overhead=_OVERHEAD_GB,

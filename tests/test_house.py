@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "studio"
 
 LAYERS = [
-    {"errors", "config", "events", "paths", "child", "redact"},
+    {"errors", "config", "events", "paths", "disk", "child", "redact"},
     {"runs", "jobs", "hardware", "models", "data", "objectives"},
     {"render", "chat"},
     {"methods", "train"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"worker"},
     {"cli", "ui", "__init__", "__main__"},
 ]
-LIGHT = ["errors", "config", "events", "paths", "child", "redact", "runs", "jobs", "models", "data", "chat/session"]
+LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact", "runs", "jobs", "models", "data", "chat/session"]
 HEAVY = {"torch", "transformers", "llama_cpp", "gradio"}
 
 

@@ -10,13 +10,12 @@ import contextlib
 import dataclasses
 import fnmatch
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from studio import events, paths
+from studio import disk, events, paths
 from studio.errors import DataError, Stopped
 
 _NAME = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -44,7 +43,6 @@ _SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_SPARE = 64 << 20  # bytes that must stay free
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +204,7 @@ def _fetch(asked: Asked, emit: events.Emit | None, should_stop: Callable[[], boo
     missing = sum(sizes[name] for name in names if not (home / "snapshots" / (info.sha or "") / name).exists())
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        if (free := shutil.disk_usage(folder).free) < missing + _SPARE:
+        if (free := disk.free(folder)) < missing + disk.SPARE:
             raise DataError(
                 f"The disk is too full for {asked.repo}: it needs {missing >> 20:,} MB, {free >> 20:,} are free.",
                 "Free some room, or set HF_HOME to a folder on a larger disk.",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import events, paths
+from studio import disk, events, paths
+from studio.disk import Need
 from studio.errors import ExportError, RunError, Stopped
 from studio.export import certificate, gguf, ollama, quantize
 from studio.export import merge as merging
@@ -20,6 +22,7 @@ from studio.runs import Run
 from studio.train.prepare import Trained
 
 BASE_TYPE = "Q8_0"
+_BASE = ("F16", BASE_TYPE)
 
 
 def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[
     out = _out(run, "model")
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
-    with _room(out, check.inspect(str(base)).bytes, staging):
+    with _room([Need("the model in 16 bits", 2 * check.inspect(str(base)).parameters, out)], staging):
         text = f"Merging into the 16-bit base at {out}." if adapter else f"Writing the model in 16 bits at {out}."
         emit(events.event("note", level="info", code="merge", text=text))
         files = merging.write_model(base, adapter, staging)
@@ -54,14 +57,16 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     renderer = encode.load(base, about.get("template", "") if adapter or not tuned else "")
     out = _out(run, "files", may_exist=True)
     name = paths.slug(str(options.get("name") or run.config.title), "model")
-    need = sum(quantize.predicted_bytes(info.parameters, t) for t in {*types, "F16"})
+    needs = [Need(t, quantize.predicted_bytes(info.parameters, t), out) for t in wanted_types(types)]
+    if options.get("base"):
+        needs += [Need(f"the base's {t}", quantize.predicted_bytes(info.parameters, t), paths.home()) for t in _BASE]
 
     def halt() -> None:
         if should_stop():
             raise Stopped("Stopped; files that were finished are kept.", "Export again to make the others.")
 
     out.mkdir(parents=True, exist_ok=True)
-    with _room(out, need):
+    with _room(needs):
         source_type = "F32" if types == ["F32"] else "F16"
         source = out / f"{name}-{source_type}.gguf"
         gguf.write(base, adapter, source, renderer, name=name, dtype=source_type, emit=emit, should_stop=halt)
@@ -124,6 +129,11 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     return result
 
 
+def wanted_types(types: Sequence[str]) -> list[str]:
+    """Give the types of all files that are there at once: those asked for, and the one that they are made from."""
+    return list(dict.fromkeys([*types] if list(types) == ["F32"] else ["F16", *types]))
+
+
 def base_file(base: Path, template: str = "", emit: events.Emit | None = None) -> Path:
     """Give the base's own Q8_0 file for chatting, made once per set of weights."""
     folder = paths.home() / "base"
@@ -173,24 +183,16 @@ def _held_out(parent: Run | None) -> tuple[list[tuple[str, str]], list[str]]:
     return [(e["prompt"], e["after"]) for e in examples], [e["prompt"] for e in examples]
 
 
-class _room:
+@contextlib.contextmanager
+def _room(needs: Sequence[Need], staging: Path | None = None) -> Iterator[None]:
     """Check for room on the disk before; a full disk becomes a clear error and leaves no half-written folder."""
-
-    def __init__(self, out: Path, need: int, staging: Path | None = None) -> None:
-        self.out, self.need, self.staging = out, int(need * 1.2), staging
-
-    def __enter__(self) -> None:
-        folder = self.out
-        while not folder.exists():
-            folder = folder.parent
-        have = shutil.disk_usage(folder).free
-        if have < self.need:
-            raise ExportError(
-                f"{self.need / 1e9:.1f} GB are needed, {have / 1e9:.1f} GB are free.", "Free some disk, or use --out."
-            )
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self.staging is not None and error is not None:
-            shutil.rmtree(self.staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno == 28:
-            raise ExportError("The disk is full.", "Free some disk and export again.") from None
+    disk.check(needs, ExportError, "Free some, or let --out name a folder on a larger disk.")
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in disk.FULL:
+            raise
+        raise ExportError("The disk is full.", "Free some disk and export again.") from None
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)

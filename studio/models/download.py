@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from studio import __version__, events, paths
+from studio import __version__, disk, events, paths
 from studio.errors import ModelError, Stopped
 from studio.models import folder, listing, refusals
 from studio.models.listing import INDEX, SINGLE, Remote
@@ -35,7 +35,6 @@ LONGEST_ASKED = 120.0  # seconds: a server that asks for more is not waited for
 TRIES, TRIES_UNREACHED = 6, 3  # in a row, without PROGRESS
 PROGRESS = 1 << 20  # bytes that make a try count as progress
 AT_ONCE = 4  # files
-SPARE = 64 << 20  # bytes that must stay free
 
 
 def fetch(repo: str, revision: str, emit: events.Emit | None = None, should_stop: Asked | None = None) -> Path:
@@ -157,9 +156,9 @@ class _Download:
     def _room(self, files: Iterable[Remote]) -> None:
         missing = {f.etag: f for f in files if not self._here(f)}.values()
         need = sum(f.size - min(f.size, Part.size_of(self._part(f))) for f in missing)
-        have = shutil.disk_usage(self.cache).free
-        if need and need + SPARE > have:
-            raise refusals.disk_full(need + SPARE, have, str(self.cache))
+        have = disk.free(self.cache)
+        if need and need + disk.SPARE > have:
+            raise refusals.disk_full(need + disk.SPARE, have, str(self.cache))
 
     def _here(self, file: Remote) -> bool:
         try:
@@ -208,9 +207,9 @@ class _Download:
                 self._note(f"{file.name}: the part from an earlier try was damaged; it starts again.", "warning")
             part.keep(self.home / "blobs" / file.etag)
         except OSError as error:
-            if error.errno not in refusals.FULL:
+            if error.errno not in disk.FULL:
                 raise
-            have = shutil.disk_usage(self.cache).free
+            have = disk.free(self.cache)
             raise refusals.disk_full(max(file.size - part.have, 0), have, str(self.cache)) from None
         finally:
             part.close()

@@ -6,15 +6,13 @@ The token is never part of a message: only status codes, names and addresses are
 from __future__ import annotations
 
 import email.utils
-import errno
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from studio import disk
 from studio.errors import ModelError
 
-#: What a full disk, a full quota or a limit on files says.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KEPT = "What has arrived is kept: start again and it goes on there."
 
 
@@ -101,14 +99,14 @@ def wrong_hash(repo: str, name: str) -> ModelError:
 def disk_full(need: int, have: int, folder: str) -> ModelError:
     """Say how much room is needed and how much there is; both in bytes."""
     return ModelError(
-        f"The disk is too full for this model: it needs {size(need)} more, {folder} has {size(have)} free.",
+        f"The disk is too full for this model: it needs {disk.size(need)} more, {folder} has {disk.size(have)} free.",
         f"Free some room, or set HF_HOME to a folder on a larger disk. {KEPT}",
     )
 
 
 def unwritable(error: OSError, folder: str) -> ModelError:
     """Say that the cache cannot be written to."""
-    if error.errno in FULL:
+    if error.errno in disk.FULL:
         return ModelError(f"The disk of {folder} is full.", f"Free some room, or set HF_HOME to another disk. {KEPT}")
     return ModelError(
         f"The model cannot be written to {folder} ({error.strerror or type(error).__name__}).",
@@ -142,15 +140,6 @@ def retry_after(headers: Mapping[str, str]) -> float:
     except (TypeError, ValueError):
         return 0.0
     return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else 0.0
-
-
-def size(amount: float) -> str:
-    """Write bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
 
 
 def _span(seconds: float) -> str:

@@ -41,6 +41,11 @@ class Shape:
         """All weights, but for the biases and the second norms that some families have (less than 0.1 %)."""
         return self.linear + self.embedding + (2 * self.layers + 1) * self.hidden
 
+    def lora(self, r: int) -> int:
+        """Weights of an adapter of rank r on all linear maps of the layers: L r sum(in + out)."""
+        d, q, k = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return self.layers * r * (2 * (d + q) + 2 * (d + k) + 3 * (d + self.ffn))
+
     @classmethod
     def of(cls, config: dict[str, Any], rows: int) -> Shape:
         """Read config.json; what is not there (or is no number) gets the usual value. `rows`: of the embedding."""

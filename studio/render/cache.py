@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from studio import events, paths
+from studio import disk, events, paths
 from studio.data.dataset import Dataset
 from studio.data.records import LISTED
 from studio.errors import Stopped, TrainingError
@@ -29,7 +29,7 @@ from studio.render.batches import encoded, token_type
 from studio.render.renderer import Renderer
 from studio.render.tokens import ABOUT, SIDES, Cache, View
 
-__all__ = ["Cache", "View", "build", "key"]
+__all__ = ["Cache", "View", "build", "key", "missing"]
 
 VERSION = 1
 MOST_BYTES, MOST_SHARE = 20 << 30, 0.2
@@ -88,6 +88,15 @@ def build(
             shutil.rmtree(beside, ignore_errors=True)
     _prune(root, name, emit)
     return Cache(place)
+
+
+def missing(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str = "all", cut: str = "prompt") -> int:
+    """Give about so many bytes as the tokens of a file will take, 0 where they are there already.
+
+    A token takes 3 to 5 bytes here and 3 to 5 in the file, so that both are about as large.
+    """
+    place = paths.cache() / "tokens" / key(dataset, renderer, max_length, train_on, cut)
+    return 0 if _whole(place) is not None else dataset.size * len(SIDES[dataset.kind])
 
 
 def key(dataset: Dataset, renderer: Renderer, max_length: int, train_on: str = "all", cut: str = "prompt") -> str:
@@ -190,16 +199,13 @@ def _fill(
 
 
 def _room(root: Path, size: int) -> None:
-    """Raise TrainingError when the disk can hardly take the tokens of a file of so many bytes.
-
-    A token takes 3 to 5 bytes here and 3 to 5 in the file, so that both are about as large.
-    """
-    if shutil.disk_usage(root).free < size + _RESERVE:
+    """Raise TrainingError when the disk can hardly take the tokens of a file of so many bytes."""
+    if disk.free(root) < size + _RESERVE:
         raise _full(root)
 
 
 def _full(root: Path) -> TrainingError:
-    have = shutil.disk_usage(root).free / 1e9
+    have = disk.free(root) / 1e9
     return TrainingError(
         f"The disk has no room for the file's tokens ({have:.2f} GB free in {root}).",
         "Free some, or let STUDIO_HOME name a folder on a larger disk.",
@@ -219,7 +225,7 @@ def _prune(root: Path, keep: str, emit: events.Emit) -> None:
     folders = {about.parent: about.stat().st_mtime for about in root.glob(f"*/{ABOUT}") if about.parent.suffix != _PART}
     sizes = {place: sum(file.stat().st_size for file in place.iterdir()) for place in folders}
     total = sum(sizes.values())
-    most = min(MOST_BYTES, int(MOST_SHARE * (shutil.disk_usage(root).free + total)))
+    most = min(MOST_BYTES, int(MOST_SHARE * (disk.free(root) + total)))
     gone = 0
     for place in sorted(folders, key=lambda place: folders[place]):
         if total <= most:

@@ -98,7 +98,7 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     """Read all that a run needs but the weights. Raises StudioErrors: a bad run ends before anything heavy."""
     from transformers import set_seed
 
-    from studio.train import model
+    from studio.train import footprint, model
 
     asked = run.config
     method = _method(asked.method)
@@ -128,7 +128,9 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     renderer = encode.load(folder, config.template, now=_day(run))
     data = _data(asked, method, emit, should_stop)
     aside = split.held_out(data.records(), config.held_out, config.seed)
-    return Setup(run, method, config, begins, info, folder, renderer, data, aside, emit, should_stop)
+    made = Setup(run, method, config, begins, info, folder, renderer, data, aside, emit, should_stop)
+    footprint.check(made)
+    return made
 
 
 def load(made: Setup) -> Policy:

@@ -1,0 +1,76 @@
+"""Room on the disk, looked at before the work that needs it: what it takes, what is free, one rule for all.
+
+A run is refused where less than SHARE x its need is free: files are not the only thing that grows on a disk, and what
+is foreseen is foreseen roughly. Places on the same disk are added up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from studio.errors import StudioError
+
+#: The errors of a system whose disk, quota or largest file is full.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHARE = 1.2
+#: Where the bytes are known to the last one, as of a download, it is enough that so many stay free.
+SPARE = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """Something that will be written: in words, its bytes, and the folder (which need not be there yet)."""
+
+    what: str
+    bytes: int
+    folder: Path
+
+
+def free(folder: Path) -> int:
+    """Give the bytes that are free where a folder is, or would be made."""
+    return shutil.disk_usage(_there(folder)).free
+
+
+def check(needs: Iterable[Need], error: type[StudioError], remedy: str) -> None:
+    """Raise `error`, with all figures and the remedy, where less than SHARE x what a disk is to take is free on it."""
+    disks: dict[int, list[Need]] = {}
+    for need in needs:
+        if need.bytes > 0:
+            disks.setdefault(os.stat(_there(need.folder)).st_dev, []).append(need)
+    for some in disks.values():
+        wanted, folder = int(SHARE * sum(need.bytes for need in some)), _there(some[0].folder)
+        have = free(folder)
+        if have < wanted:
+            parts = ", ".join(f"{need.what} {size(need.bytes)}" for need in some)
+            raise error(
+                f"The disk has too little room: {size(wanted)} are needed ({parts}, and a fifth to spare), "
+                f"{size(have)} are free in {folder}.",
+                remedy,
+            )
+
+
+def held(folder: Path) -> int:
+    """Give the bytes of all files in a folder, 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def size(count: float) -> str:
+    """Write bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def _there(folder: Path) -> Path:
+    """Give the folder, or the nearest above it that is there."""
+    folder = folder.expanduser().absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
