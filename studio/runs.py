@@ -150,12 +150,21 @@ class Run:
         return find(name) if name else None
 
     def lineage(self) -> list[Run]:
-        """List the runs from the first to this one: base -> SFT -> DPO."""
-        line, here = [self], self.parent()
-        while here is not None and here not in line:
+        """List the runs from the first to this one: base -> SFT -> DPO. One that was deleted ends the line."""
+        line = [self]
+        while (here := line[0]._found_parent()) is not None and here not in line:
             line.insert(0, here)
-            here = here.parent()
         return line
+
+    def lost(self) -> str:
+        """Name the run that this one started from where it is no longer there, else ""."""
+        return Path(self.config.parent).name if self.config.parent and self._found_parent() is None else ""
+
+    def _found_parent(self) -> Run | None:
+        try:
+            return self.parent()
+        except RunError:
+            return None
 
     def checkpoints(self) -> list[Path]:
         """List the checkpoint folders, oldest first (whether they are sound is the trainer's to verify)."""
@@ -237,8 +246,9 @@ def queued() -> list[str]:
 
 
 def children(run: Run) -> list[Run]:
-    """List the runs that started from this one."""
-    return [other for other in all_runs() if (parent := other.config.parent) and Path(parent).name == run.id]
+    """List the runs that started from this one, the newest first; a rehearsal leaves nothing that needs it."""
+    found = [(other, other.config) for other in all_runs() if other.dir != run.dir]
+    return [other for other, c in found if c.parent and Path(c.parent).name == run.id and c.kind != "rehearse"]
 
 
 def delete(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The rule for room on a disk: places on one disk add up, a fifth is spared, the nearest folder that is there counts."""
+"""The rule for room on a disk: places on one disk add up, a fifth is spared, a folder may still be missing."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ LAYERS = [
     {"worker"},
     {"cli", "ui", "__init__", "__main__"},
 ]
-LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact", "runs", "jobs", "models", "data", "chat/session"]
+LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact"]
+LIGHT += ["runs", "jobs", "models", "data", "chat/session"]
 HEAVY = {"torch", "transformers", "llama_cpp", "gradio"}
 
 

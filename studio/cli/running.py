@@ -12,6 +12,7 @@ from typing import Any
 from studio import jobs, runs, worker
 from studio.cli.output import Out, Ticker, table
 from studio.errors import RunError, StudioError
+from studio.train import together
 
 Watch = dict[str, Any]
 
@@ -20,9 +21,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verbs."""
     listing = verbs.add_parser("runs", parents=[common], help="list all runs")
     listing.set_defaults(do=_list)
-    show = verbs.add_parser("show", parents=[common], help="show one run: what it was, what came out")
+    show = verbs.add_parser("show", parents=[common], help="show one run: what it was, and the line that it stands in")
     show.add_argument("run")
-    show.add_argument("--tree", action="store_true", help="its lineage")
+    show.add_argument("--tree", action="store_true", help="only that line")
     show.set_defaults(do=_show)
     for name, do, text in (
         ("stop", _stop, "ask a run to save and stop"),
@@ -89,21 +90,49 @@ def _status(described: dict[str, Any]) -> str:
 
 
 def _show(args: argparse.Namespace, out: Out) -> None:
+    """Show a run with the line that it stands in: from the base over its parents to what started from it."""
     run = runs.find(args.run)
-    line = [_describe(step) for step in run.lineage()]
-    document = {**_describe(run), "lineage": [step["run"] for step in line], "result": run.result()}
-    base = line[0]["model"] or "base"
-    tree = "\n".join(
-        [
-            base,
-            *(
-                "  " * depth + f"└ {s['method'] or s['kind']}: {s['run']} ({s['status']})"
-                for depth, s in enumerate(line)
-            ),
-        ]
-    )
-    text = tree if args.tree else "\n".join(f"{key}: {value}" for key, value in document.items() if key != "result")
-    out.result(document, text)
+    line = run.lineage()
+    steps, children = ([_step(other) for other in some] for some in (line, runs.children(run)))
+    described = _describe(run)
+    document = {
+        **described,
+        "base": line[0].config.model or None,
+        "lost": line[0].lost() or None,
+        "lineage": [step["run"] for step in steps],
+        "line": steps,
+        "children": children,
+        "result": run.result(),
+    }
+    facts = "\n".join(f"{key}: {value}" for key, value in described.items() if value is not None)
+    tree = "\n".join(_tree(document))
+    out.result(document, tree if args.tree else f"{facts}\n\n{tree}")
+
+
+def _step(run: runs.Run) -> dict[str, Any]:
+    """Describe a run of a line, with the held-out figure that it moved."""
+    held = (run.result() or {}).get("heldout")
+    return {**_describe(run), "heldout": held if isinstance(held, dict) and held.get("n") else None}
+
+
+def _tree(shown: dict[str, Any]) -> list[str]:
+    """Draw the base, the line below it, and the children of the run, a step further in each."""
+    lines = [shown["base"] or "base"]
+    if shown["lost"]:
+        lines.append(f"└ {shown['lost']} (deleted: what came before it is not known)")
+    first = len(lines) - 1
+    for depth, step in enumerate(shown["line"], first):
+        lines.append("  " * depth + f"└ {_said(step)}" + ("  <- this run" if step["run"] == shown["run"] else ""))
+    depth = first + len(shown["line"])
+    return lines + ["  " * depth + f"└ {_said(child)}" for child in reversed(shown["children"])]
+
+
+def _said(step: dict[str, Any]) -> str:
+    """Say in a line what a run was and what became of its figure."""
+    held, figure = step["heldout"], ""
+    if held and None not in (held.get("before"), held.get("after")):
+        figure = f"  held-out {held['name']} {held['before']:.3f} -> {held['after']:.3f} ({held['n']} rows)"
+    return f"{step['method'] or step['kind']}: {step['run']} ({step['status']}){figure}"
 
 
 def _stop(args: argparse.Namespace, out: Out) -> None:
@@ -140,12 +169,16 @@ def _work(args: argparse.Namespace, out: Out) -> int:
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder} is not a run's directory.", "Start a run with `studio train`.")
     run = runs.Run(folder.resolve())
+    if (count := together.asked()) > 1:
+        return together.launch(count, ["worker", str(run.dir), *(["--json"] if args.json else [])])
     try:
         result = worker.work(run)
     except StudioError as error:
         out.error(error)
         return error.exit_code
     finally:
-        jobs.drain(ended=run)
-    out.result(result, f"{run.id} finished.")
+        if together.first():
+            jobs.drain(ended=run)
+    if together.first():
+        out.result(result, f"{run.id} finished.")
     return 0

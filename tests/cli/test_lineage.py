@@ -1,0 +1,72 @@
+"""`studio show`: the line of a run from the base on, what it moved, what came of it, and what is gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio import paths, runs
+from studio.cli.__main__ import run as command
+from studio.errors import RunError
+
+
+def make(method: str, parent: runs.Run | None = None, kind: str = "train", held: Any = None) -> runs.Run:
+    start = str(parent.dir) if parent else ""
+    run = runs.create(runs.RunConfig(kind, method or kind, "starter", method, "rows.jsonl", start))
+    if held:
+        paths.write_text(run.dir / "result.json", json.dumps({"heldout": held}))
+    return run
+
+
+@pytest.fixture
+def line() -> list[runs.Run]:
+    sft = make("sft", held={"name": "loss", "before": 2.5, "after": 1.25, "n": 56})
+    dpo = make("dpo", sft, held={"name": "rewards/accuracies", "before": 0.5, "after": 0.875, "n": 24})
+    again = make("dpo", dpo, held={"name": "rewards/accuracies", "before": None, "after": None, "n": 0})
+    return [sft, dpo, again]
+
+
+def show(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert command(["show", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_run_is_shown_with_its_line_up_to_the_base_and_with_its_children(
+    capsys: pytest.CaptureFixture[str], line: list[runs.Run]
+) -> None:
+    sft, dpo, again = line
+    export = make("", dpo, "export")
+    make("dpo", dpo, "rehearse")
+    lines = show(capsys, dpo.id, "--tree").splitlines()
+    assert lines[0] == "starter"
+    assert lines[1] == f"└ sft: {sft.id} (new)  held-out loss 2.500 -> 1.250 (56 rows)"
+    dpo_line = f"  └ dpo: {dpo.id} (new)  held-out rewards/accuracies 0.500 -> 0.875 (24 rows)  <- this run"
+    assert lines[2] == dpo_line
+    assert set(lines[3:]) == {f"    └ dpo: {again.id} (new)", f"    └ export: {export.id} (new)"}
+    assert f"run: {dpo.id}\n" in (whole := show(capsys, dpo.id)) and dpo_line in whole
+    document = json.loads(show(capsys, dpo.id, "--json"))
+    assert document["lineage"] == [sft.id, dpo.id] and document["base"] == "starter" and document["lost"] is None
+    assert [step["heldout"]["after"] for step in document["line"]] == [1.25, 0.875]
+    assert {child["run"] for child in document["children"]} == {again.id, export.id}
+
+
+def test_a_parent_that_was_deleted_is_said(capsys: pytest.CaptureFixture[str], line: list[runs.Run]) -> None:
+    sft, dpo, again = line
+    with pytest.raises(RunError, match="started from"):
+        runs.delete(sft)
+    shutil.rmtree(sft.dir)
+    lines = show(capsys, again.id, "--tree").splitlines()
+    assert lines[1] == f"└ {sft.id} (deleted: what came before it is not known)"
+    assert lines[2].startswith(f"  └ dpo: {dpo.id}") and lines[3] == f"    └ dpo: {again.id} (new)  <- this run"
+    document = json.loads(show(capsys, again.id, "--json"))
+    assert document["lost"] == sft.id and document["lineage"] == [dpo.id, again.id]
+
+
+def test_a_rehearsal_does_not_keep_its_parent_from_being_deleted(line: list[runs.Run]) -> None:
+    make("dpo", line[-1], "rehearse")
+    runs.delete(line[-1])
+    assert not Path(line[-1].dir).exists()
