@@ -65,6 +65,18 @@
     if (again) again.focus({ preventScroll: true });
   }
 
+  // What is wrong with a setting is drawn beside Start; it is said at its field, too.
+  function blame() {
+    const wrong = new Map([...document.querySelectorAll("[data-st-wrong]")].map((said) => [said.dataset.stWrong, said.textContent]));
+    document.querySelectorAll("[data-st-problem]").forEach((field) => { if (!wrong.has(field.id)) say(field, ""); });
+    wrong.forEach((text, id) => { const field = document.getElementById(id); if (field && field.dataset.stProblem !== text) say(field, text); });
+  }
+  function say(field, text) {
+    const input = field.querySelector("input, textarea");
+    if (text) field.dataset.stProblem = text; else delete field.dataset.stProblem;
+    if (text) input?.setAttribute("aria-invalid", "true"); else input?.removeAttribute("aria-invalid");
+  }
+
   // In a list of rows the arrows go from one to the next; Tab goes past it.
   document.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -96,6 +108,7 @@
     const button = event.target.closest
       && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill],button[data-st-send]");
     if (!button) return;
+    if (button.ariaExpanded) button.ariaExpanded = String(button.ariaExpanded !== "true"); // not to wait for the server
     if (button.dataset.stSend !== undefined) return send(button);
     if (button.dataset.stCopy !== undefined) copy(button);
     else if (button.dataset.stFill !== undefined) fill(button);
@@ -112,6 +125,6 @@
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(() => { mark(); hold(); unroll(); }).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); blame(); }).observe(root, { childList: true, subtree: true });
   go();
 })();

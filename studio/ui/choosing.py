@@ -6,10 +6,10 @@ Kept in the choices under `next`, so that tabs and restarts agree. Methods are t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from studio.config import build, settings
 from studio.errors import ConfigError, RunError
 from studio.methods import METHODS, Method, adviser
 from studio.models import catalogue
@@ -176,6 +176,14 @@ def scorer(scene: Scene, step: str) -> str:
     return kept or (found[0].id if found else "")
 
 
+def scorer_name(scene: Scene, reward: str) -> str:
+    """Name what scores a run as it keeps it: the reward run with its lineage, or the rule."""
+    found = next((view for view in judges(scene) if reward in (view.id, str(view.run.dir))), None)
+    if found is not None:
+        return named(scene, found)
+    return Path(reward).name if ".py:" in reward or Path(reward).is_absolute() else reward
+
+
 def check_scorer(scene: Scene, text: str) -> str:
     """Turn what scores the answers into what a run keeps: a reward run's directory or a rule. Raises ConfigError."""
     wanted = text.strip()
@@ -209,7 +217,79 @@ def start_from(view: View | None) -> str:
     return str(view.run.dir)
 
 
-def saved(scene: Scene, name: str) -> Mapping[str, Any]:
-    """Give what was typed into a method's form."""
-    found = (scene.chosen.get("form") or {}).get(name)
-    return found if isinstance(found, dict) else {}
+# --- what was typed --------------------------------------------------------------------------------------------------
+
+
+def saved(scene: Scene, name: str) -> dict[str, Any]:
+    """Give what was typed into a method's form, of the settings that it has."""
+    found, known = (scene.chosen.get("form") or {}).get(name), METHODS.get(name)
+    if not isinstance(found, dict) or known is None:
+        return {}
+    return {key: value for key, value in found.items() if key in known.Config.__dataclass_fields__}
+
+
+def problems(scene: Scene, step: str) -> dict[str, str]:
+    """Say what is wrong with what was typed for the next run, by the name of the setting; `reward` is what scores."""
+    used_by = method(scene, step)
+    found = {
+        name: wrong for name, value in saved(scene, used_by.name).items() if (wrong := _wrong(used_by, name, value))
+    }
+    if used_by.kind == "online" and scene.model:
+        try:
+            check_scorer(scene, scorer(scene, step))
+        except ConfigError as error:
+            found["reward"] = error.message
+    return found
+
+
+def _wrong(used_by: Method, name: str, value: Any) -> str:
+    try:
+        build(used_by.Config, {name: value})
+    except ConfigError as error:
+        return error.message.removeprefix(f"{name}: ")
+    return ""
+
+
+def choose(scene: Scene, step: str, name: str) -> None:
+    """Choose a method. Its defaults are its own; what was typed stays where the setting means the same in both.
+
+    That are the settings which both have from one class: the beta of SimPO is not that of DPO.
+    """
+    offered = of_page(step)
+    if name not in offered:
+        raise RunError("There is no such method.", "Choose one of the list.")
+    old, new = method(scene, step), offered[name]
+    common = [base for base in old.Config.__mro__ if base in new.Config.__mro__ and base is not object]
+    shared = {s.name for base in common for s in settings(base)}
+    typed = {n: v for n, v in saved(scene, old.name).items() if n in shared and not _wrong(new, n, v)}
+    if old is not new and typed:
+        choice.update(form={name: {**typed, **saved(scene, name)}})
+    keep(step, method=name)
+
+
+def forget(scene: Scene, step: str) -> None:
+    """Go back to the method's own settings: forget what was typed for it, here and in the page's others."""
+    here = saved(scene, method(scene, step).name)
+    rest = {name: {n: v for n, v in saved(scene, name).items() if n not in here} for name in of_page(step)}
+    choice.update(form=rest)
+
+
+def repeat(scene: Scene, step: str, view: View) -> None:
+    """Set the next run up as an earlier one of the page was."""
+    config = view.config
+    if config.method not in of_page(step):
+        raise RunError("There is no such method.", "Choose another run.")
+    before = next((v.id for v in parents(scene) if str(v.run.dir) == config.parent), THE_MODEL)
+    reward = str(config.options.get("reward") or "")
+    judge = next((v.id for v in judges(scene) if str(v.run.dir) == reward), reward)
+    typed = {name: "" if value is None else value for name, value in config.settings.items()}
+    choice.update(form={config.method: typed})
+    keep(step, method=config.method, parent=before, reward=judge, open="yes")
+
+
+def unfolded(scene: Scene, step: str) -> bool:
+    """Tell whether the next run's settings are in sight: before the first run, after a failed one, else when opened."""
+    view, kept = scene.line.get(step), _kept(scene, step).get("open")
+    if view is None or kept in ("yes", "no"):
+        return view is None or kept == "yes"
+    return view.status == "failed"

@@ -9,12 +9,13 @@ from studio.config import build
 from studio.errors import ConfigError
 from studio.methods import METHODS
 from studio.models import catalogue
-from studio.ui import controls, history, parts, plots, rail, tuning
+from studio.ui import choosing, controls, history, parts, plots, rail, tuning
 from studio.ui.curves import describe, main_key, measure
 from studio.ui.forms import AUTOMATIC
 from studio.ui.live import Scene, View
 from studio.ui.methodview import field_of
 from studio.ui.parts import esc, number
+from studio.ui.terminal import name_of
 
 NAMES = ("A", "B")
 COLOURS = ("accent", "text")
@@ -42,9 +43,9 @@ def differences(scene: Scene, a: View, b: View) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     for name, values in (
         ("Method", [rail.short(view.config.method) for view in (a, b)]),
-        ("Data", [tuning.name_of(view.config.data) for view in (a, b)]),
+        ("Data", [name_of(view.config.data) for view in (a, b)]),
         ("Starts from", [_parent(view, titles) for view in (a, b)]),
-        ("Scored by", [tuning.name_of(str(view.config.options.get("reward") or "")) for view in (a, b)]),
+        ("Scored by", [_scorer(scene, view) for view in (a, b)]),
     ):
         if values[0] != values[1]:
             left_said, right_said = (esc(value, 80) or _ABSENT for value in values)
@@ -57,8 +58,13 @@ def differences(scene: Scene, a: View, b: View) -> list[tuple[str, str, str]]:
 
 
 def _parent(view: View, titles: dict[str, str]) -> str:
-    name = tuning.name_of(view.config.parent)
+    name = name_of(view.config.parent)
     return titles.get(name, name) or "the model itself"
+
+
+def _scorer(scene: Scene, view: View) -> str:
+    reward = str(view.config.options.get("reward") or "")
+    return choosing.scorer_name(scene, reward) if reward else ""
 
 
 def settings(view: View) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The curves of a training run, by the metrics that its events carry: one large plot, and up to three small ones.
+"""The curves of a training run, by the metrics that its events carry: one large plot, and up to six small ones.
 
 Nothing is asked of the method: a run whose events have log-probabilities gets their plot. Held out is amber.
 """
@@ -13,7 +13,7 @@ from studio.ui import kit, parts, plots
 from studio.ui.live import View
 from studio.ui.parts import esc, number
 
-MOST_SMALL = 3
+MOST_SMALL = 6
 #: How figures are called in words.
 _MEASURES = {
     "rewards/accuracies": "pair accuracy",
@@ -25,22 +25,25 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Group:
-    """A small plot: its title, its metrics as (key, name at the value), a share as per cent, one more key in words."""
+    """A small plot: its title with the unit, its metrics as (key, name at the value), and whether it is a share."""
 
     title: str
     keys: tuple[tuple[str, str], ...]
     share: bool = False
-    beside: str = ""
 
 
 #: In the order of what tells most; the first MOST_SMALL that a run has are drawn.
 GROUPS = (
     Group("Margin of the chosen", (("rewards/margins", ""),)),
     Group("Prefers the chosen", (("rewards/accuracies", ""),), share=True),
-    Group("Log-probabilities", (("logps/chosen", "chosen"), ("logps/rejected", "rejected"))),
+    Group("Rewards", (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected"))),
+    Group("Log-probabilities, nats", (("logps/chosen", "chosen"), ("logps/rejected", "rejected"))),
     Group("KL to the parent, nats", (("kl", ""),)),
     Group("Answer length, tokens", (("length", ""),)),
-    Group("Entropy", (("entropy", ""),), beside="clip_fraction"),
+    Group("Length in the data, tokens", (("length/chosen", "chosen"), ("length/rejected", "rejected"))),
+    Group("Entropy, nats a token", (("entropy", ""),)),
+    Group("Clip share", (("clip_fraction", ""),), share=True),
+    Group("Ends by itself", (("stops", ""),), share=True),
 )
 
 
@@ -76,8 +79,14 @@ def curves(view: View | None) -> str:
     if not any(s.points for s in found):
         drawn = waiting(view)
     out = kit.ended(view) + alarms(view) + parts.card(name, drawn, esc(where), "st-chart")
-    small = [drawn for group in GROUPS if (drawn := _small(view, group, total))][:MOST_SMALL]
-    return out + (f'<div class="st-minis">{"".join(small)}</div>' if small else "")
+    told = [group for group in GROUPS if any(view.curve(key) for key, _ in group.keys)][:MOST_SMALL]
+    small = "".join(_small(view, group, total, _width(len(told), place)) for place, group in enumerate(told))
+    return out + (f'<div class="st-minis st-of-{len(told)}">{small}</div>' if small else "")
+
+
+def _width(count: int, place: int) -> int:
+    """Give the width of a small plot: three stand in a row, or two where three would leave a hole."""
+    return 210 if count in (3, 6) or (count == 5 and place < 3) else 330
 
 
 def _unit(view: View) -> str:
@@ -86,10 +95,8 @@ def _unit(view: View) -> str:
     return "pair" if "preference" in kinds else "answer" if "kto" in kinds else "learned token"
 
 
-def _small(view: View, group: Group, total: float) -> str:
+def _small(view: View, group: Group, total: float, width: int) -> str:
     trained = [(key, name, view.curve(key)) for key, name in group.keys]
-    if not any(points for *_, points in trained):
-        return ""
     series = [
         plots.Series(name or "training", points, "accent" if place == 0 else "muted")
         for place, (_, name, points) in enumerate(trained)
@@ -98,10 +105,8 @@ def _small(view: View, group: Group, total: float) -> str:
     held = [s for s in held if s.points] if len(trained) == 1 else []
     said = [_said(s.name if len(trained) > 1 else "", s, group.share) for s in series if s.points]
     said += [_said("held out", s, group.share) for s in held]
-    if group.beside and (more := view.curve(group.beside)):
-        said.append(f"<span>{measure(group.beside)} {parts.share(more[-1][1])}</span>")
     shown = [*series, *held]
-    drawn = plots.small(shown, x_end=total, label=describe(group.title, shown))
+    drawn = plots.small(shown, x_end=total, label=describe(group.title, shown), width=width, share=group.share)
     return f'<section class="st-card st-mini"><h3>{esc(group.title)}</h3><p>{"".join(said)}</p>{drawn}</section>'
 
 

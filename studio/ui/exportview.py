@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.paths import slug
-from studio.ui import kit, parts, rail
+from studio.ui import kit, parts, rail, terminal
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -150,9 +150,9 @@ def command(scene: Scene) -> str:
     view = scene.line.get("export")
     if view is None:
         return ""
-    words = ["studio", "export", Path(view.config.parent).name or view.config.model]
+    words = ["export", Path(view.config.parent).name or view.config.model]
     for name in view.config.options.get("quants") or []:
         words += ["--quant", str(name)]
     if view.config.options.get("out"):
         words += ["--out", str(view.config.options["out"])]
-    return parts.terminal(shlex.join(words))
+    return parts.terminal(terminal.line(words))

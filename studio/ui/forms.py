@@ -37,10 +37,10 @@ def _shared(config: type) -> set[str]:
 
 
 class Form:
-    """The form of one config class; `inputs` are its components in the order of its settings."""
+    """The form of one config class; `inputs` are its components in the order of its settings, `name` in their ids."""
 
-    def __init__(self, config: type) -> None:
-        self.config = config
+    def __init__(self, config: type, name: str = "") -> None:
+        self.config, self.name = config, name
         self.settings = settings(config)
         self.inputs: list[Any] = []
 
@@ -51,11 +51,11 @@ class Form:
         made: dict[str, Any] = {}
         with gr.Row(elem_classes="st-fields"):
             for s in basic:
-                made[s.name] = component(s)
+                made[s.name] = component(s, self.name)
         if advanced:
             with gr.Accordion("Advanced", open=False, elem_classes="st-drawer"), gr.Row(elem_classes="st-fields"):
                 for s in advanced:
-                    made[s.name] = component(s)
+                    made[s.name] = component(s, self.name)
         self.inputs = [made[s.name] for s in self.settings]
 
     def changed(self, values: Sequence[Any], wanted: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -73,9 +73,11 @@ class Form:
         return [show(s, values.get(s.name, s.default)) for s in self.settings]
 
 
-def component(s: Setting) -> Any:
+def component(s: Setting, form: str = "") -> Any:
     """Make the component of one setting."""
     common = {"label": label(s), "info": hint(s), "elem_classes": "st-field", "min_width": 150}
+    if form:
+        common["elem_id"] = f"st-{form}-{s.name}"
     if s.type is bool and not s.optional:
         return gr.Checkbox(value=bool(s.default), **common)
     if s.choices or s.type is bool:
@@ -110,7 +112,7 @@ def hint(s: Setting) -> str:
     """Say what a setting does, its range and where its default comes from."""
     parts = [s.help.rstrip(".") + ".", _range(s)]
     if s.advanced and s.source:
-        parts.append(f"From {s.source}.")
+        parts.append(f"Source: {s.source}.")
     return " ".join(part for part in parts if part)
 
 

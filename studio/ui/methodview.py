@@ -1,4 +1,4 @@
-"""Drawing of the choice of a method, of what it will need in memory, and of what still stands in its way."""
+"""Drawing of the next run: its method, what was typed and what is wrong with it, its memory, what is missing."""
 
 from __future__ import annotations
 
@@ -6,16 +6,88 @@ import inspect
 from typing import Any
 
 from studio import hardware
+from studio.config import settings as settings_of
 from studio.methods import Method, adviser
-from studio.ui import choosing, controls, looking, machines, parts, picking
+from studio.models import catalogue
+from studio.ui import choosing, controls, looking, machines, parts, picking, rail
+from studio.ui.forms import AUTOMATIC, label, show
 from studio.ui.live import Scene
 from studio.ui.modellist import TONES
 from studio.ui.parts import esc
+from studio.ui.terminal import name_of
 
 
 def field_of(step: str) -> str:
     """Name the hidden field that a page's drawn controls write to."""
     return f"st-{step}-do"
+
+
+def set_of(step: str) -> str:
+    """Name the hidden field of those controls that change what the page's inputs show."""
+    return f"st-{step}-set"
+
+
+def input_of(method: str, name: str) -> str:
+    """Name the input of a setting in the form of a method."""
+    return f"st-{method}-{name}"
+
+
+def fold(scene: Scene, step: str) -> str:
+    """Draw the line that opens and folds what the next run will be; before the first run there is nothing to fold."""
+    if scene.line.get(step) is None:
+        return ""
+    is_open, method = choosing.unfolded(scene, step), choosing.method(scene, step)
+    used, parent = choosing.data(scene, step, method), choosing.parent(scene, step)
+    words = [rail.short(method.name), name_of(str(used.get("file") or "")) or "no data yet"]
+    words += [f"from {parent.config.title}"] if parent is not None else []
+    button = controls.button(
+        "The next run",
+        {"do": "fold", "open": "no" if is_open else "yes"},
+        to=field_of(step),
+        style="st-row-name",
+        extra=f'aria-expanded="{str(is_open).lower()}"',
+    )
+    said = f'<span class="st-muted">{esc(" · ".join(words), 200)}</span>'
+    return f'<section class="st-card st-row st-fold"><h2>{button}</h2>{said}<i aria-hidden="true"></i></section>'
+
+
+def typed(scene: Scene, step: str) -> str:
+    """Say what the user set, what it would be otherwise, and offer the way back."""
+    method = choosing.method(scene, step)
+    mine, usual = choosing.saved(scene, method.name), catalogue.settings(scene.model, method.name)
+    said = []
+    for s in settings_of(method.Config):
+        if s.name in mine:
+            otherwise = show(s, usual.get(s.name, s.default))
+            said.append(f"{esc(label(s))} <b>{_word(mine[s.name])}</b>, not {_word(otherwise)}")
+    if not said:
+        return ""
+    back = controls.button("Use the defaults", {"do": "defaults"}, to=set_of(step))
+    return f'<div class="st-typed"><span>You set: {"; ".join(said)}.</span>{back}</div>'
+
+
+def _word(value: Any) -> str:
+    return esc(
+        {"": AUTOMATIC, True: "on", False: "off"}.get(value, value) if isinstance(value, str | bool) else value, 80
+    )
+
+
+def wrong(scene: Scene, step: str) -> str:
+    """Draw what has to be put right before the start; the page's script says each at its field, too."""
+    found, method = choosing.problems(scene, step), choosing.method(scene, step)
+    if not found:
+        return ""
+    names = {s.name: label(s) for s in settings_of(method.Config)} | {"reward": "Score the answers with"}
+    lines = "".join(
+        f"<li><b>{esc(names[name])}:</b> "
+        f'<span data-st-wrong="{esc(_place(step, method, name))}">{esc(what, 200)}</span></li>'
+        for name, what in found.items()
+    )
+    return f'<ul class="st-wrong" role="status">{lines}</ul>'
+
+
+def _place(step: str, method: Method, name: str) -> str:
+    return f"st-{step}-reward" if name == "reward" else input_of(method.name, name)
 
 
 def methods(scene: Scene, step: str) -> str:
@@ -39,7 +111,7 @@ def _row(scene: Scene, step: str, method: Method, advice: adviser.Advice, chosen
     name = controls.button(
         title or method.title,
         {"do": "method", "name": method.name},
-        to=field_of(step),
+        to=set_of(step),
         style="st-row-name",
         extra=f'aria-pressed="{str(chosen).lower()}"{"" if chosen else " tabindex=-1"}',
     )

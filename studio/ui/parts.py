@@ -113,11 +113,12 @@ def problem_from(error: dict[str, object], head: str = "This did not work", deta
     )
 
 
-def terminal(command: str) -> str:
-    """Draw the line that does the same from a terminal."""
+def terminal(command: str, title: str = "The same from a terminal") -> str:
+    """Draw the line that does the same from a terminal; it is broken between its words only."""
+    words = " ".join(f"<span>{esc(word)}</span>" for word in command.split(" "))
     return (
-        f'<section class="st-card st-terminal"><span class="st-muted">The same from a terminal</span>'
-        f"{code(command)}{copy_button(command)}</section>"
+        f'<section class="st-card st-terminal"><span class="st-muted">{esc(title)}</span>'
+        f"<code>{words}</code>{copy_button(command)}</section>"
     )
 
 
@@ -177,5 +178,11 @@ def number(value: object, digits: int = 2) -> str:
     if value != value or value in (float("inf"), float("-inf")):
         return "not a number"
     if value and abs(value) < 0.01:
-        return f"{value:.1e}"
+        return near_zero(value)
     return f"{value:,.{digits}f}"
+
+
+def near_zero(value: float) -> str:
+    """Write a value near zero: 2.5e-4."""
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from studio.ui.parts import esc
+from studio.ui.parts import esc, near_zero
 
 MAX_POINTS = 600
 _COLOURS = {"accent": "#4f46e5", "amber": "#b45309", "muted": "#63636b", "line": "#e4e4e7", "text": "#18181b"}
@@ -61,7 +61,7 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
         out.append(_text(left - 8, py(tick) + 4, _short(tick, ticks), anchor="end"))
     for x in (0.0, x_end / 2, x_end):
         anchor = {0.0: "start", x_end: "end"}.get(x, "middle")
-        out.append(_text(px(x), height - 8, f"{x:,.0f}", anchor=anchor))
+        out.append(_text(px(x), height - 8, f"{x:,.0f}{' steps' if x == x_end else ''}", anchor=anchor))
     ends: list[tuple[float, Series]] = []
     for s in kept:
         out.append(_line([(px(x), py(y)) for x, y in s.points], s.colour))
@@ -73,20 +73,27 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
     return "".join([*out, "</svg>"])
 
 
-def small(series: Sequence[Series], *, x_end: float, label: str, width: int = 210, height: int = 96) -> str:
-    """Draw lines over steps in little room: no names at the lines, their last values stand in the card's head."""
+def small(
+    series: Sequence[Series], *, x_end: float, label: str, width: int = 210, height: int = 96, share: bool = False
+) -> str:
+    """Draw lines over steps in little room: no names at the lines, their last values stand in the card's head.
+
+    A `share` has an axis in per cent, from 0 on.
+    """
     kept = _finite(series)
     if not kept:
         return ""
-    ticks = nice([y for s in kept for _, y in s.points], wanted=2)
+    values = [y for s in kept for _, y in s.points]
+    ticks = nice([0.0, max(0.01, *values)] if share else values, wanted=2)
     shown = [ticks[0], ticks[-1]] if len(ticks) > 3 else ticks
-    left = 12 + 6.2 * max(len(_short(tick, ticks)) for tick in shown)
+    names = [f"{100 * tick:g} %" if share else _short(tick, ticks) for tick in shown]
+    left = 12 + 6.2 * max(map(len, names))
     top, bottom, right, high = 8, 8, 4, ticks[-1]
     x_end = max(x_end, 1.0, *(x for s in kept for x, _ in s.points))
     out = [_open(width, height, label)]
-    for tick in shown:
+    for tick, name in zip(shown, names, strict=True):
         y = top + (height - top - bottom) * (high - tick) / (high - ticks[0])
-        out += [_rule(left, y, width - right), _text(left - 6, y + 4, _short(tick, ticks), anchor="end")]
+        out += [_rule(left, y, width - right), _text(left - 6, y + 4, name, anchor="end")]
     for s in kept:
         points = [
             (
@@ -200,7 +207,7 @@ def _short(tick: float, ticks: Sequence[float]) -> str:
 
 def _end(s: Series, digits: int) -> str:
     value = s.points[-1][1]
-    return f"{s.name} {value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{s.name} {value:.1e}"
+    return f"{s.name} {value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{s.name} {near_zero(value)}"
 
 
 def _apart(ends: list[tuple[float, Series]], gap: float, top: float, bottom: float) -> list[tuple[float, Series]]:

@@ -1,40 +1,43 @@
-"""What Train and Align have in common: facts, samples, result and command of a training run. Pure drawing."""
+"""What Train and Align have in common: facts, samples and result of a training run. Pure drawing."""
 
 from __future__ import annotations
 
-import shlex
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from studio.ui import choosing, parts
-from studio.ui.curves import measure
+from studio.methods import Method
+from studio.ui import choosing, looking, parts
+from studio.ui.curves import main_key, measure
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc, number
+from studio.ui.terminal import name_of
 
 
 def figures(scene: Scene, step: str) -> str:
-    """Draw the facts at the right: of the run that goes, of the run that ended, or of the run that would start."""
+    """Draw the facts of the run that is shown, as it goes or as it ended; nothing before the first."""
     view = scene.line.get(step)
     if view is None:
-        return before(scene, step)
-    last, evaluated = view.last_step() or {}, view.held_out()
+        return ""
+    last, evaluated = view.last_step() or {}, view.held_out(main_key(view))
     rows = [
         ("Run", esc(view.config.title)),
-        ("Model", esc(view.config.model)),
+        ("Model", esc(model_name(scene, view.config.model))),
         ("Data", esc(name_of(view.config.data))),
     ]
     if view.config.parent:
         name = name_of(view.config.parent)
         title = next((other.config.title for other in scene.views if other.id == name), name)
         rows.append(("Starts from", f'<span title="{esc(name)}">{esc(title)}</span>'))
+    if reward := str(view.config.options.get("reward") or ""):
+        rows.append(("Scored by", esc(choosing.scorer_name(scene, reward), 80)))
     if view.running:
         rows = [
             ("Time left", esc(parts.duration(last.get("seconds_left")))),
             ("Speed", f"{last['tokens_per_s']:,.0f} tokens/s" if last.get("tokens_per_s") else ""),
             ("Epoch", number(last["epoch"], 1) if last.get("epoch") is not None else ""),
             ("Learning rate", number(last["learning_rate"]) if last.get("learning_rate") is not None else ""),
-            ("Held out", number(evaluated[-1][1]) if evaluated else ""),
+            ("Held out", f"{measure(main_key(view))} {number(evaluated[-1][1])}" if evaluated else ""),
             ("Checkpoint", f"step {view.checkpoint.get('step', 0):,}" if view.checkpoint else ""),
             *rows[1:],
         ]
@@ -43,9 +46,15 @@ def figures(scene: Scene, step: str) -> str:
         rows += [
             ("Steps", f"{last.get('step', 0):,} of {last.get('total', 0):,}" if last else ""),
             ("Time", esc(parts.duration(result.get("seconds")))),
-            ("Folder", parts.code(view.run.dir)),
+            ("Folder", f"{parts.code(view.run.dir)}"),
         ]
     return parts.card("", parts.facts(rows)) + notes(view)
+
+
+def model_name(scene: Scene, model: str) -> str:
+    """Name a model as the Model page does, where that is the chosen one."""
+    facts = scene.chosen.get("facts") or {}
+    return str(facts.get("name") or model) if facts.get("model") == model else model
 
 
 def notes(view: View) -> str:
@@ -59,15 +68,18 @@ def notes(view: View) -> str:
 
 
 def before(scene: Scene, step: str) -> str:
-    """Draw what a run would start from, and how long it would take."""
+    """Draw what the next run would start from, and how many steps it would take."""
     method = choosing.method(scene, step)
     data, facts = choosing.data(scene, step, method), scene.chosen.get("facts") or {}
     missing = '<span class="st-muted">not chosen yet</span>'
+    parent = choosing.parent(scene, step)
     rows = [
         ("Model", esc(facts.get("name") or scene.model) if scene.model else missing),
+        ("Starts from", esc(choosing.named(scene, parent), 120) if parent is not None else ""),
         ("Data", f"{esc(name_of(data['file']))}" if data else missing),
         ("Rows", f"{data['rows']:,}" if data.get("rows") else ""),
         ("Learned", f"{data['trained_tokens']:,} tokens an epoch" if data.get("trained_tokens") else ""),
+        ("Steps", _steps(scene, method, data)),
     ]
     buttons = ""
     if not scene.model:
@@ -77,8 +89,21 @@ def before(scene: Scene, step: str) -> str:
     return parts.card("What it starts from", parts.facts(rows) + buttons)
 
 
+def _steps(scene: Scene, method: Method, data: Mapping[str, Any]) -> str:
+    """Say about how many steps the next run takes, where the rows are what it learns from one by one."""
+    if method.kind != "offline" or not data.get("rows") or data.get("kind") not in method.kinds:
+        return ""
+    batch, epochs, held, most = (
+        looking.setting(scene, method, name) for name in ("batch_size", "epochs", "held_out", "max_steps")
+    )
+    steps = max(1, math.ceil(data["rows"] * (1 - held) / batch * epochs))
+    if most and most < steps:
+        return f"{most:,}, of about {steps:,} for all rows"
+    return f"about {steps:,}, {epochs:g} epoch{'s' if epochs != 1 else ''}"
+
+
 def samples(view: View | None) -> str:
-    """Draw the same prompt as it learns: the newest few of its answers."""
+    """Draw the same prompt as it learns: its first answer and the newest few, an answer that stays once."""
     if view is None or not view.samples:
         return ""
     groups: dict[str, list[tuple[int, str]]] = {}
@@ -86,13 +111,25 @@ def samples(view: View | None) -> str:
         groups.setdefault(prompt, []).append((step, str(item.get("text") or "")))
     out = []
     for prompt, answers in list(groups.items())[:2]:
-        shown = answers if len(answers) <= 4 else [answers[0], *answers[-3:]]
+        spans = _spans(answers)
+        shown = spans if len(spans) <= 4 else [spans[0], *spans[-3:]]
         lines = "".join(
-            f'<p dir="auto">{parts.pill(f"{step:,}", "accent" if step == shown[-1][0] else "plain")} {said(text)}</p>'
-            for step, text in shown
+            f'<li>{parts.pill(steps, "accent" if text is shown[-1][1] else "plain")}<p dir="auto">{said(text)}</p></li>'
+            for steps, text in shown
         )
-        out.append(f'<div class="st-sample"><small dir="auto">{esc(prompt, 160)}</small>{lines}</div>')
-    return parts.card("The same prompt as it learns", "".join(out))
+        out.append(f'<div class="st-sample"><small dir="auto">{esc(prompt, 160)}</small><ul>{lines}</ul></div>')
+    return parts.card("The same prompt as it learns", "".join(out), "by step")
+
+
+def _spans(answers: Sequence[tuple[int, str]]) -> list[tuple[str, str]]:
+    """Put equal answers that follow each other together: (14–134, answer)."""
+    found: list[tuple[int, int, str]] = []
+    for step, text in answers:
+        if found and found[-1][2] == text:
+            found[-1] = (found[-1][0], step, text)
+        else:
+            found.append((step, step, text))
+    return [(f"{a:,}" if a == b else f"{a:,}–{b:,}", text) for a, b, text in found]
 
 
 def result(view: View | None) -> str:
@@ -101,10 +138,12 @@ def result(view: View | None) -> str:
         return ""
     found = view.result()
     lines = [(esc(name), esc(value), mark, esc(n)) for _, mark, name, value, n in sorted(_changes(found))]
-    advice = f'<p class="st-advice">{esc(found["advice"])}</p>' if found.get("advice") else ""
-    table = parts.table(("What", "Before → after", "", ""), lines) if lines else ""
-    shown = parts.card("What changed", table + advice) if lines or advice else ""
-    return shown + examples((found.get("behaviour") or {}).get("examples") or [])
+    advice = ""
+    if found.get("advice"):
+        advice = f'<p class="st-advice">{parts.pill("advice", "warn")}<span>{esc(found["advice"])}</span></p>'
+    table = parts.table(("What", "Before → after", "", "Measured on"), lines) if lines else ""
+    shown = parts.card("What changed", advice + table, extra="st-changed") if lines or advice else ""
+    return shown + examples(found.get("behaviour") or {})
 
 
 _WORSE, _PLAIN, _BETTER, _SAME = (
@@ -124,25 +163,26 @@ def _changes(found: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
     elif isinstance(held.get("before"), int | float) and isinstance(held.get("after"), int | float):
         mark = _judge(held["before"], held["after"], falls=not higher_is_better(held))
         pair = change(held["before"], held["after"])
-        rows.append((*mark, f"Held-out {measure(held.get('name'))}", pair, f"n {held.get('n', '?')}"))
+        rows.append((*mark, f"Held-out {measure(held.get('name'))}", pair, f"{held.get('n', '?')} rows"))
     moved = found.get("moved")
     if isinstance(moved, int | float) and not isinstance(moved, bool):
-        rows.append((*_PLAIN, "Weights moved", moved_by(moved), "of their size"))
+        rows.append((*_PLAIN, "Weights moved by", moved_by(moved), ""))
     n = behaviour.get("n")
     if not isinstance(n, int) or n < 1:
         return rows
+    asked = f"{n:,} answers"
     changed = ratio(behaviour.get("changed"), n)
     mark = _PLAIN if changed else (0, parts.pill("nothing changed", "warn"))
-    rows.append((*mark, "Answers that changed", parts.share(changed), f"n {n}"))
+    rows.append((*mark, "Answers that changed", parts.share(changed), asked))
     before, after = ratio(behaviour.get("stops_before"), n), ratio(behaviour.get("stops_after"), n)
     mark = _judge(before, after, falls=False)
-    rows.append((*mark, "Stops by itself", f"{parts.share(before)} → {parts.share(after)}", f"n {n}"))
+    rows.append((*mark, "Stops by itself", f"{parts.share(before)} → {parts.share(after)}", asked))
     if behaviour.get("length_after") is not None:
         pair = change(behaviour.get("length_before") or 0, behaviour["length_after"], 0)
-        rows.append((*_PLAIN, "Length of an answer", f"{pair} tokens", f"n {n}"))
+        rows.append((*_PLAIN, "Length of an answer", f"{pair} tokens", asked))
     if style := styled(behaviour):
         mark = _judge(behaviour["style"]["before"], behaviour["style"]["after"], falls=False)
-        rows.append((*mark, *style, f"n {n}"))
+        rows.append((*mark, *style, asked))
     return rows
 
 
@@ -157,7 +197,7 @@ def styled(behaviour: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _judged(judge: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
     """Say how well a judge judges, beside one who only goes by length."""
-    right, longer, n = judge.get("accuracy"), judge.get("longer_wins"), f"n {judge.get('n', '?')}"
+    right, longer, n = judge.get("accuracy"), judge.get("longer_wins"), f"{judge.get('n', '?')} pairs"
     if not isinstance(right, int | float) or not isinstance(longer, int | float):
         return []
     low, high, length = judge.get("low"), judge.get("high"), max(longer, 1 - longer)
@@ -211,83 +251,24 @@ def said(text: object) -> str:
     return esc(text, 240) if str(text or "").strip() else '<span class="st-muted">(nothing)</span>'
 
 
-def examples(found: Sequence[Mapping[str, Any]]) -> str:
-    """Draw prompts with the answer before and the answer after, side by side."""
+#: So many examples are shown at once; the others are folded away.
+_SHOWN = 4
+
+
+def examples(behaviour: Mapping[str, Any]) -> str:
+    """Draw prompts with the answer before and the answer after, side by side; those that changed come first."""
+    found = sorted(behaviour.get("examples") or [], key=lambda item: item.get("before") == item.get("after"))
     if not found:
         return ""
-    rows = "".join(
-        f'<div class="st-pair"><p class="st-prompt" dir="auto">{esc(item.get("prompt", ""), 300)}</p>'
+    rows = [
+        f'<div class="st-pair{"" if item.get("before") != item.get("after") else " st-alike"}">'
+        f'<p class="st-prompt" dir="auto">{esc(item.get("prompt", ""), 300)}</p>'
         f'<div><small>before</small><p dir="auto">{said(item.get("before"))}</p></div>'
         f'<div><small>after</small><p dir="auto">{said(item.get("after"))}</p></div></div>'
-        for item in found[:4]
-    )
-    return parts.card("Before and after", rows, "prompts that no training row contains")
-
-
-def command(scene: Scene, step: str) -> str:
-    """Draw the command line that starts the run that is shown."""
-    view = scene.line.get(step)
-    if view is None:
-        return ""
-    c = view.config
-    reading, reward = c.options.get("reading") or {}, str(c.options.get("reward") or "")
-    return parts.terminal(shlex.join(words_of(c.method, c.model, c.data, c.parent, c.settings, reading, reward)))
-
-
-def next_command(scene: Scene, step: str) -> str:
-    """Draw the command line that starts what is chosen."""
-    method = choosing.method(scene, step)
-    if choosing.missing(scene, step, method):
-        return ""
-    used, before = choosing.data(scene, step, method), choosing.parent(scene, step)
-    reward = choosing.scorer(scene, step) if method.kind == "online" else ""
-    words = words_of(
-        method.name,
-        scene.model,
-        str(used["file"]),
-        before.id if before is not None else "",
-        choosing.saved(scene, method.name),
-        used.get("reading") or {},
-        reward,
-    )
-    return parts.terminal(shlex.join(words))
-
-
-def words_of(
-    method: str,
-    model: str,
-    data: str,
-    parent: str,
-    settings: Mapping[str, Any],
-    reading: Mapping[str, Any],
-    reward: str = "",
-) -> list[str]:
-    """Give the words of a `studio train` command; `reading` says how its file is read."""
-    words = ["studio", "train", method, "--model", model, "--data", data]
-    if parent:
-        words += ["--parent", name_of(parent)]
-    if reward:
-        is_rule = ".py:" in reward or not Path(reward).is_absolute()
-        words += ["--reward", reward if is_rule else name_of(reward)]
-    for name, value in settings.items():
-        words += ["--set", f"{name}={value}"]
-    return words + reading_words(reading)
-
-
-def reading_words(reading: Mapping[str, Any]) -> list[str]:
-    """Give the words that say how a file is read."""
-    words: list[str] = []
-    if mapping := reading.get("mapping"):
-        words += ["--map", ",".join(f"{column}={role}" for column, role in mapping.items())]
-    if kind := reading.get("kind"):
-        words += ["--as", str(kind)]
-    for code in reading.get("drop") or ():
-        words += ["--drop-bad"] if code == "bad" else ["--drop", str(code)]
-    for name, text in (reading.get("fill") or {}).items():
-        words += ["--fill", f"{name}={text}"]
-    return words
-
-
-def name_of(path: str) -> str:
-    """Give a path's last part, of either system."""
-    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        for item in found
+    ]
+    more = f"<details><summary>{len(rows) - _SHOWN} more</summary>{''.join(rows[_SHOWN:])}</details>"
+    body = "".join(rows[:_SHOWN]) + (more if len(rows) > _SHOWN else "")
+    own = behaviour.get("held_out") is False
+    aside = "prompts of the training rows" if own else "prompts that no training row contains"
+    return parts.card("Before and after", body, aside)

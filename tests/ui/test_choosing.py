@@ -19,7 +19,7 @@ from studio.ui import (
     live,
     machines,
     methodview,
-    tuning,
+    terminal,
 )
 from studio.ui.forms import Form, simple
 
@@ -112,7 +112,7 @@ def test_a_round_can_start_from_every_finished_run_and_its_lineage_is_said(path:
     assert choosing.line(scene, scene.line["align"]) == "SFT → DPO"
     choosing.keep("align", parent=DPO)
     assert choosing.parent(live.look(), "align") is scene.line["align"]
-    assert f"--parent {DPO}" in tuning.next_command(live.look(), "align")
+    assert f"--parent {DPO}" in terminal.of_next(live.look(), "align")
     choosing.keep("align", parent=choosing.THE_MODEL)
     assert choosing.parent(live.look(), "align") is None
 
@@ -139,7 +139,7 @@ def test_a_run_that_only_scores_is_no_parent_but_a_judge(path: Path, monkeypatch
     assert choosing.scorer(scene, "align") == "20261124-300000-a-judge-eeee"
     kept = choosing.check_scorer(scene, "20261124-300000-a-judge-eeee")
     assert kept == str(path / "runs" / "20261124-300000-a-judge-eeee")
-    assert tuning.words_of("rloo", "m", "d", "", {}, {}, kept)[-2:] == ["--reward", "20261124-300000-a-judge-eeee"]
+    assert terminal.words_of("rloo", "m", "d", "", {}, {}, kept)[-2:] == ["--reward", "20261124-300000-a-judge-eeee"]
 
 
 def test_rules_are_checked_before_anything_starts(path: Path, tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_rules_are_checked_before_anything_starts(path: Path, tmp_path: Path) ->
     file.write_text("def brief(prompt, answer): return 1.0\n", "utf-8")
     for rule in ("exact", "json", "length:20-80", r"regex:^\d+$"):
         assert choosing.check_scorer(scene, f" {rule} ") == rule
-        assert tuning.words_of("rloo", "m", "d", "", {}, {}, rule)[-1] == rule
+        assert terminal.words_of("rloo", "m", "d", "", {}, {}, rule)[-1] == rule
     assert choosing.check_scorer(scene, f"{file}:brief") == f"{file.resolve()}:brief"
-    assert tuning.words_of("rloo", "m", "d", "", {}, {}, f"{file}:brief")[-1] == f"{file}:brief"
+    assert terminal.words_of("rloo", "m", "d", "", {}, {}, f"{file}:brief")[-1] == f"{file}:brief"
     for wrong in ("", "exakt", "length:long", "regex:(", "/no/such.py:brief", SFT, "../../etc"):
         with pytest.raises(ConfigError) as caught:
             choosing.check_scorer(scene, wrong)

@@ -29,7 +29,7 @@ from studio.ui import (
     examine,
     live,
     looking,
-    tuning,
+    terminal,
 )
 from studio.ui.looking import Looking
 
@@ -264,14 +264,14 @@ def test_the_reading_travels_to_the_run_and_to_the_terminal(model: Path, tmp_pat
         form.draw()
     config = tune._config(live.look(), METHODS["sft"], "", form.shown({}))
     assert config.options == {"reading": reading}
-    said = tuning.words_of("sft", "m", str(path), "", {}, reading)
+    said = terminal.words_of("sft", "m", str(path), "", {}, reading)
     tail = said[said.index(str(path)) + 1 :]
     assert tail == [
         "--map", "a=prompt,b=completion", "--drop-bad", "--drop", "duplicate", "--fill", "name=Ada L",
     ]  # fmt: skip
     from studio.cli.__main__ import parser
 
-    args = parser().parse_args(said[1:])
+    args = parser().parse_args(said)
     from studio.cli.data import reading as read
 
     assert read(args).to_dict() == reading

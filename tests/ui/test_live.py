@@ -24,7 +24,7 @@ def test_an_empty_studio_says_what_is_missing(home: Path) -> None:
     scene = live.look()
     assert {page: state for page, (state, _) in states(scene).items()} == dict.fromkeys(rail.PAGES, "empty")
     assert "Nothing is running" in rail.strip(scene)
-    assert "Pick a model" in tuning.figures(scene, "train")
+    assert "Pick a model" in tuning.before(scene, "train")
 
 
 def test_the_whole_path_is_read_back(home: Path) -> None:

@@ -65,7 +65,7 @@ def test_foreign_text_becomes_no_element_and_no_attribute(payload: str) -> None:
             {"message": payload, "remedy": payload, "file": payload, "field": payload}, details=payload
         ),
         "copy": parts.copy_button(payload),
-        "examples": tuning.examples([{"prompt": payload, "before": payload, "after": payload}]),
+        "examples": tuning.examples({"examples": [{"prompt": payload, "before": payload, "after": payload}]}),
         "facts": parts.facts([(payload, parts.code(payload))]),
     }
     for name, html in drawings.items():
@@ -110,7 +110,7 @@ def test_sizes_and_amounts() -> None:
 
 def test_numbers_that_are_none_are_said_in_words() -> None:
     assert parts.number(float("nan")) == parts.number(float("inf")) == "not a number"
-    assert parts.number(0.0004) == "4.0e-04" and parts.number(1.234) == "1.23" and parts.number(0) == "0.00"
+    assert parts.number(0.0004) == "4.0e-4" and parts.number(1.234) == "1.23" and parts.number(0) == "0.00"
 
 
 def test_an_error_shows_cause_place_and_remedy() -> None:

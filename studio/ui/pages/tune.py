@@ -14,7 +14,21 @@ from studio import runs
 from studio.errors import RunError
 from studio.methods import Method
 from studio.models import catalogue
-from studio.ui import choice, choosing, compare, curves, history, kit, live, methodview, parts, queueview, tuning
+from studio.ui import (
+    choice,
+    choosing,
+    compare,
+    controls,
+    curves,
+    history,
+    kit,
+    live,
+    methodview,
+    parts,
+    queueview,
+    terminal,
+    tuning,
+)
 from studio.ui.forms import Form
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -26,24 +40,34 @@ class Tune:
 
     def __init__(self, step: str) -> None:
         self.step = step
-        self.forms = {name: Form(method.Config) for name, method in choosing.of_page(step).items()}
+        self.forms = {name: Form(method.Config, name) for name, method in choosing.of_page(step).items()}
 
     def draw(self, tools: kit.Kit, button: str) -> None:
-        """Lay the page out below its title."""
+        """Lay the page out below its title: the run that is shown, the next one, those that wait, all of them."""
         step = self.step
         trouble = kit.slot()
-        with gr.Row(elem_classes="st-columns"):
+        self._shown(tools, trouble)
+        tools.live(kit.slot(), lambda scene: methodview.fold(scene, step))
+        self._next(tools, button)
+        tools.live(kit.slot(), lambda scene: queueview.waiting(scene, step))
+        tools.live(kit.slot(), lambda scene: history.table(scene, step))
+        tools.live(kit.slot(), lambda scene: compare.compared(scene, step))
+        for name, follow in ((methodview.field_of(step), tools.after), (methodview.set_of(step), tools.renew)):
+            field = gr.Textbox(elem_id=name, elem_classes="st-hidden", show_label=False, container=False)
+            follow(field.change(kit.edge(self.act), field, trouble, queue=False, **QUIET))
+
+    def _shown(self, tools: kit.Kit, trouble: Any) -> None:
+        """Lay out the run that is shown: curves and what came out at the left, facts at the right."""
+        step = self.step
+        with gr.Row(elem_classes="st-columns st-shown-run"):
             with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
                 tools.live(kit.slot(), lambda scene: curves.curves(scene.line.get(step)))
                 tools.live(kit.slot(), lambda scene: tuning.result(scene.line.get(step)))
-                inputs = self._settings(tools)
             with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
                 tools.live(kit.slot(), lambda scene: tuning.figures(scene, step))
                 tools.live(kit.slot(), lambda scene: tuning.samples(scene.line.get(step)))
-                tools.live(kit.slot(), lambda scene: _memory(scene, step))
-                tools.live(kit.slot(), lambda scene: queueview.waiting(scene, step))
                 with gr.Row(elem_classes="st-buttons"):
-                    tools.live(kit.slot(), lambda scene: methodview.why_not(scene, step) or _next(scene, step))
+                    tools.live(kit.slot(), lambda scene: _onward(scene, step))
                     again = gr.Button(
                         "Resume",
                         elem_id=f"st-{step}-resume",
@@ -51,23 +75,31 @@ class Tune:
                         elem_classes="st-small st-last",
                         visible=False,
                     )
-                    start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
-        tools.live(kit.slot(), lambda scene: history.table(scene, step))
-        tools.live(kit.slot(), lambda scene: compare.compared(scene, step))
-        tools.live(kit.slot(), lambda scene: tuning.command(scene, step))
+        tools.live(kit.slot(), lambda scene: terminal.of_run(scene.line.get(step)))
         tools.live(again, lambda scene: gr.update(visible=_may_resume(scene, step)))
+        tools.after(again.click(kit.edge(lambda: kit.resume(step)), None, trouble, **QUIET))
+
+    def _next(self, tools: kit.Kit, button: str) -> None:
+        """Lay out the next run: what is decided at the left, what follows from it and Start at the right."""
+        step = self.step
+        with gr.Row(elem_classes="st-columns st-next"):
+            with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
+                inputs = self._settings(tools)
+            with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
+                tools.live(kit.slot(), lambda scene: tuning.before(scene, step))
+                tools.live(kit.slot(), lambda scene: methodview.memory(scene, step))
+                trouble = kit.slot()
+                tools.live(kit.slot(), lambda scene: methodview.wrong(scene, step) or methodview.why_not(scene, step))
+                with gr.Row(elem_classes="st-buttons"):
+                    start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
         tools.live(start, lambda scene: _start(scene, step, button))
         tools.after(start.click(kit.edge(self.start), inputs, trouble, **QUIET))
-        tools.after(again.click(kit.edge(lambda: kit.resume(step)), None, trouble, **QUIET))
-        field = gr.Textbox(
-            elem_id=methodview.field_of(step), elem_classes="st-hidden", show_label=False, container=False
-        )
-        tools.after(field.change(kit.edge(self.act), field, trouble, queue=False, **QUIET))
 
     def _settings(self, tools: kit.Kit) -> list[Any]:
         """Lay out the method, what it starts from, what scores it, and one form a method (the others are hidden)."""
         step = self.step
-        with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
+        with gr.Column(elem_classes="st-card st-settings"):
+            kit.slot('<div class="st-head"><h2>Settings</h2></div>')
             tools.live(kit.slot(), lambda scene: methodview.methods(scene, step))
             with gr.Row(elem_classes="st-fields st-from"):
                 parent = gr.Dropdown(
@@ -76,6 +108,7 @@ class Tune:
                     label="Starts from",
                     visible=False,
                     elem_id=f"st-{step}-parent",
+                    elem_classes="st-field",
                 )
                 scorer = gr.Dropdown(
                     [],
@@ -84,6 +117,7 @@ class Tune:
                     allow_custom_value=True,
                     visible=False,
                     elem_id=f"st-{step}-reward",
+                    elem_classes="st-field",
                 )
             inputs: list[Any] = []
             for name, form in self.forms.items():
@@ -92,9 +126,9 @@ class Tune:
                 tools.live(group, functools.partial(_group, step, name))
                 inputs += form.inputs
                 tools.after(self._remember(name, form))
-                tools.restore(form.inputs, functools.partial(_shown, name, form))
-            tools.live(kit.slot(), lambda scene: tuning.next_command(scene, step))
-        tools.live(box, lambda scene: _box(scene.line.get(step)))
+                tools.restore(form.inputs, functools.partial(_filled, name, form))
+            tools.live(kit.slot(), lambda scene: methodview.typed(scene, step))
+            tools.live(kit.slot(), lambda scene: terminal.of_next(scene, step))
         tools.live(parent, lambda scene: _parents(scene, step))
         tools.live(scorer, lambda scene: _scorers(scene, step))
         for component, name in ((parent, "parent"), (scorer, "reward")):
@@ -128,7 +162,7 @@ class Tune:
     def start(self, parent: str, scorer: str, *values: Any) -> str:
         """Read the form, start the run or let it wait, show nothing but errors."""
         scene = live.look()
-        choosing.keep(self.step, parent=str(parent or ""), reward=str(scorer or ""))
+        choosing.keep(self.step, parent=str(parent or ""), reward=str(scorer or ""), open="")
         kit.begin(self._config(live.look(), choosing.method(scene, self.step), str(scorer or ""), values))
         choice.update(runs={self.step: None})
         return ""
@@ -152,21 +186,24 @@ class Tune:
         return runs.RunConfig("train", title, scene.model, method.name, file, start, settings, options)
 
 
-def _method(scene: live.Scene, step: str, message: dict[str, Any]) -> None:
-    name = str(message.get("name"))
-    if name not in choosing.of_page(step):
-        raise RunError("There is no such method.", "Choose one of the list.")
-    choosing.keep(step, method=name)
-
-
 _ACTIONS: dict[str, Callable[[live.Scene, str, dict[str, Any]], None]] = {
-    "method": _method,
+    "method": lambda scene, step, message: choosing.choose(scene, step, str(message.get("name"))),
+    "defaults": lambda scene, step, message: choosing.forget(scene, step),
+    "again": lambda scene, step, message: choosing.repeat(scene, step, _shown_run(scene, step)),
+    "fold": lambda scene, step, message: choosing.keep(step, open="yes" if message.get("open") == "yes" else "no"),
     "show": lambda scene, step, message: history.show(scene, step, str(message.get("id"))),
     "compare": lambda scene, step, message: history.compare(scene, step, str(message.get("id"))),
     "clear": lambda scene, step, message: history.clear(step),
     "up": lambda scene, step, message: queueview.up(scene, str(message.get("id"))),
     "remove": lambda scene, step, message: queueview.remove(scene, str(message.get("id"))),
 }
+
+
+def _shown_run(scene: live.Scene, step: str) -> live.View:
+    view = scene.line.get(step)
+    if view is None:
+        raise RunError("There is no run yet.", "Start one.")
+    return view
 
 
 def _keep(step: str, name: str, value: Any) -> None:
@@ -177,45 +214,34 @@ def _start(scene: live.Scene, step: str, text: str) -> Any:
     """Fill the button while it is the next thing to do; not while something runs or after it was done."""
     view = scene.line.get(step)
     done, waits = view is not None and view.status == "finished", scene.running is not None or bool(scene.queue)
-    words = {"train": "Train again", "align": "Align again"}[step] if done else text
-    words = "Add to the queue" if waits else "Start anew" if kit.resumable(view) else words
+    words = "Add to the queue" if waits else "Start anew" if kit.resumable(view) else text
     variant = "secondary" if done or waits or kit.resumable(view) else "primary"
-    ready = not choosing.missing(scene, step, choosing.method(scene, step))
+    ready = not choosing.missing(scene, step, choosing.method(scene, step)) and not choosing.problems(scene, step)
     return gr.update(value=words, variant=variant, interactive=ready)
 
 
-def _next(scene: live.Scene, step: str) -> str:
-    """Draw the way on, once the step is done."""
+def _onward(scene: live.Scene, step: str) -> str:
+    """Draw the way on from the run that is shown: the same once more, and the next page once this step is done."""
     view = scene.line.get(step)
-    if view is None or view.status != "finished" or not choosing.talks(view):
+    if view is None or view.running:
         return ""
-    return (
-        parts.link("align", "Next: Align", filled=True)
-        if step == "train"
-        else parts.link("export", "Next: Export", filled=True)
-    )
+    said = controls.button("Use these settings again", {"do": "again"}, to=methodview.set_of(step))
+    if view.status == "finished" and choosing.talks(view):
+        page, name = ("align", "Align") if step == "train" else ("export", "Export")
+        said += parts.link(page, f"Next: {name}", filled=True)
+    return parts.actions(said)
 
 
 def _may_resume(scene: live.Scene, step: str) -> bool:
     return scene.running is None and kit.resumable(scene.line.get(step))
 
 
-def _memory(scene: live.Scene, step: str) -> str:
-    view = scene.line.get(step)
-    return "" if view is not None and view.running else methodview.memory(scene, step)
-
-
-def _shown(method: str, form: Form, scene: live.Scene) -> list[Any]:
+def _filled(method: str, form: Form, scene: live.Scene) -> list[Any]:
     return form.shown({**catalogue.settings(scene.model, method), **choosing.saved(scene, method)})
 
 
 def _group(step: str, name: str, scene: live.Scene) -> Any:
     return gr.update(visible=choosing.method(scene, step).name == name)
-
-
-def _box(view: live.View | None) -> Any:
-    """Open the settings before the first run, fold them away after it."""
-    return gr.update(label="Settings of the next run" if view else "Settings", open=view is None)
 
 
 def _parents(scene: live.Scene, step: str) -> Any:
