@@ -13,12 +13,14 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from studio import events, paths, runs
 from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError, TrainingError
 from studio.redact import redact_logs
 from studio.runs import Run, RunConfig
+from studio.train import together
 
 Job = Callable[..., dict[str, Any]]
 
@@ -27,11 +29,12 @@ KINDS = {
     "train": "studio.train.job:run",
     "merge": "studio.export.job:merge",
     "export": "studio.export.job:export",
+    "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
     "download": "studio.models.job:download",
     "check": "studio.models.job:check_numbers",
 }
-_STARTS_RUNS = ("demo",)
+_STARTS_RUNS = ("demo", "rehearse")
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -68,7 +71,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         raise disk from None
     except Exception as error:
         raise _ours(run, error, emit) from error
-    paths.write_text(run.dir / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    if together.first():
+        paths.write_text(run.dir / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     emit(events.event("finished", result=result))
     return result
 
@@ -86,7 +90,12 @@ def _ours(run: Run, error: Exception, emit: events.Emit) -> StudioError:
 
 
 def work(run_: Run, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> dict[str, Any]:
-    """Hold the run's lock, write its events (and pass them on to `emit`), and do it."""
+    """Hold the run's lock, write its events (and pass them on to `emit`), and do it.
+
+    Of several processes (train/together.py) the first one does that; the others do the run with it and say nothing.
+    """
+    if not together.first():
+        return run(run_, lambda item: None, lambda: False)
     with run_.hold():
         writer = events.Writer(run_.dir / "events.jsonl")
 
@@ -117,8 +126,8 @@ def _extra(config: RunConfig, emit: events.Emit, should_stop: Callable[[], bool]
     if config.kind not in _STARTS_RUNS:
         return {}
 
-    def start(child: RunConfig, part: str) -> dict[str, Any]:
-        made = runs.create(child)
+    def start(child: RunConfig, part: str, out: Path | None = None) -> dict[str, Any]:
+        made = runs.create(child, out)
 
         def pass_on(item: events.Event) -> None:
             if item["type"] in ("progress", "step", "evaluated", "sample", "note"):

@@ -81,8 +81,14 @@ def _list(args: argparse.Namespace, out: Out) -> None:
     order = runs.queued()
     for r in found:
         r["place"] = order.index(r["run"]) + 1 if r["status"] == "queued" else None
-    rows = [(r["run"], r["method"] or r["kind"], _status(r), r["title"]) for r in found]
+    rows = [(r["run"], _kind(r), _status(r), r["title"]) for r in found]
     out.result(found, table(rows, ("RUN", "KIND", "STATUS", "TITLE")) if rows else "There are no runs yet.")
+
+
+def _kind(described: dict[str, Any]) -> str:
+    """Name what a run is: a training run by its method."""
+    kind, method = str(described["kind"]), described["method"] or ""
+    return method if kind == "train" else f"{kind} {method}".strip()
 
 
 def _status(described: dict[str, Any]) -> str:
@@ -132,7 +138,7 @@ def _said(step: dict[str, Any]) -> str:
     held, figure = step["heldout"], ""
     if held and None not in (held.get("before"), held.get("after")):
         figure = f"  held-out {held['name']} {held['before']:.3f} -> {held['after']:.3f} ({held['n']} rows)"
-    return f"{step['method'] or step['kind']}: {step['run']} ({step['status']}){figure}"
+    return f"{_kind(step)}: {step['run']} ({step['status']}){figure}"
 
 
 def _stop(args: argparse.Namespace, out: Out) -> None:

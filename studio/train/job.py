@@ -10,14 +10,17 @@ from typing import Any
 from studio import events
 from studio.errors import OutOfMemory
 from studio.runs import Run
-from studio.train import prepare
+from studio.train import prepare, together
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train and give the run's result. Raises StudioErrors; Stopped after a saved stop."""
     import torch
 
+    from studio.train import model
+
     began = time.monotonic()
+    together.begin(model.device().type == "cpu")
     made = prepare.setup(run, emit, should_stop)
     try:
         learn = importlib.import_module(f"studio.train.{made.method.kind}").learn

@@ -20,7 +20,7 @@ import psutil
 from studio.errors import ConfigError, ModelError
 from studio.hardware import CHECKPOINT_FROM
 from studio.models.check import UNTRAINED_NORM
-from studio.train import variants
+from studio.train import together, variants
 from studio.train.policy import Policy
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ NF4_BLOCK = 64
 
 
 def device() -> torch.device:
-    """Choose the device: CUDA (ROCm too), Apple's MPS, else the CPU."""
+    """Choose the device: CUDA (ROCm too; of several processes each has its card), Apple's MPS, else the CPU."""
     import torch
 
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", together.local_rank()) if together.world() > 1 else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -13,7 +13,7 @@ from studio.errors import DataError, Stopped
 from studio.methods.base import Example, Row, first_side
 from studio.render import encode
 from studio.runs import Run
-from studio.train import advice, outcome, prepare, scoring, style
+from studio.train import advice, outcome, prepare, scoring, style, together
 from studio.train.prepare import Setup
 
 ROOM_ROWS = 10_000
@@ -149,5 +149,6 @@ def _before(run: Run, loop: Any, ask: Callable[[], list[dict[str, Any]]]) -> dic
         return kept
     held = loop.evaluate() if loop.held_out else {}
     measured = {"held": {name.removeprefix("eval_"): value for name, value in held.items()}, "answers": ask()}
-    paths.write_text(path, json.dumps(measured, ensure_ascii=False))
+    if together.first():
+        paths.write_text(path, json.dumps(measured, ensure_ascii=False))
     return measured

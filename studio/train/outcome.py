@@ -10,7 +10,7 @@ from typing import Any
 
 from studio import paths
 from studio.methods.base import Method
-from studio.train import generate, variants
+from studio.train import generate, together, variants
 from studio.train.policy import Policy
 from studio.train.prepare import ABOUT, MODEL, Setup
 from studio.train.style import Style
@@ -104,6 +104,8 @@ def save(made: Setup, policy: Policy, more: Mapping[str, Any] | None = None) -> 
 
     `more` is what else the adapter tells about itself: the "scores" of one that judges and does not answer.
     """
+    if not together.first():
+        return
     run, config, renderer = made.run, made.config, made.renderer
     target = run.dir / MODEL if policy.full else run.adapter
     staging = target.with_name(f".{target.name}")

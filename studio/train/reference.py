@@ -15,7 +15,7 @@ import torch
 from studio import events, paths
 from studio.methods.base import Row
 from studio.objectives.logps import sequence_logps
-from studio.train import kept, layout, trainer
+from studio.train import kept, layout, together, trainer
 from studio.train.policy import Policy
 from studio.train.prepare import Setup
 
@@ -30,7 +30,8 @@ def score(made: Setup, policy: Policy, train: Any, held: Any) -> None:
     values = kept.read(name)
     if values is None or len(values) != sum(map(len, views)):
         values = _scored(made, policy, views)
-        kept.write(name, values)
+        if together.first():
+            kept.write(name, values)
     else:
         made.note("reference", "The reference's log-probabilities of these rows are there already.")
     start = 0
@@ -47,7 +48,8 @@ def _scored(made: Setup, policy: Policy, views: list[Any]) -> np.ndarray[Any, An
     found: list[list[float]] = []
     policy.model.eval()
     for view in views:
-        for start in range(0, len(view), _TOGETHER):
+        mine: dict[int, list[list[float]]] = {}
+        for start in together.share(range(0, len(view), _TOGETHER)):
             group = view[start : start + _TOGETHER]
             part: list[list[float]] = [[]] * len(group)
             for numbers in layout.passes(method, group, room, *how):
@@ -60,8 +62,10 @@ def _scored(made: Setup, policy: Policy, views: list[Any]) -> np.ndarray[Any, An
                     sums = sequence_logps(*policy.token_logps(batch))
                 for at, scores in zip(numbers, sums.view(-1, len(numbers)).T.float().cpu().tolist(), strict=True):
                     part[at] = scores
-            found += part
-            progress.step(len(group))
+            mine[start] = part
+            progress.step(len(group) * together.world())
+        whole = {start: part for theirs in together.gather(mine) for start, part in theirs.items()}
+        found += [scores for start in sorted(whole) for scores in whole[start]]
     policy.model.train()
     return np.array(found, np.float32)
 

@@ -7,6 +7,7 @@ all of it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader, RandomSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from studio import events
-from studio.methods.base import Batch, Example, Method, StepOutput, TrainConfig, learned
-from studio.train import checkpoint, guard, layout
+from studio.methods.base import Batch, Example, Method, TrainConfig, learned
+from studio.train import checkpoint, guard, layout, together
 from studio.train.policy import Policy
 
 Sums = dict[str, list[float]]
@@ -26,11 +29,27 @@ Sums = dict[str, list[float]]
 OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
+class Step(torch.nn.Module):
+    """A method's step as a module's forward: what distribution (DDP, FSDP) takes hold of."""
+
+    def __init__(self, policy: Policy, method: Method, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.policy, self.method, self.settings = policy.model, policy, method, config
+        self._no_split_modules = getattr(policy.base, "_no_split_modules", None)  # FSDP gathers these, one at a time
+
+    def forward(self, batch: Batch, count: int | None) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:
+        """Give the method's loss of one pass, and what is worth plotting."""
+        assert self.method.step is not None
+        out = self.method.step(self.policy, batch, self.settings, count)
+        return out.loss, out.metrics
+
+
 class StudioTrainer(Trainer):
     """Trainer with a method's step in place of the model's own loss.
 
     Its loader gives a whole batch of examples at a time; a step learns from it in as many passes as the memory asks for
-    (layout.passes), so that the effective batch never depends on the memory.
+    (layout.passes), so that the effective batch never depends on the memory. Of several processes each is given the
+    batch of all and learns its share.
     """
 
     def __init__(
@@ -63,7 +82,7 @@ class StudioTrainer(Trainer):
         steps = total_steps(config, len(train))
         args = TrainingArguments(
             output_dir=str(checkpoints),
-            per_device_train_batch_size=config.batch_size,
+            per_device_train_batch_size=config.batch_size * together.world(),
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler,
             warmup_steps=round(config.warmup_ratio * steps),
@@ -81,6 +100,9 @@ class StudioTrainer(Trainer):
             data_seed=config.seed,
             use_cpu=policy.device.type == "cpu",
             dataloader_pin_memory=False,
+            ddp_find_unused_parameters=False,
+            ddp_broadcast_buffers=False,
+            ddp_timeout=int(together.PATIENCE.total_seconds()),
             remove_unused_columns=False,
             report_to=[],
             disable_tqdm=True,
@@ -88,7 +110,7 @@ class StudioTrainer(Trainer):
         if args.n_gpu > 1:
             args._n_gpu = 1  # no DataParallel: several cards go through accelerate or torchrun
         super().__init__(
-            model=policy.model,
+            model=Step(policy, method, config),
             args=args,
             train_dataset=train,
             eval_dataset=held_out if held_out else None,
@@ -106,43 +128,87 @@ class StudioTrainer(Trainer):
         if self.guard is None:
             self.guard = guard.Guard(self.policy.model, self.policy.trainable())
         self.batch, self.rate = inputs, float(self.optimizer.param_groups[0]["lr"])
-        count = self.method.count(inputs)
-        total = torch.zeros((), device=self.args.device)
-        for batch in self.lay(inputs):
-            out = self.step(batch, count)
-            guard.finite(out.loss.detach(), "loss", self.state.global_step + 1, inputs)
-            self.accelerator.backward(out.loss)
-            total += out.loss.detach()
-            _add(self.sums, out.metrics)
+        count, world = self.method.count(inputs), together.world()
+        total, sums = 0.0, Sums()
+        laid = list(self.passes(inputs))
+        for number, (batch, weight) in enumerate(self.lay(inputs, laid)):
+            last = number == len(laid) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                loss, metrics = model(batch, count)
+                # gradients are averaged over the processes; what is wanted is their sum
+                self.accelerator.backward(loss * (weight * world))
+            total += float(loss.detach()) * weight
+            if weight:
+                _add(sums, metrics)
+        total = self._together(total, sums)
+        guard.finite(total, "loss", self.state.global_step + 1, inputs)
         self.learned += learned(self.method.sequences(inputs))
         if not self.guarded and self.state.global_step == 0:
             self.guard.gradients()
-        return total
+        return torch.tensor(total, device=self.args.device)
+
+    def _together(self, total: float, sums: Sums) -> float:
+        """Add up what the processes measured, into `self.sums`; gives the sum of their losses."""
+        found = together.gather((total, sums))
+        for _, theirs in found:
+            _add(self.sums, {name: (entry[0], entry[1]) for name, entry in theirs.items()})
+        return sum(loss for loss, _ in found)
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
         guard.finite(norm, "gradient", self.state.global_step + 1, self.batch)
         return norm
 
-    def step(self, batch: Batch, count: int | None) -> StepOutput:
-        """Give the method's loss of one pass."""
-        assert self.method.step is not None
-        return self.method.step(self.policy, batch, self.config, count)
+    def passes(self, examples: Sequence[Example]) -> list[tuple[list[Example], float]]:
+        """Split a batch in passes, each with what it counts.
 
-    def lay(self, examples: Sequence[Example]) -> Iterator[Batch]:
-        """Lay a batch out in passes, with what the method wants to see of the whole of it before the first."""
-        if self.method.before is None:
-            yield from self._laid(self.method, examples)
-            return
-        with torch.no_grad():
-            seen = self.method.before(self.policy, list(self._laid(self.method.looking(), examples)), self.config)
-        yield from ({**batch, **seen} for batch in self._laid(self.method, examples))
+        Of several processes each has as many as the others, for each takes part in every exchange: where its share asks
+        for fewer, the rest count nothing.
+        """
+        shares = [together.share(examples, number) for number in range(together.world())]
+        split = [[[share[at] for at in group] for group in self._split(self.method, share)] for share in shares]
+        mine, most = split[together.rank()], max(map(len, split))
+        return [(group, 1.0) for group in mine] + [([examples[0]], 0.0)] * (most - len(mine))
 
-    def _laid(self, method: Method, examples: Sequence[Example]) -> Iterator[Batch]:
-        how = self.policy.packed, self.policy.shared
-        for group in layout.passes(method, examples, self.room, *how):
-            made = layout.batch(method, [examples[at] for at in group], self.pad_id, *how)
-            yield layout.to(made, self.policy.device)
+    def lay(
+        self, examples: Sequence[Example], passes: Sequence[tuple[list[Example], float]]
+    ) -> Iterator[tuple[Batch, float]]:
+        """Lay out the passes of a batch, each with what the method wants to see of the whole of it before the first."""
+        seen: dict[str, Any] = {}
+        if self.method.before is not None:
+            looking = self.method.looking()
+            groups = ([examples[at] for at in group] for group in self._split(looking, examples))
+            with torch.no_grad():
+                seen = self.method.before(self.policy, [self._laid(looking, group) for group in groups], self.config)
+        for group, weight in passes:
+            yield {**self._laid(self.method, group), **seen}, weight
+
+    def _split(self, method: Method, examples: Sequence[Example]) -> list[list[int]]:
+        return layout.passes(method, examples, self.room, self.policy.packed, self.policy.shared)
+
+    def _laid(self, method: Method, examples: Sequence[Example]) -> Batch:
+        made = layout.batch(method, examples, self.pad_id, self.policy.packed, self.policy.shared)
+        return layout.to(made, self.policy.device)
+
+    def get_train_dataloader(self) -> Any:
+        """Give whole batches, the same ones in the same order to every process."""
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            sampler=RandomSampler(self.train_dataset),
+            collate_fn=list,
+        )
+        return prepare_data_loader(
+            loader,
+            num_processes=1,
+            process_index=0,
+            put_on_device=False,
+            use_seedable_sampler=True,
+            data_seed=self.config.seed,
+        )
+
+    def _move_model_to_device(self, model: Any, device: torch.device) -> None:
+        """Leave the model where it was loaded."""
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
         """Leave the counting to training_step."""
@@ -161,27 +227,36 @@ class StudioTrainer(Trainer):
         sums: Sums = {}
         self.model.eval()
         with torch.no_grad():
-            for start in range(0, len(self.held_out), self.config.batch_size):
-                for batch in self.lay(self.held_out[start : start + self.config.batch_size]):
-                    _add(sums, self.step(batch, None).metrics)
+            for start in range(0, len(self.held_out), self._train_batch_size):
+                examples = self.held_out[start : start + self._train_batch_size]
+                for batch, weight in self.lay(examples, self.passes(examples)):
+                    _, metrics = self.model(batch, None)
+                    if weight:
+                        _add(sums, metrics)
         self.model.train()
-        metrics = _means(sums)
-        self.emit(events.event("evaluated", step=self.state.global_step, **metrics))
+        whole: Sums = {}
+        for theirs in together.gather(sums):
+            _add(whole, {name: (entry[0], entry[1]) for name, entry in theirs.items()})
+        measured = _means(whole)
+        self.emit(events.event("evaluated", step=self.state.global_step, **measured))
         for prompt, text in self.sample() if self.sample else ():
             self.emit(events.event("sample", step=self.state.global_step, prompt=prompt, text=text))
-        self.measured = (self.state.global_step, {f"eval_{name}": value for name, value in metrics.items()})
+        self.measured = (self.state.global_step, {f"eval_{name}": value for name, value in measured.items()})
         return self.measured[1]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
         folder = self.checkpoints / f"step-{step:06d}"
-        checkpoint.seal(self._staging() / f"checkpoint-{step}", folder)
-        checkpoint.prune(self.checkpoints)
+        together.wait()
+        if together.first():
+            checkpoint.seal(self._staging() / f"checkpoint-{step}", folder)
+            checkpoint.prune(self.checkpoints)
+        together.wait()
         self.emit(events.event("checkpoint", step=step, path=str(folder)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        super()._load_from_checkpoint(resume_from_checkpoint, self.policy.model)
         self.policy.load_heads(Path(resume_from_checkpoint))
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -228,14 +303,14 @@ class _Narrator(TrainerCallback):
                 **trainer.last,
             )
         )
-        if self.should_stop():
+        if together.agreed(self.should_stop()):
             self.stopped = state.global_step < state.max_steps
             control.should_save = control.should_training_stop = True
 
 
 def total_steps(config: TrainConfig, rows: int) -> int:
     """Count the optimizer steps of a run."""
-    steps = max(1, math.ceil(rows / config.batch_size * config.epochs))
+    steps = max(1, math.ceil(rows / (config.batch_size * together.world()) * config.epochs))
     return min(steps, config.max_steps) if config.max_steps else steps
 
 
