@@ -284,7 +284,10 @@ def main() -> int:
         names.append("135M")
     repeat = args.repeat or (3 if args.quick else 5)
     done: list[Case] = []
-    lines, claims = [], {}
+    claims: dict[str, bool] = {}
+    where = machine(args.python)
+    say = sys.stderr if args.json else sys.stdout
+    print(f"{where}; medians of {repeat}, throughput by {args.clock}", file=say, flush=True)
     with tempfile.TemporaryDirectory(prefix="studio-bench-") as folder:
         work = Path(folder)
         os.environ["STUDIO_HOME"] = str(work / "home")
@@ -297,16 +300,13 @@ def main() -> int:
                     one = case(name, method, bits, found[name], work / f"{len(done)}", args.clock)
                     compare(one, repeat, sides(method, only, args.python), args.python)
                     said, held = told(one)
-                    lines += said
+                    print("\n".join(said), file=say, flush=True)
                     claims |= held
                     done.append(one)
-        where = machine(args.python)
     ok = all(claims.values())
     if args.json:
         cases = [{**dataclasses.asdict(one), "job": one.job.settings} for one in done]
         print(json.dumps({"machine": where, "cases": cases, "claims": claims, "ok": ok}, indent=1))
-    else:
-        print("\n".join([f"{where}; medians of {repeat}", *lines]))
     return 0 if ok else 3
 
 
