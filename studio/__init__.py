@@ -48,14 +48,16 @@ def train_model(
     title: str = "",
     settings: Mapping[str, Any] | None = None,
     reading: Reading | None = None,
+    rehearse: bool = False,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train with a method; a bad setting is refused before anything is written.
 
-    `reading` says how the file is read;
-    `parent` is the run to go on from (its model is taken when none is named); `reward` is what scores the answers of
-    ppo and rloo, a reward run or a rule (data/rules.py); `out` the run's directory.
+    With `rehearse` a few rows go the whole way instead, and the document says what all of them will take
+    (lab/rehearse.py). `reading` says how the file is read; `parent` is the run to go on from (its model is taken when
+    none is named); `reward` is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out`
+    the run's directory.
     """
     from studio import config, runs
     from studio.errors import ConfigError
@@ -75,8 +77,10 @@ def train_model(
     elif reward:
         raise ConfigError(f"{method} has no use for a reward.", "Leave --reward out.", field="reward")
     folder, file = Path(base).expanduser(), Path(data).expanduser()
+    if rehearse and out is not None:
+        options["place"], out = str(Path(out).expanduser().resolve()), None
     made = runs.RunConfig(
-        kind="train",
+        kind="rehearse" if rehearse else "train",
         title=title or f"{method} {file.stem}",
         model=str(folder.resolve()) if base != "starter" and folder.is_dir() else base,
         method=method,

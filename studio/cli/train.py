@@ -37,6 +37,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; may be repeated"
     )
+    verb.add_argument(
+        "--rehearse", action="store_true", help="send a few rows the whole way, and say what all of them will take"
+    )
     add_reading(verb)
     verb.set_defaults(do=_train)
 
@@ -72,9 +75,24 @@ def _train(args: argparse.Namespace, out: Out) -> None:
             title=args.title,
             settings=pairs(args.set),
             reading=reading(args),
+            rehearse=args.rehearse,
             **watch,
         )
-    out.result(result, _summary(result))
+    out.result(result, _rehearsed(result) if args.rehearse else _summary(result))
+
+
+def _rehearsed(result: dict[str, Any]) -> str:
+    rows = result["rows"]
+    lines = [
+        f"{rows['rehearsed']} of {rows['whole']:,} rows went through training"
+        + (", export and three questions." if result["answers"] else ".")
+        + f" Rehearsed in {result['took']:.0f} s.",
+        result["said"],
+    ]
+    parts = {name: value for name, value in result["seconds"].items() if name not in ("total", "train") and value}
+    lines.append("Of that: " + ", ".join(f"{name} {value:.0f} s" for name, value in parts.items()))
+    lines += [f"  {said['prompt']}\n    {_line(said['text'])}" for said in result["answers"]]
+    return "\n".join(lines)
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -95,8 +95,11 @@ class Cache(Sequence[dict[str, Any]]):
 
     def lengths(self) -> np.ndarray[Any, Any]:
         """Give the tokens of every example (n,), of the longest side where there are two."""
-        sizes = np.diff(self._ends).astype(np.int64).reshape(len(self), len(self.sides))
-        return sizes.max(axis=1)
+        return self.sizes().max(axis=1)
+
+    def sizes(self) -> np.ndarray[Any, Any]:
+        """Give the tokens of every side of every example (n, sides)."""
+        return np.diff(self._ends).astype(np.int64).reshape(len(self), len(self.sides))
 
     def view(self, aside: Collection[int] = ()) -> tuple[View, View]:
         """Split into (the rest, what comes from the records whose numbers are `aside`), both in the file's order."""
@@ -128,6 +131,10 @@ class View(Sequence[dict[str, Any]]):
     def lengths(self) -> np.ndarray[Any, Any]:
         """Give the tokens of every example (n,)."""
         return self.cache.lengths()[self.numbers]
+
+    def sizes(self) -> np.ndarray[Any, Any]:
+        """Give the tokens of every side of every example (n, sides)."""
+        return self.cache.sizes()[self.numbers]
 
 
 def _open(path: Path, dtype: str) -> np.ndarray[Any, Any]:

@@ -18,7 +18,8 @@ from studio.train.prepare import Setup
 
 #: Beside the weights: their names, the state of the run and of its random numbers.
 _SMALL = 1 << 20
-_REMEDY = (
+#: What can be done about too small a disk.
+REMEDY = (
     "Free some, or let --out name a folder on a larger disk (for all runs and their tokens: STUDIO_HOME). "
     "An 8-bit optimizer halves the checkpoints."
 )
@@ -48,7 +49,7 @@ def needs(made: Setup) -> list[Need]:
 
 def check(made: Setup) -> None:
     """Raise TrainingError with all figures where the disk has too little room for the run."""
-    disk.check(needs(made), TrainingError, _REMEDY + (_FULL if made.config.tuning == "full" else ""))
+    disk.check(needs(made), TrainingError, REMEDY + (_FULL if made.config.tuning == "full" else ""))
 
 
 def checkpoint_bytes(method: Method, config: TrainConfig, shape: Shape, parameters: int) -> int:
