@@ -51,7 +51,7 @@
       .map((named) => [named.dataset.stName, named.value]));
     field.value = JSON.stringify({ ...message, sent: `${Date.now()} ${++sent}` });
     field.dispatchEvent(new Event("input", { bubbles: true }));
-    if (control.dataset.stGo) document.querySelector(control.dataset.stGo)?.scrollIntoView({ block: "nearest" });
+    if (control.dataset.stGo) document.querySelector(control.dataset.stGo)?.scrollIntoView({ block: control.dataset.stGo.endsWith(".st-fold") ? "start" : "nearest" });
   }
 
   // A control that is drawn anew while it has the focus gets it back.
@@ -63,6 +63,16 @@
     if (!held || document.activeElement !== document.body) return;
     const again = [...document.querySelectorAll("[data-st-send]:not([disabled])")].find((c) => name(c) === held);
     if (again) again.focus({ preventScroll: true });
+  }
+
+  // Who starts a run far down the page is taken to where it is drawn.
+  let started = 0, shown = "";
+  document.addEventListener("click", (event) => { if (event.target.closest?.("#st-train-start, #st-align-start")) started = Date.now(); });
+  function follow() {
+    const now = document.querySelector(`#st-page-${root.dataset.stPage} [data-st-run]`)?.dataset.stRun || "";
+    if (now === shown) return;
+    shown = now;
+    if (Date.now() - started < 10000) window.scrollTo({ top: 0, behavior: "smooth" });
   }
 
   // What is wrong with a setting is drawn beside Start; it is said at its field, too.
@@ -125,6 +135,6 @@
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(() => { mark(); hold(); unroll(); blame(); }).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); }).observe(root, { childList: true, subtree: true });
   go();
 })();

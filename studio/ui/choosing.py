@@ -287,6 +287,14 @@ def repeat(scene: Scene, step: str, view: View) -> None:
     keep(step, method=config.method, parent=before, reward=judge, open="yes")
 
 
+def score_with(scene: Scene, step: str, judge: View) -> None:
+    """Set the next run up to learn from the scores of a finished reward run."""
+    if judge not in judges(scene):
+        raise RunError(f"“{judge.config.title}” scores nothing yet.", "Wait until it has finished.")
+    asked = adviser.advise(adviser.Facts(kind="prompt", scored=True), of_page(step))
+    keep(step, method=asked.method, reward=judge.id, open="yes")
+
+
 def unfolded(scene: Scene, step: str) -> bool:
     """Tell whether the next run's settings are in sight: before the first run, after a failed one, else when opened."""
     view, kept = scene.line.get(step), _kept(scene, step).get("open")

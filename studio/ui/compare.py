@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from studio.config import build
+from studio.config import Setting, build
+from studio.config import settings as declared
 from studio.errors import ConfigError
 from studio.methods import METHODS
 from studio.models import catalogue
 from studio.ui import choosing, controls, history, parts, plots, rail, tuning
 from studio.ui.curves import describe, main_key, measure
-from studio.ui.forms import AUTOMATIC
+from studio.ui.forms import AUTOMATIC, label
 from studio.ui.live import Scene, View
 from studio.ui.methodview import field_of
 from studio.ui.parts import esc, number
@@ -27,7 +28,10 @@ def compared(scene: Scene, step: str) -> str:
     both = history.compared(scene, step)
     if len(both) != 2:
         return ""
-    heads = ("", *(f"{name} · {view.config.title}"[:48] for name, view in zip(NAMES, both, strict=True)))
+    heads = (
+        "",
+        *(f"{n} · {choosing.line(scene, v)} · {choosing.when(v.id)}" for n, v in zip(NAMES, both, strict=True)),
+    )
     close = controls.button("Close", {"do": "clear"}, to=field_of(step), aria="Close the comparison")
     body = f"<h3>What was set differently</h3>{parts.table(heads, differences(scene, *both))}"
     body += f"<h3>What came out</h3>{parts.table(heads, outcomes(*both))}"
@@ -42,6 +46,7 @@ def differences(scene: Scene, a: View, b: View) -> list[tuple[str, str, str]]:
     titles = {view.id: view.config.title for view in scene.views}
     rows: list[tuple[str, str, str]] = []
     for name, values in (
+        ("Run", [view.config.title for view in (a, b)]),
         ("Method", [rail.short(view.config.method) for view in (a, b)]),
         ("Data", [name_of(view.config.data) for view in (a, b)]),
         ("Starts from", [_parent(view, titles) for view in (a, b)]),
@@ -51,10 +56,15 @@ def differences(scene: Scene, a: View, b: View) -> list[tuple[str, str, str]]:
             left_said, right_said = (esc(value, 80) or _ABSENT for value in values)
             rows.append((name, left_said, right_said))
     left, right = settings(a), settings(b)
+    named = {s.name: label(s) for view in (a, b) if view.config.method in METHODS for s in _declared(view)}
     for name in dict.fromkeys([*left, *right]):
         if left.get(name, _ABSENT) != right.get(name, _ABSENT):
-            rows.append((f"<code>{esc(name)}</code>", _value(left, name), _value(right, name)))
+            rows.append((esc(named.get(name, name)), _value(left, name), _value(right, name)))
     return rows or [("Nothing", _ABSENT, _ABSENT)]
+
+
+def _declared(view: View) -> list[Setting]:
+    return declared(METHODS[view.config.method].Config)
 
 
 def _parent(view: View, titles: dict[str, str]) -> str:
@@ -139,5 +149,6 @@ def _plot(both: list[View], key: str, held: bool) -> str:
     title = f"{measure(key)}, {'held out' if held else 'training'}"
     title = title[0].upper() + title[1:]
     end = max(s.points[-1][0] for s in series)
-    drawn = plots.lines(series, x_end=end, label=describe(title, series), width=440, height=200)
+    said = describe(title, series)
+    drawn = plots.both(lambda w: plots.lines(series, x_end=end, label=said, width=w, height=200), 440, 310)
     return f'<div class="st-mini"><h3>{esc(title)}</h3>{drawn}</div>'

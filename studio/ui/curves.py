@@ -80,13 +80,14 @@ def curves(view: View | None) -> str:
         drawn = waiting(view)
     out = kit.ended(view) + alarms(view) + parts.card(name, drawn, esc(where), "st-chart")
     told = [group for group in GROUPS if any(view.curve(key) for key, _ in group.keys)][:MOST_SMALL]
-    small = "".join(_small(view, group, total, _width(len(told), place)) for place, group in enumerate(told))
+    small = "".join(_small(view, group, total, _widths(len(told), place)) for place, group in enumerate(told))
     return out + (f'<div class="st-minis st-of-{len(told)}">{small}</div>' if small else "")
 
 
-def _width(count: int, place: int) -> int:
-    """Give the width of a small plot: three stand in a row, or two where three would leave a hole."""
-    return 210 if count in (3, 6) or (count == 5 and place < 3) else 330
+def _widths(count: int, place: int) -> tuple[int, int]:
+    """Give a small plot's width in wide windows (three in a row, or two instead of a hole) and in narrow ones (two)."""
+    wide = 160 if count in (3, 6) or (count == 5 and place < 3) else 260
+    return wide, 310 if count % 2 and place == count - 1 else 140
 
 
 def _unit(view: View) -> str:
@@ -95,7 +96,7 @@ def _unit(view: View) -> str:
     return "pair" if "preference" in kinds else "answer" if "kto" in kinds else "learned token"
 
 
-def _small(view: View, group: Group, total: float, width: int) -> str:
+def _small(view: View, group: Group, total: float, widths: tuple[int, int]) -> str:
     trained = [(key, name, view.curve(key)) for key, name in group.keys]
     series = [
         plots.Series(name or "training", points, "accent" if place == 0 else "muted")
@@ -106,7 +107,8 @@ def _small(view: View, group: Group, total: float, width: int) -> str:
     said = [_said(s.name if len(trained) > 1 else "", s, group.share) for s in series if s.points]
     said += [_said("held out", s, group.share) for s in held]
     shown = [*series, *held]
-    drawn = plots.small(shown, x_end=total, label=describe(group.title, shown), width=width, share=group.share)
+    label = describe(group.title, shown)
+    drawn = plots.both(lambda w: plots.small(shown, x_end=total, label=label, width=w, share=group.share), *widths)
     return f'<section class="st-card st-mini"><h3>{esc(group.title)}</h3><p>{"".join(said)}</p>{drawn}</section>'
 
 
@@ -126,7 +128,10 @@ def waiting(view: View) -> str:
     """Say what happens before the first step."""
     progress = view.progress or {}
     what = str(progress.get("phase") or "Loading the model")
-    count = f", {progress.get('done', 0):,} of {progress['total']:,}" if progress.get("total") else ""
+    count = ""
+    if progress.get("total"):
+        unit = f" {progress['unit']}" if progress.get("unit") else ""
+        count = f", {progress.get('done', 0):,} of {progress['total']:,}{unit}"
     return f'<div class="st-waiting"><p class="st-note">{esc(what[0].upper() + what[1:] + count)}…</p></div>'
 
 

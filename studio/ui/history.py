@@ -37,13 +37,9 @@ def table(scene: Scene, step: str) -> str:
 def _row(scene: Scene, view: View, step: str, shown: bool, picked: bool) -> str:
     to, title = field_of(step), view.config.title
     tick = controls.tick(picked, {"do": "compare", "id": view.id}, to=to, aria=f"Compare “{title}”, {view.id}")
-    name = controls.button(
-        title[:60],
-        {"do": "show", "id": view.id},
-        to=to,
-        style="st-row-name",
-        extra=f'aria-pressed="{str(shown).lower()}"{"" if shown else " tabindex=-1"}',
-    )
+    state = f'aria-pressed="{str(shown).lower()}"{"" if shown else " tabindex=-1"}'
+    go = f'data-st-go="#st-page-{step} .st-title"'
+    name = controls.button(title[:60], {"do": "show", "id": view.id}, to=to, style="st-row-name", extra=f"{state} {go}")
     key, line = main_key(view), esc(choosing.line(scene, view))
     held, result = view.held_out(key), view.result()
     spark = plots.spark(view.curve(key), f"{measure(key)} of {title}")

@@ -29,9 +29,9 @@ class Series:
     dots: bool = False
 
 
-def both(draw: Callable[[int], str], wide: int = 600) -> str:
+def both(draw: Callable[[int], str], wide: int = 600, narrow: int = 340) -> str:
     """Draw a plot for wide and for narrow windows, in about the pixels that it will take."""
-    return f'<div class="st-wide">{draw(wide)}</div><div class="st-narrow">{draw(340)}</div>'
+    return f'<div class="st-wide">{draw(wide)}</div><div class="st-narrow">{draw(narrow)}</div>'
 
 
 def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300) -> str:

@@ -48,7 +48,8 @@ def figures(scene: Scene, step: str) -> str:
             ("Time", esc(parts.duration(result.get("seconds")))),
             ("Folder", f"{parts.code(view.run.dir)}"),
         ]
-    return parts.card("", parts.facts(rows)) + notes(view)
+    shown = f'<i data-st-run="{esc(view.id)}" hidden></i>'
+    return shown + parts.card("", parts.facts(rows)) + notes(view)
 
 
 def model_name(scene: Scene, model: str) -> str:
@@ -138,9 +139,11 @@ def result(view: View | None) -> str:
         return ""
     found = view.result()
     lines = [(esc(name), esc(value), mark, esc(n)) for _, mark, name, value, n in sorted(_changes(found))]
-    advice = ""
-    if found.get("advice"):
-        advice = f'<p class="st-advice">{parts.pill("advice", "warn")}<span>{esc(found["advice"])}</span></p>'
+    text = str(found.get("advice") or "")
+    for loud in view.notes:  # what stands above the curves need not be said twice
+        text = text.replace(str(loud.get("text")), "") if loud.get("level") in ("warning", "alarm") else text
+    advice = f'<p class="st-advice">{parts.pill("advice", "warn")}<span>{esc(text.strip())}</span></p>'
+    advice = advice if text.strip() else ""
     table = parts.table(("What", "Before → after", "", "Measured on"), lines) if lines else ""
     shown = parts.card("What changed", advice + table, extra="st-changed") if lines or advice else ""
     return shown + examples(found.get("behaviour") or {})
@@ -203,7 +206,7 @@ def _judged(judge: Mapping[str, Any]) -> list[tuple[int, str, str, str, str]]:
     low, high, length = judge.get("low"), judge.get("high"), max(longer, 1 - longer)
     span, sure = "", (1, parts.pill("not shown", "warn"))
     if isinstance(low, int | float) and isinstance(high, int | float):
-        span = f", surely {parts.share(low)} to {parts.share(high)}"
+        span = f" ({100 * low:.0f} to {parts.share(high)})"
         sure = _BETTER if low > length else sure
     sure = _WORSE if right < length else sure
     return [

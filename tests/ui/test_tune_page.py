@@ -55,25 +55,44 @@ def test_a_method_is_chosen_queued_and_two_runs_are_compared(home: Path) -> None
 
 
 def _methods(tab: Any) -> None:
-    """The proposal is chosen at first; another method brings its own defaults, and a reload keeps it."""
-    tab.click(f"{ALIGN} .st-settings > button")
+    """The proposal is chosen at first; another method brings its own defaults, what was typed stays and is said."""
+    tab.click(f"{ALIGN} .st-fold button")
     tab.wait_for_selector(f"{ALIGN} .st-method.st-chosen >> text=suggested")
     another = next(m for m in METHODS.values() if "preference" in m.kinds and m.name not in ("dpo", "reward"))
     assert "tau" in another.Config.__dataclass_fields__  # it has a setting that DPO has not
-    tab.click(f"{ALIGN} .st-method:has-text('{another.title.rpartition(' (')[0]}') button")
-    tab.wait_for_selector(f"{ALIGN} .st-form:visible >> text=Tau")
+    _choose(tab, another, "Tau")
     assert tab.is_hidden(f"{ALIGN} .st-form:visible >> text=Beta")
     asked = catalogue.settings("starter", another.name)
     assert tab.input_value(RATE) == f"{asked.get('learning_rate', another.Config().learning_rate):g}"
-    tab.wait_for_selector(f"{ALIGN} .st-settings code:has-text('studio train {another.name} --model starter')")
+    tab.wait_for_selector(f"{ALIGN} .st-settings code:has-text('train {another.name} --model starter')")
+    tab.fill(RATE, "fast")
+    tab.press(RATE, "Tab")
+    tab.wait_for_selector(f"{ALIGN} .st-field[data-st-problem*='not a number'] [aria-invalid=true]")
+    tab.wait_for_selector("#st-align-start:disabled")
+    assert tab.locator(f"{ALIGN} .st-settings code").count() == 0  # no command that would not run
+    tab.fill(RATE, "0.00003")
+    tab.press(RATE, "Tab")
+    tab.wait_for_selector(f"{ALIGN} .st-settings code:has-text('learning_rate=0.00003')")
+    tab.wait_for_selector("#st-align-start:enabled")
+    assert tab.locator(f"{ALIGN} [data-st-problem]").count() == 0
+    _choose(tab, METHODS["dpo"], "Beta")
+    wait(lambda: tab.input_value(RATE) == "0.00003")
+    tab.wait_for_selector(f"{ALIGN} .st-typed:has-text('You set: Learning rate 0.00003')")
+    tab.click(f"{ALIGN} .st-typed button")
+    usual = catalogue.settings("starter", "dpo").get("learning_rate", METHODS["dpo"].Config().learning_rate)
+    wait(lambda: tab.input_value(RATE) == f"{usual:g}")
+    _choose(tab, another, "Tau")
     tab.fill(RATE, "0.00003")
     tab.press(RATE, "Tab")
     tab.wait_for_selector(f"{ALIGN} .st-settings code:has-text('learning_rate=0.00003')")
     tab.reload()
-    tab.wait_for_selector(".st-rail", timeout=90_000)
-    tab.click(f"{ALIGN} .st-settings > button")
-    tab.wait_for_selector(f"{ALIGN} .st-form:visible >> text=Tau")
+    tab.wait_for_selector(f"{ALIGN} .st-form:visible >> text=Tau", timeout=90_000)
     wait(lambda: tab.input_value(RATE) == "0.00003")
+
+
+def _choose(tab: Any, method: Any, shows: str) -> None:
+    tab.click(f"{ALIGN} .st-method:has-text('{method.title.rpartition(' (')[0]}') button")
+    tab.wait_for_selector(f"{ALIGN} .st-form:visible >> text={shows}")
 
 
 def _compared(tab: Any) -> None:
@@ -86,7 +105,7 @@ def _compared(tab: Any) -> None:
         tab.click(f"{rows} >> nth={place} >> .st-tick")
         wait(lambda place=place: len(choice.get("compare").get("align") or []) == place + 1)
     tab.wait_for_selector(f"{ALIGN} >> text=What was set differently")
-    assert "0.3" in tab.inner_text(f"{ALIGN} tr:has(code:text-is('beta'))")
+    assert "0.3" in tab.inner_text(f"{ALIGN} tr:has(td:text-is('Beta'))")
     tab.click(f"{ALIGN} button:has-text('Close')")
     tab.wait_for_selector(f"{ALIGN} >> text=What was set differently", state="detached")
 

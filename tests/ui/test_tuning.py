@@ -135,7 +135,7 @@ def test_a_judge_stands_beside_one_who_only_goes_by_length(path: Path) -> None:
     for low, said in ((0.79, "better"), (0.6, "not shown")):  # length alone is right on 70 %: the shorter one wins
         (run.dir / "result.json").write_text(json.dumps({"reward": {**judge, "low": low}}), "utf-8")
         drawn = see(tuning.result(live.look().line["align"])).text
-        assert "86 %, surely" in drawn and "Going by length alone70 %" in drawn and said in drawn
+        assert "86 % (" in drawn and "Going by length alone70 %" in drawn and said in drawn
 
 
 def test_the_preferred_style_is_said(path: Path) -> None:
@@ -202,12 +202,12 @@ def test_two_ticked_runs_are_compared_by_what_differs(path: Path) -> None:
     scene = live.look()
     a, b = history.compared(scene, "align")
     rows = {see(name).text: (left, right) for name, left, right in compare.differences(scene, a, b)}
-    assert rows["beta"] == ("0.1", "0.3") and rows["Data"] == ("starter_pairs.jsonl", "more.jsonl")
-    assert rows["Starts from"] == ("starter sft", "the model itself") and "learning_rate" not in rows
+    assert rows["Beta"] == ("0.1", "0.3") and rows["Data"] == ("starter_pairs.jsonl", "more.jsonl")
+    assert rows["Starts from"] == ("starter sft", "the model itself") and "Learning rate" not in rows
     came = {name: (left, right) for name, left, right in compare.outcomes(a, b)}
     assert came["Held-out loss"] == ("3.42 → 1.21", "0.69 → 0.20") and came["Weights moved"][1] == "0.4 %"
     drawn = see(compare.compared(scene, "align"))
-    assert drawn.tags.count("polyline") == 6  # loss, accuracy and margin, trained, of two runs
+    assert drawn.tags.count("polyline") == 12  # loss, accuracy, margin, trained, of two runs, wide and narrow
     history.compare(scene, "align", other)  # its tick away again
     assert compare.compared(live.look(), "align") == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from studio.ui import (
     methodview,
     parts,
     queueview,
+    rehearsal,
     terminal,
     tuning,
 )
@@ -90,9 +92,13 @@ class Tune:
                 tools.live(kit.slot(), lambda scene: methodview.memory(scene, step))
                 trouble = kit.slot()
                 tools.live(kit.slot(), lambda scene: methodview.wrong(scene, step) or methodview.why_not(scene, step))
+                tools.live(kit.slot(), lambda scene: rehearsal.said(scene, step))
                 with gr.Row(elem_classes="st-buttons"):
+                    rehearse = gr.Button("Rehearse", elem_id=f"st-{step}-rehearse", elem_classes="st-small")
                     start = gr.Button(button, elem_id=f"st-{step}-start", variant="primary", elem_classes="st-small")
         tools.live(start, lambda scene: _start(scene, step, button))
+        tools.live(rehearse, lambda scene: gr.update(interactive=_ready(scene, step)))
+        tools.after(rehearse.click(kit.edge(self.rehearse), inputs, trouble, **QUIET))
         tools.after(start.click(kit.edge(self.start), inputs, trouble, **QUIET))
 
     def _settings(self, tools: kit.Kit) -> list[Any]:
@@ -162,9 +168,18 @@ class Tune:
     def start(self, parent: str, scorer: str, *values: Any) -> str:
         """Read the form, start the run or let it wait, show nothing but errors."""
         scene = live.look()
-        choosing.keep(self.step, parent=str(parent or ""), reward=str(scorer or ""), open="")
+        folds = {} if scene.running or scene.queue else {"open": ""}  # what waits is often the first of several
+        choosing.keep(self.step, parent=str(parent or ""), reward=str(scorer or ""), **folds)
         kit.begin(self._config(live.look(), choosing.method(scene, self.step), str(scorer or ""), values))
         choice.update(runs={self.step: None})
+        return ""
+
+    def rehearse(self, parent: str, scorer: str, *values: Any) -> str:
+        """Send a few rows the whole way first, with the same settings."""
+        choosing.keep(self.step, parent=str(parent or ""), reward=str(scorer or ""))
+        scene = live.look()
+        config = self._config(scene, choosing.method(scene, self.step), str(scorer or ""), values)
+        kit.begin(dataclasses.replace(config, kind="rehearse"))
         return ""
 
     def _config(self, scene: live.Scene, method: Method, scorer: str, values: Sequence[Any]) -> runs.RunConfig:
@@ -190,6 +205,7 @@ _ACTIONS: dict[str, Callable[[live.Scene, str, dict[str, Any]], None]] = {
     "method": lambda scene, step, message: choosing.choose(scene, step, str(message.get("name"))),
     "defaults": lambda scene, step, message: choosing.forget(scene, step),
     "again": lambda scene, step, message: choosing.repeat(scene, step, _shown_run(scene, step)),
+    "scores": lambda scene, step, message: choosing.score_with(scene, step, _shown_run(scene, step)),
     "fold": lambda scene, step, message: choosing.keep(step, open="yes" if message.get("open") == "yes" else "no"),
     "show": lambda scene, step, message: history.show(scene, step, str(message.get("id"))),
     "compare": lambda scene, step, message: history.compare(scene, step, str(message.get("id"))),
@@ -216,8 +232,12 @@ def _start(scene: live.Scene, step: str, text: str) -> Any:
     done, waits = view is not None and view.status == "finished", scene.running is not None or bool(scene.queue)
     words = "Add to the queue" if waits else "Start anew" if kit.resumable(view) else text
     variant = "secondary" if done or waits or kit.resumable(view) else "primary"
-    ready = not choosing.missing(scene, step, choosing.method(scene, step)) and not choosing.problems(scene, step)
-    return gr.update(value=words, variant=variant, interactive=ready)
+    return gr.update(value=words, variant=variant, interactive=_ready(scene, step))
+
+
+def _ready(scene: live.Scene, step: str) -> bool:
+    """Tell whether nothing is missing or wrong of the next run."""
+    return not choosing.missing(scene, step, choosing.method(scene, step)) and not choosing.problems(scene, step)
 
 
 def _onward(scene: live.Scene, step: str) -> str:
@@ -225,8 +245,11 @@ def _onward(scene: live.Scene, step: str) -> str:
     view = scene.line.get(step)
     if view is None or view.running:
         return ""
-    said = controls.button("Use these settings again", {"do": "again"}, to=methodview.set_of(step))
-    if view.status == "finished" and choosing.talks(view):
+    to, go = methodview.set_of(step), f'data-st-go="#st-page-{step} .st-fold"'
+    said = controls.button("Use these settings again", {"do": "again"}, to=to, extra=go)
+    if view.status == "finished" and not choosing.talks(view):
+        said += controls.button("Next: learn from its scores", {"do": "scores"}, to=to, extra=go, filled=True)
+    elif view.status == "finished":
         page, name = ("align", "Align") if step == "train" else ("export", "Export")
         said += parts.link(page, f"Next: {name}", filled=True)
     return parts.actions(said)
