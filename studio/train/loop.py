@@ -24,7 +24,7 @@ from studio.methods.base import Batch, Example
 from studio.methods.online import Online, OnlineConfig
 from studio.objectives.logps import kl_k1, kl_k3
 from studio.render.labels import IGNORE
-from studio.train import adapters, checkpoint, guard, layout, rollout, trainer
+from studio.train import adapters, checkpoint, guard, heap, layout, rollout, trainer
 from studio.train.judges import Asked, Judge
 from studio.train.policy import POLICY, Policy
 from studio.train.prepare import Setup
@@ -194,9 +194,7 @@ class Loop:
                     )
                     width = batch["shape"][1]
                     given = {name: _rows(value, places, width) for name, value in known.items()}
-                    out = self.method.update(
-                        self.policy, {**batch, **given, **counts}, config, self.accelerator.backward
-                    )
+                    out = self.method.update(self.policy, {**batch, **given, **counts}, config, self._backward)
                     if not math.isfinite(float(out.loss)):
                         raise TrainingError(
                             f"The loss is {float(out.loss)} at step {self.done + 1} (prompts of lines "
@@ -250,8 +248,16 @@ class Loop:
         how = self.policy.packed, self.policy.shared
         return layout.to(layout.batch(self.method, chosen, self.made.renderer.pad_id, *how), self.policy.device)
 
+    def _backward(self, loss: torch.Tensor) -> None:
+        self.accelerator.backward(loss)
+        self._give_back()  # before the next adapter goes forward
+
+    def _give_back(self) -> None:
+        if self.policy.device.type == "cpu":
+            heap.give_back()
+
     def _write(self, asked: Sequence[Asked], count: int, generator: torch.Generator) -> list[Answer]:
-        return rollout.sample(
+        written = rollout.sample(
             self.policy,
             [about.ids for about in asked],
             count=count,
@@ -262,6 +268,8 @@ class Loop:
             generator=generator,
             halt=lambda: None,
         )
+        self._give_back()
+        return written
 
     def _example(self, asked: Sequence[Asked], answers: Sequence[Answer]) -> Example:
         """Make an example of a prompt with its answers: each is learned whole, the prompt is not."""
