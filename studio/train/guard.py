@@ -49,7 +49,7 @@ class Guard:
         if without:
             raise TrainingError(f"{_listed(without)} got no gradient in the first step, so it cannot learn.", _REPORT)
         slopes = [p.grad for p in self.trained.values() if p.grad is not None]
-        tops = torch.stack([_local(slope).abs().amax().float() for slope in slopes]).tolist()
+        tops = torch.stack([_top(slope) for slope in slopes]).tolist()
         broken = [name for name, top in zip(self.trained, tops, strict=True) if not math.isfinite(top)]
         if broken:
             raise TrainingError(f"The first gradient of {_listed(broken)} is not finite.", NOT_FINITE)
@@ -120,6 +120,13 @@ NOT_FINITE = "The last good checkpoint is kept. Lower the learning rate, or look
 def _stride(tensors: Sequence[Tensor]) -> int:
     size = sum(t.numel() * t.element_size() for t in tensors if t.device.type == "cpu")
     return 1 if size <= ALL_OF else math.ceil(size / 8 / (_SAMPLE * len(tensors)))
+
+
+def _top(tensor: Tensor) -> Tensor:
+    """Give the largest absolute value of a tensor, wherever its parts are."""
+    if hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    return tensor.abs().amax().float()
 
 
 def _local(tensor: Tensor) -> Tensor:

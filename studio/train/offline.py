@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from studio import paths
-from studio.errors import DataError, Stopped
+from studio.errors import DataError, Stopped, TrainingError
 from studio.methods.base import Example, Row, first_side
 from studio.render import encode
 from studio.runs import Run
@@ -39,8 +39,11 @@ def learn(made: Setup) -> dict[str, Any]:
         )
     config = made.config = _fitted(made, train)
     policy = prepare.load(made)
-    began = moved.start(policy.model)
-    prompts = [] if method.head else prepare.prompts(made.data, made.aside)  # a model that scores does not answer
+    began = {} if together.sharded() else moved.start(policy.model)
+    # a model that scores does not answer
+    prompts = [] if method.head or together.sharded() else prepare.prompts(made.data, made.aside)
+    if together.sharded():
+        made.note("sharded", "The base is spread over several cards: answers are not asked for while it learns.")
     if method.reference:
         reference.score(made, policy, train, held)
     watch = advice.Watch(made.emit, config, [item["code"] for item in run.events() if item["type"] == "note"])
@@ -64,6 +67,11 @@ def learn(made: Setup) -> dict[str, Any]:
     for why in passed:
         made.note("checkpoint", f"Passed over {why}.", "warning")
     checkpoint.prune(run.dir / "checkpoints")
+    if resume and together.sharded():
+        raise TrainingError(
+            "A run whose base is spread over several cards cannot go on from a checkpoint.",
+            "Start it anew, or resume it without FSDP.",
+        )
     loop.train(resume_from_checkpoint=str(resume) if resume else None)
     if loop.state.global_step < loop.state.max_steps:
         raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")

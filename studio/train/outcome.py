@@ -83,6 +83,8 @@ def moved_by(made: Setup, policy: Policy, began: Any) -> float | None:
     from studio.models.tensors import read_tensors
     from studio.train import moved
 
+    if together.sharded():
+        return None
     if not policy.full:
         found = moved.moved(policy.model, began)
         return found if found is None else round(found, 4)
@@ -104,13 +106,14 @@ def save(made: Setup, policy: Policy, more: Mapping[str, Any] | None = None) -> 
 
     `more` is what else the adapter tells about itself: the "scores" of one that judges and does not answer.
     """
+    whole = policy.gathered()
     if not together.first():
         return
     run, config, renderer = made.run, made.config, made.renderer
     target = run.dir / MODEL if policy.full else run.adapter
     staging = target.with_name(f".{target.name}")
     shutil.rmtree(staging, ignore_errors=True)
-    policy.save(staging)
+    policy.save(staging, whole)
     renderer.save(staging)
     about = {
         "base": str(made.folder),

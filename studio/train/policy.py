@@ -29,7 +29,8 @@ class Policy:
     `new_tokens` are the ids of control tokens whose embeddings are trained too, because the base never learned them.
     Whether rows may lie behind each other (`packed`), share the prompt of a pair (`shared`), and keep apart by our own
     attention (`segmented`, else by a mask) is what the loaded model was seen to do right (train/proof.py). `noise` is
-    NEFTune's alpha; `autocast` the type of the arithmetic where it is not that of the weights.
+    NEFTune's alpha; `autocast` the type of the arithmetic where it is not that of the weights; `chunk` the positions to
+    which the output layer is applied at a time (0: as head.py chooses).
     """
 
     model: Any
@@ -40,6 +41,7 @@ class Policy:
     segmented: bool = False
     noise: float = 0.0
     autocast: torch.dtype | None = None
+    chunk: int = 0
 
     def __post_init__(self) -> None:
         import torch
@@ -92,7 +94,7 @@ class Policy:
 
         states = self.hidden(batch)[batch["predict"]]
         with self.arithmetic():
-            found = head.logps(self.base, states, batch["targets"], temperature)
+            found = head.logps(self.base, states, batch["targets"], temperature, self.chunk)
         return spread(found, batch)
 
     def scores(self, batch: dict[str, Any], head: str = "reward") -> Tensor:
@@ -146,23 +148,36 @@ class Policy:
         """Give the tensors that learn, by name: the adapter's (or the base's) and the heads'."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def save(self, folder: Path) -> None:
+    def gathered(self) -> dict[str, Tensor] | None:
+        """Give what learns, whole and in the machine's memory, where it is spread over processes; else None.
+
+        All processes have to ask together.
+        """
+        found = self.trainable()
+        if not any(hasattr(tensor, "full_tensor") for tensor in found.values()):
+            return None
+        return {name: tensor.detach().full_tensor().cpu() for name, tensor in found.items()}  # type: ignore[attr-defined]
+
+    def save(self, folder: Path, whole: dict[str, Tensor] | None = None) -> None:
         """Write the adapter (safetensors and its config), trained token rows included, and the heads beside it.
 
-        Where there is none, the whole model.
+        Where there is none, the whole model. `whole` is what `gathered` gave.
         """
         from safetensors.torch import save_file
 
         if self.full:
             self.model.config.use_cache = True  # off only while it learns
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=whole)
             self.model.config.use_cache = False
             return
-        self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[POLICY])
+        self.model.save_pretrained(
+            folder, save_embedding_layers=False, selected_adapters=[POLICY], **({"state_dict": whole} if whole else {})
+        )
         for card in folder.glob("README.md"):
             card.unlink()  # peft's empty model card; the run's directory says more
         for name, head in self.heads.items():
-            save_file({k: v.contiguous() for k, v in head.state_dict().items()}, folder / f"head-{name}.safetensors")
+            states = {key: (whole or {}).get(f"heads.{name}.{key}", value) for key, value in head.state_dict().items()}
+            save_file({key: value.contiguous() for key, value in states.items()}, folder / f"head-{name}.safetensors")
 
     def load_heads(self, folder: Path) -> None:
         """Read the heads that `save` wrote."""

@@ -66,6 +66,11 @@ def launch(count: int, command: Sequence[str]) -> int:
     return subprocess.call([*torchrun, "-m", "studio", *command])
 
 
+def sharded() -> bool:
+    """Tell whether the base is spread over the processes (FSDP), so that none of them can write an answer alone."""
+    return world() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def begin(on_cpu: bool) -> None:
     """Let the processes find each other, before anything is computed."""
     if world() > 1:

@@ -267,7 +267,10 @@ class StudioTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert output_dir is not None
-        self.policy.save(Path(output_dir))
+        learns = self.policy.trainable()
+        whole = {name.removeprefix("model."): value for name, value in (state_dict or {}).items()}
+        kept = {name: whole[name] for name in learns if name in whole}
+        self.policy.save(Path(output_dir), kept if together.sharded() else None)
 
 
 class _Narrator(TrainerCallback):

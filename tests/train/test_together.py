@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +67,24 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-3)
     assert [item["type"] for item in two.events()].count("finished") == 1
     assert two.result() is not None and two.status() == "finished"
+
+
+def test_a_base_spread_over_two_processes_learns_and_is_saved_as_a_whole_one(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = Path(__file__).with_name("sharded.py")
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"found-{rank}.json").read_text("utf-8"))
+        assert max(map(max, found.values())) < 1e-5
+
+
+def test_the_settings_for_a_spread_base_are_read_by_accelerate() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.utils import DistributedType
+
+    config = load_config_from_file(str(Path(__file__).parents[2] / "assets" / "accelerate" / "fsdp_qlora.yaml"))
+    assert config.distributed_type == DistributedType.FSDP
+    assert config.fsdp_config["fsdp_version"] == 2 and config.num_processes == 2
