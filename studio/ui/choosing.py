@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.config import build, settings
+from studio.data import rules
 from studio.errors import ConfigError, RunError
 from studio.methods import METHODS, Method, adviser
 from studio.models import catalogue
@@ -18,11 +19,11 @@ from studio.ui.live import Scene, View, page_of
 
 THE_MODEL = "the model itself"
 _INSTRUCT = re.compile(r"(?i)(instruct|chat)|-it\b")
-_RULE = re.compile(r"exact|json|regex:.+|length:\d+-\d+|.+\.py:[A-Za-z_]\w*", re.DOTALL)
 #: Rules to choose from as they are, or to change.
 RULES = (
     ("rule: the same as the row's own answer", "exact"),
-    ("rule: 20 to 80 tokens long", "length:20-80"),
+    ("rule: a whole sentence", "sentence"),
+    ("rule: 20 to 80 words long", "length:20-80"),
     ("rule: fits a pattern", r"regex:^[A-Z].*\.$"),
     ("rule: is whole JSON", "json"),
 )
@@ -189,22 +190,21 @@ def check_scorer(scene: Scene, text: str) -> str:
     wanted = text.strip()
     if (view := next((v for v in judges(scene) if v.id == wanted), None)) is not None:
         return str(view.run.dir)
-    remedy = "Choose a finished reward run, or write exact, json, length:20-80, regex:PATTERN or file.py:function."
+    remedy = f"Choose a finished reward run, or write {rules.FORMS}."
     if not wanted:
         raise ConfigError("Nothing scores the answers.", remedy, field="reward")
-    if not _RULE.fullmatch(wanted):
-        raise ConfigError(f"{wanted[:80]!r} is neither a reward run of this model nor a rule.", remedy, field="reward")
-    if wanted.startswith("regex:"):
-        try:
-            re.compile(wanted.removeprefix("regex:"))
-        except re.error as error:
-            raise ConfigError(f"The pattern is not one: {error}.", remedy, field="reward") from None
-    if ".py:" in wanted and not wanted.startswith("regex:"):
-        name, _, function = wanted.rpartition(":")
-        file = Path(name).expanduser()
-        if not file.is_file():
-            raise ConfigError(f"There is no file {name[:120]!r}.", remedy, field="reward")
-        return f"{file.resolve()}:{function}"
+    name, is_function, function = rules.absolute(wanted).rpartition(".py:")
+    if is_function and not wanted.startswith("regex:"):  # it is run when the run begins, never by the window
+        if not Path(f"{name}.py").is_file() or not function.isidentifier():
+            raise ConfigError(f"There is no file {wanted.rpartition(':')[0][:120]!r}.", remedy, field="reward")
+        return f"{name}.py:{function}"
+    try:
+        rules.rule(wanted).close()
+    except ConfigError as error:
+        if wanted.startswith(("regex:", "length:")):
+            raise
+        what = f"{wanted[:80]!r} is neither a reward run of this model nor a rule."
+        raise ConfigError(what, remedy, field="reward") from error
     return wanted
 
 

@@ -98,7 +98,7 @@ def test_the_memory_follows_the_settings_of_the_method(path: Path, monkeypatch: 
     assert methodview.settings(live.look(), sft)["micro_batch_size"] == 8
     choice.update(form={"sft": {"max_length": "many", "gradient_checkpointing": "False"}})
     chosen = methodview.settings(live.look(), sft)
-    assert chosen["max_length"] == sft.Config().max_length and chosen["checkpointing"] is False
+    assert chosen["max_length"] == sft.Config().max_length and chosen["gradient_checkpointing"] is False
 
 
 # --- what it starts from, what scores it -----------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_a_run_that_only_scores_is_no_parent_but_a_judge(path: Path, monkeypatch
 def test_rules_are_checked_before_anything_starts(path: Path, tmp_path: Path) -> None:
     scene, file = live.look(), tmp_path / "rules.py"
     file.write_text("def brief(prompt, answer): return 1.0\n", "utf-8")
-    for rule in ("exact", "json", "length:20-80", r"regex:^\d+$"):
+    for rule in ("exact", "json", "sentence", "length:20-80", r"regex:^\d+$"):
         assert choosing.check_scorer(scene, f" {rule} ") == rule
         assert terminal.words_of("rloo", "m", "d", "", {}, {}, rule)[-1] == rule
     assert choosing.check_scorer(scene, f"{file}:brief") == f"{file.resolve()}:brief"

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio import runs
+from studio.data import rules
 from studio.errors import RunError
 from studio.methods import Method
 from studio.models import catalogue
@@ -34,7 +35,7 @@ from studio.ui import (
 from studio.ui.forms import Form
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-_SCORE_HINT = "A finished reward run, or a rule: exact, json, length:20-80, regex:PATTERN, file.py:function."
+_SCORE_HINT = f"A finished reward run, or a rule: {rules.FORMS}. The A and B of length are words."
 
 
 class Tune:
