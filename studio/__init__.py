@@ -49,6 +49,7 @@ def train_model(
     settings: Mapping[str, Any] | None = None,
     reading: Reading | None = None,
     rehearse: bool = False,
+    processes: int = 1,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def train_model(
     With `rehearse` a few rows go the whole way instead, and the document says what all of them will take
     (lab/rehearse.py). `reading` says how the file is read; `parent` is the run to go on from (its model is taken when
     none is named); `reward` is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out`
-    the run's directory.
+    the run's directory. Of several `processes` (train/together.py) each learns from `batch_size` rows in a step.
     """
     from studio import config, runs
     from studio.errors import ConfigError
@@ -89,7 +90,7 @@ def train_model(
         settings={name: getattr(checked, name) for name in given},
         options=options,
     )
-    return _do(made, out, emit, should_stop)
+    return _do(made, out, emit, should_stop, 1 if rehearse else processes)
 
 
 def _rule(spec: str, method: str) -> str:
@@ -157,8 +158,17 @@ def _source(name: str) -> tuple[str, str, str]:
 
 
 def _do(
-    config: RunConfig, out: Path | None, emit: Emit | None, should_stop: Callable[[], bool] | None
+    config: RunConfig,
+    out: Path | None,
+    emit: Emit | None,
+    should_stop: Callable[[], bool] | None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     from studio import runs, worker
 
+    if processes > 1:
+        from studio.train import together
+
+        made = runs.create(config, out)
+        return together.launch(processes, made, emit or (lambda item: None), should_stop or (lambda: False))
     return worker.work(runs.create(config, out), emit, should_stop)

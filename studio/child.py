@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from studio import errors
 from studio.errors import ChildCrashed, StudioError
 from studio.redact import redact_logs
 
@@ -81,7 +82,7 @@ class Child:
                     ) from None
                 if "error" in item:
                     finished = True
-                    raise _error(item["error"])
+                    raise errors.from_dict(item["error"])
                 if item.get("end"):
                     finished = True
                     return
@@ -161,19 +162,6 @@ class Child:
             "message": f"A helper process ended unexpectedly ({why}). {last[:200]}".strip(),
             "remedy": "Try again. `studio doctor` checks this machine's llama.cpp and torch.",
         }
-
-
-def _error(parts: dict[str, Any]) -> StudioError:
-    from studio import errors
-
-    cls = getattr(errors, str(parts.get("kind")), ChildCrashed)
-    return cls(
-        parts.get("message", "A helper process failed."),
-        parts.get("remedy", ""),
-        file=parts.get("file"),
-        line=parts.get("line"),
-        field=parts.get("field"),
-    )
 
 
 def _serve(handler: Handler, memory_mb: int) -> None:

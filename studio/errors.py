@@ -19,6 +19,7 @@ Caught in three places only: the worker's edge, the command line's edge, the win
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from studio.redact import redact
@@ -67,6 +68,14 @@ class StudioError(Exception):
             "field": self.field,
             "remedy": self.remedy,
         }
+
+
+def from_dict(parts: Mapping[str, Any]) -> StudioError:
+    """Make the error again that `to_dict` described; of a kind that is not known, a ChildCrashed."""
+    cls = globals().get(str(parts.get("kind")))
+    known = cls if isinstance(cls, type) and issubclass(cls, StudioError) else ChildCrashed
+    where = {name: parts.get(name) for name in ("file", "line", "field")}
+    return known(str(parts.get("message", "")), str(parts.get("remedy") or ""), **where)
 
 
 def _rebuild(

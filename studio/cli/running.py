@@ -176,7 +176,9 @@ def _work(args: argparse.Namespace, out: Out) -> int:
         raise RunError(f"{folder} is not a run's directory.", "Start a run with `studio train`.")
     run = runs.Run(folder.resolve())
     if (count := together.asked()) > 1:
-        return together.launch(count, ["worker", str(run.dir), *(["--json"] if args.json else [])])
+        with watching() as watch:
+            out.result(together.launch(count, run, **watch), f"{run.id} finished.")
+        return 0
     try:
         result = worker.work(run)
     except StudioError as error:

@@ -40,6 +40,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--rehearse", action="store_true", help="send a few rows the whole way, and say what all of them will take"
     )
+    verb.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="one a card: a step learns from N x batch_size rows"
+    )
     add_reading(verb)
     verb.set_defaults(do=_train)
 
@@ -76,6 +79,7 @@ def _train(args: argparse.Namespace, out: Out) -> None:
             settings=pairs(args.set),
             reading=reading(args),
             rehearse=args.rehearse,
+            processes=args.processes,
             **watch,
         )
     out.result(result, _rehearsed(result) if args.rehearse else _summary(result))

@@ -1,4 +1,4 @@
-"""Several processes in one run: `accelerate launch --num_processes 2 -m studio worker RUN_DIR`, or torchrun.
+"""Several processes in one run: `studio train ... --processes 2`; `torchrun` and `accelerate launch` start them too.
 
 Every process runs the same code on the same data, so that all of them decide alike; each learns its share of a batch,
 and the gradients are averaged (train/trainer.py). Only the first one writes and tells. `batch_size` is a process's: of
@@ -10,12 +10,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
+from studio import errors, events
+from studio.runs import Run
+
 _T = TypeVar("_T")
+_LOOK = 0.2
 
 #: The others wait so long while the first one works alone, writing a model for instance.
 PATIENCE = timedelta(hours=6)
@@ -60,10 +66,38 @@ def asked() -> int:
     return int(found[-1]) if found and found[-1].isdigit() else 1
 
 
-def launch(count: int, command: Sequence[str]) -> int:
-    """Start `python -m studio COMMAND` in so many processes of this machine, and give the exit code."""
+def launch(count: int, run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Do a run in so many processes of this machine, tell what it tells, and give its result. Raises its error."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    return subprocess.call([*torchrun, "-m", "studio", *command])
+    root = str(Path(__file__).resolve().parents[2])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    follower = events.Follower(run.dir / "events.jsonl")
+    follower.read()
+    failed: dict[str, Any] = {}
+    stopped = ""
+    with run.log.open("ab") as log:
+        command = [*torchrun, "-m", "studio", "worker", str(run.dir)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+        while True:
+            over = process.poll() is not None
+            for item in follower.read():
+                emit(item)
+                failed = item["error"] if item["type"] == "failed" else failed
+                stopped = item["text"] if item["type"] == "stopped" else stopped
+            if over:
+                break
+            if should_stop() and not run.should_stop():
+                run.ask_to_stop()
+            time.sleep(_LOOK)
+    result = run.result()
+    if process.returncode == 0 and result is not None:
+        return result
+    if failed:
+        raise errors.from_dict(failed)
+    if stopped:
+        raise errors.Stopped(stopped, f"Go on with: studio resume {run.id}")
+    raise errors.TrainingError("The processes of the run ended before it was done.", f"What they said is in {run.log}.")
 
 
 def sharded() -> bool:

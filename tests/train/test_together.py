@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from studio import runs, worker
+from studio import events, runs, train_model, worker
+from studio.errors import DataError, Stopped
 
 SETTINGS = {
     "quantize_base": "none",
@@ -56,7 +57,14 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(
     tiny: Path, sft_file: Path, pairs_file: Path, method: str
 ) -> None:
     data = sft_file if method == "sft" else pairs_file
-    two = _two(_config(tiny, data, method, batch_size=4))
+    if method == "sft":
+        two = _two(_config(tiny, data, method, batch_size=4))
+    else:
+        told: list[events.Event] = []
+        settings = {**SETTINGS, "batch_size": 4}
+        done = train_model(method, data=data, model=str(tiny), settings=settings, processes=2, emit=told.append)
+        two = runs.find(done["dir"])
+        assert told == two.events() and done == two.result()
     one = _one(_config(tiny, data, method, batch_size=8))
     assert len(_figures(one, "step")) == 9  # 36 of 40 rows, twice, 8 at a time
     for kind in ("step", "evaluated"):
@@ -88,3 +96,28 @@ def test_the_settings_for_a_spread_base_are_read_by_accelerate() -> None:
     config = load_config_from_file(str(Path(__file__).parents[2] / "assets" / "accelerate" / "fsdp_qlora.yaml"))
     assert config.distributed_type == DistributedType.FSDP
     assert config.fsdp_config["fsdp_version"] == 2 and config.num_processes == 2
+
+
+def test_an_error_and_a_stop_of_two_processes_are_told_as_those_of_one(
+    tiny: Path, sft_file: Path, pairs_file: Path
+) -> None:
+    with pytest.raises(DataError, match="preference"):
+        train_model("sft", data=pairs_file, model=str(tiny), settings={"max_steps": 1}, processes=2)
+    steps: list[events.Event] = []
+
+    def tell(item: events.Event) -> None:
+        steps.extend([item] if item["type"] == "step" else [])
+
+    settings = {**SETTINGS, "epochs": 90}
+    with pytest.raises(Stopped, match="Stopped at step"):
+        train_model(
+            "sft",
+            data=sft_file,
+            model=str(tiny),
+            settings=settings,
+            processes=2,
+            emit=tell,
+            should_stop=lambda: bool(steps),
+        )
+    run = runs.all_runs()[0]
+    assert run.status() == "stopped" and run.checkpoints()
