@@ -65,6 +65,18 @@
     if (again) again.focus({ preventScroll: true });
   }
 
+  // Gradio 6.31 leaves the list of a box open that is left by Tab with a text of one's own: leaving it again closes it.
+  document.addEventListener("focusout", (event) => {
+    const box = event.target.matches?.("[role=combobox]") && event.target;
+    if (box) setTimeout(() => {
+      if (box.ariaExpanded !== "true" || document.activeElement === box) return;
+      const here = document.activeElement;
+      box.focus({ preventScroll: true });
+      box.blur();
+      here?.focus?.({ preventScroll: true });
+    }, 600);
+  });
+
   // Who starts a run far down the page is taken to where it is drawn.
   let started = 0, shown = "";
   document.addEventListener("click", (event) => { if (event.target.closest?.("#st-train-start, #st-align-start")) started = Date.now(); });

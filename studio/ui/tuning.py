@@ -138,7 +138,10 @@ def result(view: View | None) -> str:
     if view is None or view.status != "finished":
         return ""
     found = view.result()
-    lines = [(esc(name), esc(value), mark, esc(n)) for _, mark, name, value, n in sorted(_changes(found))]
+    lines = [
+        (f'{esc(name)}<small class="st-narrow-only">{esc(n)}</small>', esc(value), mark, esc(n))
+        for _, mark, name, value, n in sorted(_changes(found))
+    ]
     text = str(found.get("advice") or "")
     for loud in view.notes:  # what stands above the curves need not be said twice
         text = text.replace(str(loud.get("text")), "") if loud.get("level") in ("warning", "alarm") else text

@@ -249,7 +249,7 @@ def _onward(scene: live.Scene, step: str) -> str:
     to, go = methodview.set_of(step), f'data-st-go="#st-page-{step} .st-fold"'
     said = controls.button("Use these settings again", {"do": "again"}, to=to, extra=go)
     if view.status == "finished" and not choosing.talks(view):
-        said += controls.button("Next: learn from its scores", {"do": "scores"}, to=to, extra=go, filled=True)
+        said += controls.button("Next: learn from it", {"do": "scores"}, to=to, extra=go, filled=True)
     elif view.status == "finished":
         page, name = ("align", "Align") if step == "train" else ("export", "Export")
         said += parts.link(page, f"Next: {name}", filled=True)
