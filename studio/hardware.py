@@ -7,7 +7,7 @@ import functools
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -40,6 +40,7 @@ class Machine:
     four_bit: bool
     llama: str
     problem: str
+    bf16: bool = True
 
 
 @functools.cache
@@ -65,6 +66,7 @@ def machine() -> Machine:
         four_bit=found.get("four_bit", False),
         llama=found.get("llama", ""),
         problem=found.get("problem", ""),
+        bf16=found.get("bf16", True),
     )
 
 
@@ -90,6 +92,7 @@ def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[d
         if found["device"] == "cuda":
             facts = torch.cuda.get_device_properties(0)
             found["gpu"], found["vram_gb"] = facts.name, round(facts.total_memory / GIB, 1)
+            found["bf16"] = torch.cuda.is_bf16_supported()
     except (ImportError, OSError) as error:
         found["problem"] = f"torch: {error}"
     try:
@@ -114,28 +117,52 @@ def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[d
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """The memory of a run, in GiB, by what it goes to."""
+    """The memory of a run, in GiB, by what it goes to; `writing` is what answers take beyond what learning does."""
 
     weights: float
     adapter: float
     activations: float
     logits: float
     overhead: float
+    writing: float = 0.0
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.weights + self.adapter + self.activations + self.logits + self.overhead
+        return self.weights + self.learning + self.writing + self.overhead
+
+    @property
+    def learning(self) -> float:
+        """What learning takes beside the loaded model: gradients, optimizer, activations, logits."""
+        return self.adapter + self.activations + self.logits
 
     def parts(self) -> dict[str, float]:
         """Name the parts for people."""
+        writing = {"writing answers": self.writing} if self.writing else {}
         return {
             "weights": self.weights,
             "adapter and optimizer": self.adapter,
             "activations": self.activations,
             "logits": self.logits,
+            **writing,
             "overhead": self.overhead,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a method does with the base, as far as memory goes (methods/needs.py tells it for each).
+
+    `sides` sequences of an example cannot lie in memory apart (2: a pair), though the prompt of them once; `learned` is
+    the share of tokens that is learned; `asked` counts further adapters (reference, reward), `critic` tells of one that
+    learns; `written` answers are sampled at once.
+    """
+
+    sides: int = 1
+    learned: float = 0.25
+    asked: int = 0
+    critic: bool = False
+    written: int = 0
 
 
 #: On a CPU activations are recomputed from so many weights on: below, they are small, and a third of the time is saved.
@@ -143,59 +170,142 @@ CHECKPOINT_FROM = 1e8
 #: From this share of the memory on a run is called tight: the rest is for what else runs, and for peaks.
 TIGHT = 0.85
 _OVERHEAD_GB = 0.6  # the CUDA context, or torch in memory, and what the allocator keeps in reserve
+#: A chunk of logits in float32 takes so many bytes, and is of so many positions at most.
+_CHUNK_BYTES, _CHUNK_MOST = 1 << 26, 256
+_AVERAGES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2}
+
+
+def chunk_of(vocabulary: int) -> int:
+    """Give the positions to which the output layer is applied at a time."""
+    return max(1, min(_CHUNK_MOST, _CHUNK_BYTES // 4 // vocabulary))
+
+
+def rows_at_once(device: str) -> int:
+    """Give the rows of full length that are in memory at once where nobody says (`micro_batch_size`)."""
+    return 4 if device == "cuda" else 8
+
+
+def choose(
+    parameters: int, *, device: str, memory: float, four_bit: bool = True, bf16: bool = True, tuning: str = "lora"
+) -> dict[str, Any]:
+    """Choose what the user left to us, for the device and the size of the base. `memory`: the machine's, in bytes.
+
+    4 bits on a GPU from half a billion weights on (below, the embedding outweighs the rest and nothing is saved), and
+    on a CPU only where the base in float32 would take half of the memory: there 4 bits are several times slower.
+    """
+    large = {"cuda": parameters > 5e8, "cpu": 4 * parameters > memory / 2}.get(device, False)
+    return {
+        "quantize_base": "nf4" if large and four_bit and tuning == "lora" else "none",
+        "gradient_checkpointing": device != "cpu" or parameters > CHECKPOINT_FROM,
+        "dtype": "bf16" if device == "mps" or (device == "cuda" and bf16) else "float32",
+        "optimizer": "paged_adamw_8bit" if device == "cuda" and four_bit else "adamw",
+        "micro_batch_size": rows_at_once(device),
+    }
 
 
 def estimate(
     model: Shape | Entry | ModelInfo,
     *,
     quantize_base: str = "nf4",
+    tuning: str = "lora",
+    optimizer: str = "adamw",
     lora_r: int = 16,
+    lora_dropout: float = 0.0,
+    use_dora: bool = False,
     max_length: int = 1024,
     micro_batch_size: int = 4,
-    checkpointing: bool = True,
-    value_bytes: int = 2,
+    batch_size: int = 16,
+    gradient_checkpointing: bool = True,
+    dtype: str = "bf16",
+    work: Work = Work(),
+    tokens: int | None = None,
+    device: str = "cuda",
 ) -> Estimate:
-    """Estimate the memory of a run that trains an adapter (QLoRA with `nf4`, LoRA with `none`).
+    """Estimate the memory of a run from the shape of its base and its settings.
 
-    weights = P_lin (4 + 0.127) / 8 + b P_emb                        P_lin: the layers' linear maps, P_emb: embeddings
-    adapter = L r sum(in + out) (4 + 4 + 8)                          weight, gradient, two moments of AdamW, float32
-    act     = N (b L d + b (6 d + 2 q + 2 k + 3 f) + 14 r)           N: tokens in memory; with checkpointing
-    logits  = (b + 12) V N / 4                                       a quarter of the tokens is learned
+    weights = P_lin (4 + 0.127) / 8 + b P_emb           P_lin: the layers' linear maps, P_emb: embeddings; nf4
+            = b P, 4 P where all weights learn          b: 2 (bf16) or 4 (float32)
+    adapter = n (4 + 4 + a) A + 4 n F                   n = L r sum(in + out); weight, gradient, the optimizer's
+                                                        averages a; A adapters learn, F are only asked. Full: P (4 + a)
+    act     = N (K + 4 b f + 4 d + 8 d S)               K = L b d + layer with checkpointing, else L layer
+    logits  = (b + 4) C V, 4 C V with b = 4             C = chunk_of(V) positions at a time, never N
+    writing = 2 L k b W T + 2 k b W T + (b + 12) W V    W answers of up to T tokens: keys and values, one layer's copy
 
-    b = value_bytes (2: bf16, on a GPU; 4: float32, on a CPU); q, k = width of all heads, of all key/value heads;
-    L layers, d hidden, f feed-forward, V vocabulary. Without checkpointing each layer keeps its own activations;
-    without nf4 the linear maps take b bytes a weight. Overhead is a constant.
+    `layer` is what one layer keeps of a token for the backward (`_layer`); then come what a layer's backward makes
+    and, of the share S that is learned, the hidden states with their gradient. N, the tokens in memory at once, are
+    micro_batch_size * max_length, but no more than a batch has and no fewer than an example that cannot be split; or
+    `tokens`, where they are known. q, k = width of all heads, of all key/value heads; L layers, d hidden, f
+    feed-forward, V vocabulary. Averages that are paged lie in the machine's memory. On a CPU older C libraries keep
+    freed memory in pieces too small for what comes next, and take 2 to 4 times as much in the end (train/memory.py).
+
+    Source: counted tensor by tensor in the autograd graph of a Llama with peft 0.21; benchmarks/memory.py measures.
     """
     s = model if isinstance(model, Shape) else model.shape
-    b, q, k = value_bytes, s.heads * s.head_dim, s.kv_heads * s.head_dim
-    each = (4 + 0.127) / 8 if quantize_base == "nf4" else b
-    tokens = micro_batch_size * max_length
-    layer = b * (6 * s.hidden + 2 * q + 2 * k + 3 * s.ffn) + 14 * lora_r
-    kept = b * s.layers * s.hidden + layer if checkpointing else s.layers * layer
+    b, k = (2 if dtype == "bf16" else 4), s.kv_heads * s.head_dim
+    full = tuning == "full"
+    averages = 0 if optimizer.startswith("paged") and device == "cuda" else _AVERAGES[optimizer]
+    learning = s.lora(lora_r) * ((8 + averages) * (1 + work.critic) + 4 * work.asked)
+    if full:
+        learning = s.parameters * (4 + averages)
+    together = work.sides - (work.sides - 1) * (1 - work.learned)
+    room = max(micro_batch_size, together) * max_length
+    n = min(int(room), batch_size * work.sides * max_length) if tokens is None else tokens
+
+    layer = _layer(s, b, full, lora_r, lora_dropout, use_dora)
+    kept = (s.layers * b * s.hidden + layer) if gradient_checkpointing else s.layers * layer
+    copies = (5 * s.linear if use_dora else 2 * s.linear if full and b == 2 else 0) // (
+        s.layers if gradient_checkpointing else 1
+    )
+    unpacked = b * s.hidden * s.ffn if quantize_base == "nf4" else 0
+    passing = n * (kept + 4 * b * s.ffn + 4 * s.hidden + 8 * s.hidden * work.learned) + copies + unpacked
+    logits = (4 if b == 4 else b + 4) * chunk_of(s.vocab) * s.vocab
+    answers = min(work.written, 64) * ((s.layers + 1) * 2 * k * b * max_length + (b + 12) * s.vocab)
     return Estimate(
-        weights=(s.linear * each + s.embedding * b) / GIB,
-        adapter=16 * s.lora(lora_r) / GIB,
-        activations=tokens * kept / GIB,
-        logits=(b + 12) * s.vocab * tokens / 4 / GIB,
+        weights=(4 * s.parameters if full else _base(s, b, quantize_base)) / GIB,
+        adapter=learning / GIB,
+        activations=passing / GIB,
+        logits=logits / GIB,
         overhead=_OVERHEAD_GB,
+        writing=max(0, answers - passing - logits) / GIB,
     )
 
 
-def estimate_here(model: Shape | Entry | ModelInfo, on: Machine, **settings: Any) -> Estimate:
-    """Estimate for a machine with what Studio chooses there when nothing is set.
+def _base(s: Shape, b: int, quantize_base: str) -> float:
+    return s.linear * ((4 + 0.127) / 8 if quantize_base == "nf4" else b) + s.embedding * b
 
-    On a GPU 4 bits from half a billion weights on, bf16; on a CPU float32, 4 bits only where float32 would take half
-    of the memory.
+
+def _layer(s: Shape, b: int, full: bool, r: int, dropout: float, dora: bool) -> float:
+    """Count the bytes that a layer keeps of a token for its backward.
+
+    float32   4 (4 d + 3 q + 2 k + 4 f)     both norms' inputs and outputs; queries, keys, values, attention's result
+                                            and what comes of it; gate, its activation, up, their product
+    bf16      28 d + 8 q + 4 k + 10 f       norms and the adapter's inputs in float32: peft casts them for each map
+    adapter   28 r                          what A gives, of seven maps, in float32
+    full      2 norms' products more; in bf16 norms in float32, the rest as autocast casts it
     """
+    d, f, q, k = s.hidden, s.ffn, s.heads * s.head_dim, s.kv_heads * s.head_dim
+    if full:
+        return 26 * d + 8 * q + 6 * k + 8 * f if b == 2 else 4 * (6 * d + 3 * q + 2 * k + 4 * f)
+    kept: float = 28 * d + 8 * q + 4 * k + 10 * f if b == 2 else 4 * (4 * d + 3 * q + 2 * k + 4 * f)
+    if dropout:
+        kept += (1 if b == 2 else 5) * (5 * d + q + f)  # the mask; in float32 also what it left
+    if dora:
+        kept += 2 * b * (2 * d + q + 2 * k + 2 * f)  # what the base and the adapter gave, of each map
+    return kept + 28 * r
+
+
+def estimate_here(model: Shape | Entry | ModelInfo, on: Machine, **settings: Any) -> Estimate:
+    """Estimate for a machine with what Studio chooses there when nothing is set."""
     s = model if isinstance(model, Shape) else model.shape
-    cpu = on.device not in ("cuda", "mps")
-    four = 4 * s.parameters > on.ram_gb * GIB / 2 if cpu else on.device == "cuda" and s.parameters > 5e8
-    chosen = {
-        "quantize_base": "nf4" if four and on.four_bit else "none",
-        "checkpointing": not cpu or s.parameters > CHECKPOINT_FROM,
-        "value_bytes": 4 if cpu else 2,
-    }
-    return estimate(s, **{**chosen, **settings})
+    return estimate(s, **{**chosen_on(on, s.parameters, settings), **settings})
+
+
+def chosen_on(on: Machine, parameters: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose for a machine as it was found, given what the user set; also names its device."""
+    device = on.device or "cpu"
+    tuning = str(settings.get("tuning", "lora"))
+    made = choose(parameters, device=device, memory=on.ram_gb * GIB, four_bit=on.four_bit, bf16=on.bf16, tuning=tuning)
+    return {**made, "device": device}
 
 
 def verdict(need: Estimate, on: Machine) -> str:

@@ -18,31 +18,28 @@ import torch
 import torch.nn.functional as F
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 
+from studio.hardware import chunk_of
 from studio.objectives.logps import chunked_token_logps, exact, token_logps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: A chunk's logits in float32 take so many bytes, and it is of so many positions at most.
-_BYTES, _MOST = 1 << 26, 256
 _SCALES = (("logits_scaling", -1), ("logit_scale", 1), ("lm_head_multiplier", 1))
 
 
-def logps(base: Any, hidden: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """Give log softmax(z / temperature)[label] of N hidden states, (N, d) and (N,) -> (N,), float32."""
+def logps(base: Any, hidden: Tensor, labels: Tensor, temperature: float = 1.0, chunk: int = 0) -> Tensor:
+    """Give log softmax(z / temperature)[label] of N hidden states, (N, d) and (N,) -> (N,), float32.
+
+    `chunk` positions at a time; 0: as many as take 64 MB.
+    """
     scale, cap = scaling(base.config)
     # c tanh(a u / c) = a c' tanh(u / c') with c' = c / a: what is divided by last is 1 / a.
     softcap, temperature = cap / scale if cap else None, temperature / scale
     layer, rows = trained_rows(base.get_output_embeddings())
     if type(layer) is not torch.nn.Linear:
-        return _asked(layer, hidden, labels, softcap, temperature)
-    chunk = chunk_of(layer.out_features)
+        return _asked(layer, hidden, labels, softcap, temperature, chunk or chunk_of(layer.out_features))
+    chunk = chunk or chunk_of(layer.out_features)
     return chunked_token_logps(hidden, layer.weight, labels, chunk, layer.bias, softcap, temperature, rows)
-
-
-def chunk_of(vocabulary: int) -> int:
-    """Give the positions of a chunk."""
-    return max(1, min(_MOST, _BYTES // 4 // vocabulary))
 
 
 def scaling(config: Any) -> tuple[float, float]:
@@ -102,7 +99,7 @@ def lean(model: Any) -> None:
             module.__class__ = LeanRows
 
 
-def _asked(layer: Any, hidden: Tensor, labels: Tensor, softcap: float | None, temperature: float) -> Tensor:
+def _asked(layer: Any, hidden: Tensor, labels: Tensor, softcap: float | None, temperature: float, chunk: int) -> Tensor:
     """Ask a layer of another kind (with an adapter on it, quantised) itself; each chunk again in the backward."""
     from torch.utils.checkpoint import checkpoint
 
@@ -112,6 +109,5 @@ def _asked(layer: Any, hidden: Tensor, labels: Tensor, softcap: float | None, te
             logits = (logits / softcap).tanh() * softcap
         return token_logps(logits / temperature, wanted)
 
-    chunk = chunk_of(layer.out_features)
     parts = zip(hidden.split(chunk), labels.split(chunk), strict=True)
     return torch.cat([checkpoint(scored, states, wanted, use_reentrant=False) for states, wanted in parts])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from studio.errors import ConfigError, ModelError
-from studio.hardware import CHECKPOINT_FROM
+from studio.hardware import choose
 from studio.models.check import UNTRAINED_NORM
 from studio.train import together, variants
 from studio.train.policy import Policy
@@ -53,34 +53,28 @@ def compute_dtype(where: torch.device, asked: str | None = None) -> torch.dtype:
 
 
 def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
-    """Choose what the user left to us, for the device and the size of the base.
+    """Choose what the user left to us, for this device and the size of the base (hardware.choose)."""
+    import torch
 
-    4 bits on a GPU from half a billion weights on (below, the embedding outweighs the rest and nothing is saved), and
-    on a CPU only where the base in float32 would take half of the memory: there 4 bits are several times slower.
-    """
     where = device()
-    quantize, checkpointing = config.quantize_base, config.gradient_checkpointing
-    if quantize is None:
-        large = {"cuda": parameters > 5e8, "cpu": 4 * parameters > psutil.virtual_memory().total / 2}
-        quantize = "nf4" if large.get(where.type, False) and config.tuning == "lora" else "none"
-    if checkpointing is None:
-        checkpointing = where.type != "cpu" or parameters > CHECKPOINT_FROM
+    _check_optimizer(config.optimizer, where)
+    chosen = choose(
+        parameters,
+        device=where.type,
+        memory=psutil.virtual_memory().total,
+        four_bit=importlib.util.find_spec("bitsandbytes") is not None,
+        bf16=compute_dtype(where) == torch.bfloat16,
+        tuning=config.tuning,
+    )
     return dataclasses.replace(
-        config,
-        quantize_base=quantize,
-        gradient_checkpointing=checkpointing,
-        dtype=str(compute_dtype(where, config.dtype)).removeprefix("torch.").replace("bfloat16", "bf16"),
-        optimizer=_optimizer(config.optimizer, where),
+        config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}
     )
 
 
-def _optimizer(asked: str | None, where: torch.device) -> str:
-    if asked is None:
-        at_hand = where.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None
-        return "paged_adamw_8bit" if at_hand else "adamw"
+def _check_optimizer(asked: str | None, where: torch.device) -> None:
+    asked = asked or "adamw"
     if (where.type == "mps" and asked != "adamw") or (where.type == "cpu" and asked.startswith("paged")):
         raise ConfigError(f"{asked} does not work on this device ({where.type}).", "Use adamw.", field="optimizer")
-    return asked
 
 
 def load(

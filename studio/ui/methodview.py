@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from studio import hardware
 from studio.config import settings as settings_of
-from studio.methods import Method, adviser
+from studio.methods import Method, adviser, needs
 from studio.models import catalogue
 from studio.ui import choosing, controls, looking, machines, parts, picking, rail
 from studio.ui.forms import AUTOMATIC, label, show
@@ -151,7 +150,7 @@ def memory(scene: Scene, step: str) -> str:
     if on is None or shape is None:
         return ""
     method = choosing.method(scene, step)
-    need = hardware.estimate_here(shape, on, **settings(scene, method))
+    need = needs.estimate_run(shape, method.name, settings(scene, method), on)
     have, word = machines.memory(on), hardware.verdict(need, on)
     width = min(100.0, 100 * need.total / have) if have else 100.0
     rows = [(name[:1].upper() + name[1:], f"{value:.2f} GB") for name, value in need.parts().items() if value >= 0.005]
@@ -163,13 +162,5 @@ def memory(scene: Scene, step: str) -> str:
 
 
 def settings(scene: Scene, method: Method) -> dict[str, Any]:
-    """Give the settings of the next run that its memory follows from, as far as the estimate knows them."""
-    known = {*inspect.signature(hardware.estimate).parameters, *inspect.signature(hardware.estimate_here).parameters}
-    names = {s: s for s in known} | {"checkpointing": "gradient_checkpointing"}
-    fields = method.Config.__dataclass_fields__
-    found = {
-        part: value
-        for part, name in names.items()
-        if part in known and name in fields and (value := looking.setting(scene, method, name)) not in (None, "")
-    }
-    return {**found, "method": method.name} if "method" in known else found
+    """Give the settings of the next run: its memory follows from some of them."""
+    return {name: looking.setting(scene, method, name) for name in method.Config.__dataclass_fields__}

@@ -11,6 +11,7 @@ import torch
 from little import make, rows
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from studio import hardware
 from studio.errors import ModelError
 from studio.methods.base import TrainConfig
 from studio.objectives.logps import token_logps
@@ -41,7 +42,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(head, "_MOST", 7)
+    monkeypatch.setattr(hardware, "_CHUNK_MOST", 7)
     return 7
 
 
