@@ -12,6 +12,7 @@ import numpy as np
 
 from studio.data import rules
 from studio.data.records import Prompt
+from studio.data.split import FEWEST
 from studio.data.targets import TARGETS
 from studio.data.writers import line
 from studio.errors import DataError
@@ -21,23 +22,32 @@ from studio.runs import Run
 from studio.train import judges, offline, online, prepare
 from studio.train.prepare import ASKED, Setup
 
-ROWS, HELD = 20, 8
+#: Rows to learn from, and held-out ones to measure on: of these so many that a batch of them is as quick as others.
+ROWS, HELD = 20, 16
 #: The format that holds all of a record, by its kind.
 _WHOLE = {"sft": "messages", "text": "text", "preference": "preference", "kto": "kto", "prompt": "prompt"}
 #: Rows of each class that are seen to, where a method learns from the difference of two.
 _EACH = 4
 
 
+def count(batch_size: int, held: int) -> int:
+    """Choose how many rows to learn from: ROWS, or whole batches where they are smaller, for a rest is slower a row.
+
+    With the held-out ones they are so many that rows are held out of them at all.
+    """
+    whole = ROWS // batch_size * batch_size or ROWS
+    return whole if whole + min(held, HELD) >= FEWEST else ROWS
+
+
 def choose(lengths: Sequence[int], room: int, most: int = ROWS) -> list[int]:
     """Give the numbers of the rows: half of them the longest (no more than fill `room` tokens), the others spread."""
-    count = len(lengths)
-    if count <= most:
-        return list(range(count))
-    order = sorted(range(count), key=lambda at: -lengths[at])
+    if len(lengths) <= most:
+        return list(range(len(lengths)))
+    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
     longest: list[int] = []
     while len(longest) < most // 2 and (len(longest) < 2 or sum(lengths[at] for at in longest) < room):
         longest.append(order[len(longest)])
-    rest = [at for at in range(count) if at not in set(longest)]
+    rest = [at for at in range(len(lengths)) if at not in set(longest)]
     spread = [rest[int(at)] for at in np.linspace(0, len(rest) - 1, most - len(longest))]
     return sorted({*longest, *spread})
 
@@ -52,7 +62,7 @@ def offline_rows(made: Setup, room: int) -> tuple[set[int], int, Size]:
             "Raise max_length, or shorten the rows.",
             file=made.run.config.data,
         )
-    numbers = choose(train.lengths().tolist(), room)
+    numbers = choose(train.lengths().tolist(), room, count(made.config.batch_size, len(held)))
     if "label" in train[0]:
         numbers = _both(train, numbers)
     aside = choose(held.lengths().tolist(), 0, HELD) if len(held) else []
@@ -91,16 +101,16 @@ def online_rows(made: Setup, room: int) -> tuple[set[int], int, Size]:
         for number, record in enumerate(made.data.records()):
             made.halt()
             assert isinstance(record, Prompt)
-            count = len(made.renderer.prompt(record.prompt))
-            if count + config.max_new_tokens <= config.max_length and (record.reference or not needs):
-                lengths[number in made.aside][number] = count
+            length = len(made.renderer.prompt(record.prompt))
+            if length + config.max_new_tokens <= config.max_length and (record.reference or not needs):
+                lengths[number in made.aside][number] = length
     finally:
         if not isinstance(source, Run):
             source.close()
     some = {side: list(found) for side, found in lengths.items()}
     if not some[False]:
         return set(range(min(ROWS, made.data.usable))), 0, Size(0, 0, 0, 0, 0, 0, 1)  # the run says what is wrong
-    train = {some[False][at] for at in choose(list(lengths[False].values()), room)}
+    train = {some[False][at] for at in choose(list(lengths[False].values()), room, ROWS)}
     kept = {some[True][at] for at in choose(list(lengths[True].values()), 0, HELD)} if some[True] else set()
     held = len(some[True]) or min(online.MEASURED, len(some[False]))
     prompts = min(ASKED, len(made.aside) or made.data.usable)

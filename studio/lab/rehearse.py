@@ -1,8 +1,8 @@
 """A rehearsal before a long run: a few rows go the whole way, and say what all of them will take.
 
-Twenty rows of the file, the longest among them, are trained on for some steps, exported, and the file is asked three
-questions through llama.cpp: what would break at the end of the whole run breaks now, with its own error. Nothing of it
-is kept but the figures: time (forecast.py), the peak of memory, and what will lie on the disk.
+Some twenty rows of the file, the longest among them, are trained on for some steps, exported, and the file is asked
+three questions through llama.cpp: what would break at the end of the whole run breaks now, with its own error. Nothing
+of it is kept but the figures: time (forecast.py), the peak of memory, and what will lie on the disk.
 """
 
 from __future__ import annotations

@@ -91,3 +91,8 @@ def test_the_longest_rows_are_among_the_few_and_the_others_are_spread() -> None:
     assert max(after - before for before, after in itertools.pairwise(others)) < 80
     assert sum(lengths[at] == 10 for at in few.choose(lengths, room=10**6)) == 17, "half are the longest at most"
     assert few.choose([5, 6, 7], room=100) == [0, 1, 2]
+
+
+def test_whole_batches_are_learned_where_rows_can_be_held_out_of_what_is_left() -> None:
+    assert [few.count(size, held=50) for size in (1, 8, 16, 20, 64)] == [20, 16, 16, 20, 20]
+    assert few.count(16, held=4) == 16 and few.count(16, held=3) == 20
