@@ -135,7 +135,7 @@ def test_a_judge_stands_beside_one_who_only_goes_by_length(path: Path) -> None:
     for low, said in ((0.79, "better"), (0.6, "not shown")):  # length alone is right on 70 %: the shorter one wins
         (run.dir / "result.json").write_text(json.dumps({"reward": {**judge, "low": low}}), "utf-8")
         drawn = see(tuning.result(live.look().line["align"])).text
-        assert "86 % (" in drawn and "Going by length alone70 %" in drawn and said in drawn
+        assert "86 % (" in drawn and "Going by length alone120 pairs70 %" in drawn and said in drawn
 
 
 def test_the_preferred_style_is_said(path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_preferred_style_is_said(path: Path) -> None:
     result = {"behaviour": behaviour}
     disk.write_run(path, "20261124-300000-x-eeee", config, [{"type": "started"}, {"type": "finished"}], result)
     view = live.look().line["align"]
-    assert "Preferred style: a <b>25 % → 75 %better" in see(tuning.result(view)).text
+    assert "Preferred style: a <b>20 answers25 % → 75 %better" in see(tuning.result(view)).text
     assert compare.outcome(view)["Preferred style: a <b>"] == "25 % → 75 %"
 
 
