@@ -247,7 +247,7 @@ def _onward(scene: live.Scene, step: str) -> str:
     if view is None or view.running:
         return ""
     to, go = methodview.set_of(step), f'data-st-go="#st-page-{step} .st-fold"'
-    said = controls.button("Use these settings again", {"do": "again"}, to=to, extra=go)
+    said = controls.button("Set up again", {"do": "again"}, to=to, extra=go)
     if view.status == "finished" and not choosing.talks(view):
         said += controls.button("Next: learn from it", {"do": "scores"}, to=to, extra=go, filled=True)
     elif view.status == "finished":
