@@ -1,18 +1,24 @@
 """The sweep behind the defaults: each method at its own learning rate and around it, judged by what answers become.
 
-    python benchmarks/defaults.py [--model FOLDER] [--methods dpo,kto] [--factors 0.3,1,3] [--json]
+    python benchmarks/defaults.py [--model FOLDER] [--methods dpo,kto] [--factors 0.3,1,3] [--work FOLDER] [--json]
 
 Claim: at its defaults (factor 1) each method raises the share of held-out answers in the preferred style to at least
 80 % and leaves the answers stopping; only questions whose chosen answer has the style count. Without --model the
-starter is tuned, on its own data; with it any model folder, on 280 pairs about 35 things (chosen: an answer in a marked
-style; rejected: the same answer bare). The parent is an SFT run on bare answers. Exit code 3 when the claim does not
-hold.
+starter is tuned, on its own data; with it any model folder, on 140 pairs about 35 things (chosen: an answer in a marked
+style; rejected: the same answer bare), 14 of them held out. The parent is an SFT run on the same answers, one in three
+of them marked, so that it can write both. `ppo` and `rloo` learn from a rule in place of pairs: their score is to rise
+by two standard errors. Exit code 3 when the claim does not hold at factor 1.
+
+On the starter a run takes under a minute, on a model of 135M some minutes: with --work the runs are kept, and one that
+is there is not done again. `--set dtype=bf16` halves the time where the processor is fast at it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -31,8 +37,10 @@ from studio.methods import METHODS
 from studio.models import catalogue
 
 OFFLINE = ("dpo", "ipo", "kto", "simpo", "orpo")
-MORE = ("In short, what is {}?", "What do people call {}?", "Define {}.", "What would you say {} is?")
-WANTED = 0.8
+ONLINE = ("ppo", "rloo")
+#: What scores answers where a method samples: full sentences, and of a model that writes such ones already short ones.
+RULES = {True: "sentence", False: "length:3-7"}
+WANTED, ERRORS = 0.8, 2.0
 
 
 def marked(text: str) -> bool:
@@ -57,25 +65,30 @@ def asked(turns: Any) -> str:
 
 
 def real_data(folder: Path) -> tuple[Path, Path]:
-    """Write bare answers to imitate, and pairs of a marked and a bare answer."""
-    talks = [(w.format(thing), fact) for thing, fact in FACTS.items() for w in (*WORDINGS, *MORE)]
-    bare = [{"prompt": question, "completion": f"{fact[0].upper()}{fact[1:]}."} for question, fact in talks]
+    """Write answers to imitate, of which one in three is marked, and pairs of a marked and a bare answer."""
+    asked = [(wording.format(thing), fact) for thing, fact in FACTS.items() for wording in WORDINGS]
     pairs = [
-        {
-            "prompt": question,
-            "chosen": f"{OPENING} {fact}. {CLOSING}",
-            "rejected": f"{fact[0].upper()}{fact[1:]}.",
-        }
-        for question, fact in talks
+        {"prompt": question, "chosen": f"{OPENING} {fact}. {CLOSING}", "rejected": f"{fact[0].upper()}{fact[1:]}."}
+        for question, fact in asked
     ]
-    return write(folder / "bare.jsonl", bare), write(folder / "pairs.jsonl", pairs)
+    mixed = [
+        {"prompt": pair["prompt"], "completion": pair["rejected" if number % 3 else "chosen"]}
+        for number, pair in enumerate(pairs)
+    ]
+    return write(folder / "mixed.jsonl", mixed), write(folder / "pairs.jsonl", pairs)
 
 
 def train(folder: Path, name: str, method: str, model: str, data: Path, parent: str, given: dict[str, Any]) -> Any:
-    """Do one run and give its result, or the error's words."""
-    wanted = runs.RunConfig("train", name, model, method, str(data), parent, given)
+    """Do one run and give its result, or the error's words; a run that is there already is not done again."""
+    options = {"reward": RULES[model == "starter"]} if method in ONLINE else {}
+    wanted = runs.RunConfig("train", name, model, method, str(data), parent, given, options)
+    place = folder / name
+    if (place / "config.json").is_file():
+        if (kept := runs.Run(place).result()) is not None:
+            return kept
+        shutil.rmtree(place)
     try:
-        return worker.work(runs.create(wanted, folder / name), Ticker())
+        return worker.work(runs.create(wanted, place), Ticker())
     except StudioError as error:
         return {"error": error.message}
 
@@ -86,10 +99,12 @@ def main() -> int:
     parser.add_argument("--methods", default=",".join(OFFLINE))
     parser.add_argument("--factors", default="0.3,1,3")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="for every run of the sweep")
+    parser.add_argument("--work", type=Path, help="where the runs are kept (default: a new temporary folder)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     worker.quiet()
-    folder = Path(tempfile.mkdtemp(prefix="studio-defaults-"))
+    folder = args.work or Path(tempfile.mkdtemp(prefix="studio-defaults-"))
+    folder.mkdir(parents=True, exist_ok=True)
     given = dict(word.split("=", 1) for word in args.set)
     model, style = args.model, starter.prefers
     data = paths.assets() / "data"
@@ -98,7 +113,10 @@ def main() -> int:
         model, style = str(Path(model).resolve()), marked
         taught, pairs = real_data(folder)
     short: dict[str, Any] = {} if model == "starter" else {"max_length": 256}
-    parent = train(folder, "parent", "sft", model, taught, "", {**short, "held_out": 0.1})
+    alike = {key: given[key] for key in ("dtype", "eval_every") if key in given}
+    parent = train(folder, "parent", "sft", model, taught, "", {**short, **alike, "held_out": 0.1})
+    if "error" in parent:
+        raise SystemExit(f"The parent: {parent['error']}")
     lines = []
     for method in args.methods.split(","):
         for factor in map(float, args.factors.split(",")):
@@ -123,11 +141,20 @@ def measure(
     usual: Any = config.build(METHODS[method].Config, catalogue.settings(model, method))
     rate = usual.learning_rate * factor
     result = train(
-        folder, f"{method}-{factor:g}", method, model, pairs, parent, {**given, "held_out": 0.1, "learning_rate": rate}
+        folder,
+        name(method, factor, given),
+        method,
+        model,
+        pairs,
+        parent,
+        {**given, "held_out": 0.1, "learning_rate": rate},
     )
-    line = {"method": method, "factor": factor, "learning_rate": rate, "epochs": usual.epochs}
+    epochs = float(given.get("epochs", usual.epochs))
+    line = {"method": method, "factor": factor, "learning_rate": rate, "epochs": epochs}
     if "error" in result:
         return {**line, "error": result["error"], "holds": False}
+    if method in ONLINE:
+        return {**line, **scored(result)}
     styled = {asked(row["prompt"]) for row in read(pairs) if style(asked(row["chosen"]))}
     said = [e for e in result["behaviour"]["examples"] if e["prompt"] in styled]
     shares = {when: sum(style(e[when]) for e in said) / max(1, len(said)) for when in ("before", "after")}
@@ -147,14 +174,43 @@ def measure(
     }
 
 
+def name(method: str, factor: float, given: dict[str, Any]) -> str:
+    """Name a run by what tells it from others of the sweep."""
+    return "-".join([method, f"{factor:g}", *(f"{key}={given[key]}" for key in sorted(given))])
+
+
+def scored(result: dict[str, Any]) -> dict[str, Any]:
+    """Say what a run that learned from a rule came to."""
+    held, changed, online = result["heldout"], result["behaviour"], result["online"]
+    error = math.hypot(online["before"]["score/error"], online["after"]["score/error"])
+    rise = held["after"] - held["before"]
+    return {
+        "heldout": f"{held['name']} {held['before']:.3f} -> {held['after']:.3f}",
+        "standard_errors": rise / error if error else math.inf * rise if rise else 0.0,
+        "kl_nats": online["kl"],
+        "changed": changed["changed"],
+        "stops": changed["stops_after"],
+        "length": (changed["length_before"], changed["length_after"]),
+        "moved": result.get("moved"),
+        "seconds": result["seconds"],
+        "holds": rise > 0 and rise >= ERRORS * error and changed["stops_after"] >= WANTED,
+        "n": held["n"],
+        "example": changed["examples"][0]["after"] if changed["examples"] else "",
+    }
+
+
 def row(line: dict[str, Any]) -> str:
     """Write one line of the table."""
-    head = f"{line['method']:<8} {line['learning_rate']:<9.2g}"
+    head = f"{line['method']:<6} {line['learning_rate']:<8.2g} x {line['epochs']:<3g}"
     if "error" in line:
         return f"{head} {line['error']}"
-    s = line["style"]
+    told = (
+        f"{line['standard_errors']:.1f} standard errors at {line['kl_nats']:.1f} nats"
+        if line["method"] in ONLINE
+        else "style {before:4.0%} -> {after:4.0%}".format(**line["style"])
+    )
     return (
-        f"{head} {line['heldout']:<28} style {s['before']:4.0%} -> {s['after']:4.0%}  changed {line['changed']:4.0%}  "
+        f"{head} {line['heldout']:<28} {told}  changed {line['changed']:4.0%}  "
         f"stops {line['stops']:4.0%}  length {line['length'][0]:.0f} -> {line['length'][1]:.0f}  "
         f"{line['seconds']:.0f} s  {line['example'][:60]!r}"
     )
@@ -162,8 +218,10 @@ def row(line: dict[str, Any]) -> str:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Write all lines, and whether the claim holds at the defaults."""
-    failed = [line["method"] for line in lines if line["factor"] == 1 and not line["holds"]]
+    usual = [line for line in lines if line["factor"] == 1]
+    failed = [line["method"] for line in usual if not line["holds"]]
     claim = f"the claim FAILS for {', '.join(failed)}" if failed else "the claim holds at the defaults"
+    claim = claim if usual else "nothing was run at the defaults"
     return "\n".join([*map(row, lines), claim])
 
 
