@@ -8,6 +8,7 @@ from pathlib import Path
 import disk
 import pytest
 from filelock import FileLock
+from test_parts import see
 
 from studio import hardware, jobs, runs
 from studio.errors import ConfigError, RunError
@@ -154,3 +155,61 @@ def test_rules_are_checked_before_anything_starts(path: Path, tmp_path: Path) ->
         with pytest.raises(ConfigError) as caught:
             choosing.check_scorer(scene, wrong)
         assert caught.value.remedy and caught.value.field == "reward"
+
+
+# --- what was typed --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_typed_stays_with_another_method_where_it_means_the_same(path: Path) -> None:
+    typed = {"learning_rate": "3e-5", "batch_size": "8", "beta": "0.3", "lora_dropout": "0.1"}
+    choice.update(form={"dpo": typed, "rloo": {"batch_size": "32"}})
+    choosing.choose(live.look(), "align", "simpo")
+    shared = {name: value for name, value in typed.items() if name != "beta"}  # SimPO's beta is another thing
+    assert choosing.method(live.look(), "align").name == "simpo" and choosing.saved(live.look(), "simpo") == shared
+    choosing.choose(live.look(), "align", "rloo")  # has no dropout, and a batch size that was typed for it
+    assert choosing.saved(live.look(), "rloo") == {"learning_rate": "3e-5", "batch_size": "32"}
+    choosing.choose(live.look(), "align", "ppo")
+    assert "learning_rate" in choosing.saved(live.look(), "ppo")
+    said = see(methodview.typed(live.look(), "align")).text
+    assert "Learning rate 3e-5" in said and "Batch size (rows) 32, not" in said
+    choosing.forget(live.look(), "align")
+    assert choosing.saved(live.look(), "ppo") == {} and methodview.typed(live.look(), "align") == ""
+    assert choosing.saved(live.look(), "dpo") == {"beta": "0.3", "lora_dropout": "0.1"}
+    with pytest.raises(RunError):
+        choosing.choose(live.look(), "align", "sft")
+
+
+def test_what_is_wrong_is_said_at_its_field_and_offers_no_command(path: Path) -> None:
+    choosing.keep("align", method="rloo", reward="exakt")
+    choice.update(form={"rloo": {"learning_rate": "fast", "epochs": "1", "kl_coef": "-1"}})
+    found = choosing.problems(live.look(), "align")
+    assert set(found) == {"learning_rate", "kl_coef", "reward"} and found["kl_coef"] == "-1.0 is below 0"
+    seen = see(methodview.wrong(live.look(), "align"))
+    places = [value for name, value in seen.attributes if name == "data-st-wrong"]
+    assert places == ["st-rloo-learning_rate", "st-rloo-kl_coef", "st-align-reward"]
+    assert terminal.of_next(live.look(), "align") == ""
+    choice.update(form={"rloo": {}})
+    choosing.keep("align", reward="sentence")
+    assert (
+        choosing.problems(live.look(), "align") == {}
+        and "--reward sentence" in see(terminal.of_next(live.look(), "align")).text
+    )
+
+
+def test_a_run_can_be_set_up_again_and_a_judge_leads_to_what_learns_from_it(path: Path) -> None:
+    config = RunConfig(
+        "train", "again", "starter", "rloo", "/d", str(path / "runs" / SFT), {"kl_coef": 0.2}, {"reward": "json"}
+    )
+    disk.write_run(path, "20261124-300000-again-eeee", config, [{"type": "started"}, {"type": "finished"}], {})
+    judge = RunConfig("train", "judge", "starter", "reward", "/d")
+    disk.write_run(path, "20261124-300001-judge-eeee", judge, [{"type": "started"}, {"type": "finished"}], {})
+    again = next(view for view in live.look().views if view.config.title == "again")
+    choosing.repeat(live.look(), "align", again)
+    scene = live.look()
+    parent = choosing.parent(scene, "align")
+    assert choosing.method(scene, "align").name == "rloo" and choosing.saved(scene, "rloo") == {"kl_coef": 0.2}
+    assert parent is not None and parent.id == SFT and choosing.scorer(scene, "align") == "json"
+    assert choosing.unfolded(scene, "align")
+    choosing.score_with(scene, "align", choosing.judges(scene)[0])
+    assert choosing.scorer(live.look(), "align") == "20261124-300001-judge-eeee"
+    assert choosing.method(live.look(), "align").kind == "online"
