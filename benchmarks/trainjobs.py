@@ -41,11 +41,20 @@ class Job:
 
 def ours(job: Job) -> dict[str, Any]:
     """Train as `studio train` does, but for the measurements and answers before and after."""
+    import torch
+
     from studio import runs, worker
     from studio.train import prepare, reference, trainer
 
     worker.quiet()
-    settings = {**job.settings, "held_out": 0.0, "save_every": 10**6, "cut": "none", "optimizer": "adamw"}
+    settings = {
+        **job.settings,
+        "held_out": 0.0,
+        "save_every": 10**6,
+        "cut": "none",
+        "optimizer": "adamw",
+        "dtype": "bf16" if torch.cuda.is_available() else "float32",  # as the other side
+    }
     config = runs.RunConfig("train", "benchmark", job.model, job.method, job.train, settings=settings)
     run = runs.create(config, Path(job.work) / "run")
     made = prepare.setup(run, lambda _: None, lambda: False)

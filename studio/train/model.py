@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from studio.errors import ConfigError, ModelError
-from studio.hardware import choose
+from studio.hardware import choose, fast_bf16
 from studio.models.check import UNTRAINED_NORM
 from studio.train import together, variants
 from studio.train.policy import Policy
@@ -54,8 +54,6 @@ def compute_dtype(where: torch.device, asked: str | None = None) -> torch.dtype:
 
 def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
     """Choose what the user left to us, for this device and the size of the base (hardware.choose)."""
-    import torch
-
     where = device()
     _check_optimizer(config.optimizer, where)
     chosen = choose(
@@ -63,7 +61,7 @@ def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
         device=where.type,
         memory=psutil.virtual_memory().total,
         four_bit=importlib.util.find_spec("bitsandbytes") is not None,
-        bf16=compute_dtype(where) == torch.bfloat16,
+        bf16=fast_bf16(where.type),
         tuning=config.tuning,
     )
     return dataclasses.replace(

@@ -16,8 +16,8 @@ from studio.models.shape import Shape
 #: q = 8 x 8 = 64, k = 4 x 8 = 32
 SMALL = Shape(layers=2, hidden=64, ffn=128, heads=8, kv_heads=4, head_dim=8, vocab=1000, tied=True)
 LLAMA = Shape(32, 4096, 14336, 32, 8, 128, 128256, False)
-CPU = hardware.Machine("", "", 2, 64.0, 100.0, "", 0.0, "cpu", "2", True, "", "")
-CARD = dataclasses.replace(CPU, gpu="card", vram_gb=24.0, device="cuda")
+CPU = hardware.Machine("", "", 2, 64.0, 100.0, "", 0.0, "cpu", "2", True, "", "", bf16=False)
+CARD = dataclasses.replace(CPU, gpu="card", vram_gb=24.0, device="cuda", bf16=True)
 N = 4 * 512
 
 

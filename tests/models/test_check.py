@@ -415,8 +415,8 @@ def test_the_estimate_has_named_parts_that_work_for_an_entry_and_a_checked_model
 
 
 def test_the_verdict_is_beside_the_gpus_memory_or_the_machines() -> None:
-    nothing = hardware.Machine("", "", 2, 0.0, 0.0, "", 0.0, "cpu", "", True, "", "")
-    gpu = dataclasses.replace(nothing, ram_gb=64.0, gpu="card", vram_gb=10.0, device="cuda")
+    nothing = hardware.Machine("", "", 2, 0.0, 0.0, "", 0.0, "cpu", "", True, "", "", bf16=False)
+    gpu = dataclasses.replace(nothing, ram_gb=64.0, gpu="card", vram_gb=10.0, device="cuda", bf16=True)
 
     def need(total: float) -> hardware.Estimate:
         return hardware.Estimate(total, 0, 0, 0, 0)
