@@ -208,7 +208,8 @@ def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
     other = browser.open_tab(context, served.address, "chat")
     assert "step" in other.inner_text(".st-strip") and other.is_visible("#st-stop")
     browser.go(other, "train")
-    assert other.inner_text("#st-train-start") == "Add to the queue"
+    other.click("#st-page-train .st-fold button")
+    other.wait_for_selector("#st-train-start:has-text('Add to the queue')")
 
     run = live.look().running
     assert run is not None
