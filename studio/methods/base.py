@@ -141,6 +141,14 @@ class TrainConfig:
     save_every: int | None = setting(
         None, "Steps between checkpoints. Empty: about five in a run.", low=1, high=10**6, unit="steps"
     )
+    patience: int | None = setting(
+        None,
+        "Measurements in a row without a better held-out figure after which the run ends; it then ends with the best "
+        "one. Empty: it goes on to its last step, and ends with that.",
+        low=1,
+        high=1000,
+        unit="measurements",
+    )
     seed: int = setting(0, "The same seed gives the same run again.", low=0, high=2**31 - 1)
 
 

@@ -65,9 +65,15 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed
 
 
-def prune(folder: Path, keep: int = KEEP) -> None:
-    """Delete all but the newest checkpoints, and what a killed save left behind."""
+def place(folder: Path, step: int) -> Path:
+    """Name the checkpoint of a step."""
+    return folder / f"step-{step:06d}"
+
+
+def prune(folder: Path, keep: int = KEEP, spare: Path | None = None) -> None:
+    """Delete all but the newest checkpoints (and the one to `spare`), and what a killed save left behind."""
     for path in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
+        if path != spare:
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".staging*"):
         shutil.rmtree(path, ignore_errors=True)

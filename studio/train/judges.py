@@ -109,14 +109,14 @@ def by_model(made: Setup, policy: Policy, run: Run) -> Judge:
     import torch
     from safetensors.torch import load_file
 
-    from studio.train import layout, trainer
+    from studio.train import layout, memory
 
     adapters.add_saved(policy, adapters.REWARD, run.adapter)
     policy.add_head(reward.HEAD)
     policy.heads[reward.HEAD].load_state_dict(load_file(run.adapter / f"head-{reward.HEAD}.safetensors"))
     policy.heads[reward.HEAD].requires_grad_(False)
     mean, std = scale(run)
-    behind, room = ending(made.renderer), trainer.room(made.config, policy)
+    behind, room = ending(made.renderer), memory.room(made.config, policy)
 
     def judge(asked: Sequence[Asked], answers: Sequence[Answer]) -> list[float]:
         scores = [0.0] * len(answers)

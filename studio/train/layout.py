@@ -61,7 +61,7 @@ def passes(
     is longer than the room goes alone.
     """
     rows = [method.sequences([example]) for example in examples]
-    costs = [_cost(found, shared and packed) for found in rows]
+    costs = [cost(found, shared and packed) for found in rows]
     widths = [max(len(row["ids"]) for row in found) for found in rows]
     groups: list[list[int]] = []
     used: list[int] = []
@@ -148,7 +148,7 @@ def _sides(rows: Sequence[Row], examples: Sequence[Example]) -> int:
     return 1 if len(rows) % len(examples) else len(rows) // len(examples)
 
 
-def _cost(rows: Sequence[Row], shared: bool) -> int:
+def cost(rows: Sequence[Row], shared: bool) -> int:
     """Count the tokens that an example takes in a packed row."""
     total = sum(len(row["ids"]) for row in rows)
     if not shared or len(rows) == 1:

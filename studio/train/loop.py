@@ -8,13 +8,14 @@ as it would have.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,7 +25,8 @@ from studio.methods.base import Batch, Example
 from studio.methods.online import Online, OnlineConfig
 from studio.objectives.logps import kl_k1, kl_k3
 from studio.render.labels import IGNORE
-from studio.train import adapters, checkpoint, guard, heap, layout, rollout, trainer
+from studio.train import adapters, checkpoint, guard, heap, layout, memory, rollout
+from studio.train.best import Best
 from studio.train.judges import Asked, Judge
 from studio.train.policy import POLICY, Policy
 from studio.train.prepare import Setup
@@ -36,6 +38,7 @@ _STATE = "state.json"
 _DRAWN = {"sample": 0, "order": 1, "update": 2, "measure": 3}
 
 Figures = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass
@@ -49,6 +52,7 @@ class Loop:
     held: Sequence[Asked]
     reference: str
     emit: events.Emit
+    ladder: memory.Ladder
     sample: Callable[[], list[tuple[str, str]]] | None = None
 
     def __post_init__(self) -> None:
@@ -81,7 +85,7 @@ class Loop:
         )
         warmup = round(config.warmup_ratio * self.total)
         self.schedule = get_scheduler(config.lr_scheduler, self.optimizer.optimizer, warmup, self.total)
-        self.room = trainer.room(config, self.policy)
+        self.best = Best(self.made.run.dir / "checkpoints", method.figure, config.patience)
         self.guard: guard.Guard | None = None
         self.guarded = False
         self.done = 0
@@ -89,7 +93,10 @@ class Loop:
         self.measured: tuple[int, Figures] | None = None
 
     def train(self, checkpoints: Path) -> None:
-        """Learn up to the last step, measuring and saving on the way. Raises Stopped after a saved stop."""
+        """Learn up to the last step, or until patience is over, measuring and saving on the way.
+
+        Raises Stopped after a saved stop.
+        """
         config = self.config
         eval_every = config.eval_every or max(1, math.ceil(self.total / 10))
         save_every = config.save_every or max(1, math.ceil(self.total / 5))
@@ -117,13 +124,16 @@ class Loop:
                     **figures,
                 )
             )
-            stopping = self.made.should_stop() and self.done < self.total
-            if stopping or self.done % save_every == 0 or self.done == self.total:
+            if self.made.should_stop() and self.done < self.total:
                 self._save(checkpoints)
-            if stopping:
                 raise Stopped(f"Stopped at step {self.done}.", f"Go on with: studio resume {self.made.run.id}")
+            better = False
             if self.done % eval_every == 0 or self.done == self.total:
-                self.evaluate()
+                better = self.best.add(self.done, self.evaluate()[self.method.figure.name])
+            if (better and config.patience) or self.done % save_every == 0 or self.done == self.total:
+                self._save(checkpoints)
+            if self.best.over:
+                return
 
     def evaluate(self) -> Figures:
         """Let the policy answer the held-out prompts, sampled as while learning and always alike, and score them."""
@@ -131,7 +141,8 @@ class Loop:
             return self.measured[1]
         written = self._write(self.held, 1, self._drawing("measure", 0))
         scores = torch.tensor(self.judge(self.held, written))
-        logps, ref_logps, _, mask = self._look([self._example(self.held, [answer]) for answer in written], 1)
+        rows = [self._example(self.held, [answer]) for answer in written]
+        logps, ref_logps, _, mask = self._fit(lambda: self._look(rows, 1))
         figures = {
             **_of_answers(written),
             "score": float(scores.mean()),
@@ -154,7 +165,7 @@ class Loop:
         scores = raw - self.config.missing_stop_penalty * ~stopped
         k = self.k
         examples = [self._example(asked, written[at * k : (at + 1) * k]) for at in range(len(asked))]
-        logps, ref_logps, values, mask = self._look(examples, k)
+        logps, ref_logps, values, mask = self._fit(lambda: self._look(examples, k))
         seen = {"scores": scores, "logps": logps, "ref_logps": ref_logps, "mask": mask}
         if self.method.critic:
             seen["values"] = values
@@ -185,31 +196,66 @@ class Loop:
                 whole = [int(at) for at in part]
                 rows = [at * self.k + side for at in whole for side in range(self.k)]
                 counts = {"answers": len(rows), "tokens": float(known["mask"][rows].sum())}
-                group = [examples[at] for at in whole]
-                for numbers in self._passes(group):
-                    batch = self._batch(group, numbers)
-                    places = torch.tensor(
-                        [whole[at] * self.k + side for side in range(self.k) for at in numbers],
-                        device=self.policy.device,
-                    )
-                    width = batch["shape"][1]
-                    given = {name: _rows(value, places, width) for name, value in known.items()}
-                    out = self.method.update(self.policy, {**batch, **given, **counts}, config, self._backward)
-                    if not math.isfinite(float(out.loss)):
-                        raise TrainingError(
-                            f"The loss is {float(out.loss)} at step {self.done + 1} (prompts of lines "
-                            f"{', '.join(str(asked[whole[at]].line) for at in numbers[:5])}).",
-                            "The last checkpoint is kept. Lower the learning rate.",
-                        )
-                    for name, (total, count) in out.metrics.items():
-                        entry = sums.setdefault(name, [0.0, 0.0])
-                        entry[0] += total
-                        entry[1] += count
+                update = functools.partial(self._part, examples, whole, known, counts, asked)
+                found = self._fit(update)
+                for name, (total, count) in found:
+                    entry = sums.setdefault(name, [0.0, 0.0])
+                    entry[0] += total
+                    entry[1] += count
                 for tensors in self.groups:
                     torch.nn.utils.clip_grad_norm_(tensors, config.max_grad_norm or math.inf)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         return {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
+
+    def _part(
+        self,
+        examples: Sequence[Example],
+        whole: Sequence[int],
+        known: dict[str, Any],
+        counts: dict[str, Any],
+        asked: Sequence[Asked],
+    ) -> list[tuple[str, tuple[float, float]]]:
+        """Add up the gradients of one minibatch, the examples of these numbers, pass by pass; gives what is plotted."""
+        group = [examples[at] for at in whole]
+        seen: list[tuple[str, tuple[float, float]]] = []
+        for numbers in self._passes(group):
+            batch = self._batch(group, numbers)
+            places = torch.tensor(
+                [whole[at] * self.k + side for side in range(self.k) for at in numbers],
+                device=self.policy.device,
+            )
+            width = batch["shape"][1]
+            given = {name: _rows(value, places, width) for name, value in known.items()}
+            out = self.method.update(self.policy, {**batch, **given, **counts}, self.config, self._backward)
+            if not math.isfinite(float(out.loss)):
+                raise TrainingError(
+                    f"The loss is {float(out.loss)} at step {self.done + 1} (prompts of lines "
+                    f"{', '.join(str(asked[whole[at]].line) for at in numbers[:5])}).",
+                    "The last checkpoint is kept. Lower the learning rate.",
+                )
+            seen += out.metrics.items()
+        return seen
+
+    def forget(self) -> None:
+        """Drop the gradients of an update that is not taken."""
+        self.optimizer.zero_grad()
+
+    def split(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Give the passes of some examples."""
+        return [[examples[at] for at in numbers] for numbers in self._passes(examples)]
+
+    def try_out(self, group: Sequence[Example]) -> None:
+        """Go forward and backward through one pass, as an update does."""
+        self.policy.model.train()
+        logps, _ = self.policy.token_logps(self._batch(group, range(len(group))), self.config.temperature)
+        logps.sum().backward()
+
+    def longest(self) -> list[Example]:
+        """Make up the heaviest examples of a step: the longest prompts, with answers of all the tokens allowed."""
+        order = sorted(range(len(self.asked)), key=lambda at: -len(self.asked[at].ids))[: self.together]
+        filler = [self.made.renderer.pad_id] * self.config.max_new_tokens
+        return [self._example(self.asked, [Answer(at, filler, False) for _ in range(self.k)]) for at in order]
 
     def _look(self, examples: Sequence[Example], k: int) -> tuple[torch.Tensor, ...]:
         """Score what was written without gradient: logps of policy and reference, values, mask, all (B, T)."""
@@ -241,7 +287,7 @@ class Loop:
         return {name: p for name, p in self.policy.model.named_parameters() if id(p) in given}
 
     def _passes(self, examples: Sequence[Example]) -> list[list[int]]:
-        return layout.passes(self.method, examples, self.room, self.policy.packed, self.policy.shared)
+        return layout.passes(self.method, examples, self.ladder.room, self.policy.packed, self.policy.shared)
 
     def _batch(self, examples: Sequence[Example], numbers: Sequence[int]) -> Batch:
         chosen = [examples[at] for at in numbers]
@@ -256,18 +302,28 @@ class Loop:
         if self.policy.device.type == "cpu":
             heap.give_back()
 
+    def _fit(self, work: Callable[[], T], lower: memory.Lower | None = None) -> T:
+        return self.ladder.until_it_fits(work, self.forget, lower)
+
     def _write(self, asked: Sequence[Asked], count: int, generator: torch.Generator) -> list[Answer]:
-        written = rollout.sample(
-            self.policy,
-            [about.ids for about in asked],
-            count=count,
-            max_new_tokens=self.config.max_new_tokens,
-            temperature=self.config.temperature,
-            stop_ids=self.made.renderer.stop_ids,
-            pad_id=self.made.renderer.pad_id,
-            generator=generator,
-            halt=lambda: None,
-        )
+        began = generator.get_state()
+
+        def write() -> list[Answer]:
+            generator.set_state(began)
+            return rollout.sample(
+                self.policy,
+                [about.ids for about in asked],
+                count=count,
+                max_new_tokens=self.config.max_new_tokens,
+                temperature=self.config.temperature,
+                stop_ids=self.made.renderer.stop_ids,
+                pad_id=self.made.renderer.pad_id,
+                generator=generator,
+                together=self.ladder.written,
+                halt=lambda: None,
+            )
+
+        written = self._fit(write, self.ladder.write_fewer)
         self._give_back()
         return written
 
@@ -301,9 +357,9 @@ class Loop:
         state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         torch.save(state, staging / "optimizer.pt")
         (staging / _STATE).write_text(json.dumps({"step": self.done, "last": self.last}), encoding="utf-8")
-        folder = checkpoints / f"step-{self.done:06d}"
+        folder = checkpoint.place(checkpoints, self.done)
         checkpoint.seal(staging, folder)
-        checkpoint.prune(checkpoints)
+        checkpoint.prune(checkpoints, spare=self.best.spare())
         self.emit(events.event("checkpoint", step=self.done, path=str(folder)))
 
     def resume(self, folder: Path) -> None:
@@ -320,7 +376,7 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         said = json.loads((folder / _STATE).read_text("utf-8"))
-        self.done, self.last = int(said["step"]), said["last"]
+        self.done, self.last, self.measured = int(said["step"]), said["last"], None
 
 
 def _of_answers(written: Sequence[Answer]) -> Figures:

@@ -121,7 +121,13 @@ def load(
         )
         model = peft.get_peft_model(base, lora)
     model.train()
-    policy = Policy(model, where, new_tokens, noise=config.neftune_noise_alpha)
+    policy = Policy(
+        model,
+        where,
+        new_tokens,
+        noise=config.neftune_noise_alpha,
+        recomputes=bool(config.gradient_checkpointing),
+    )
     if config.init_lora_weights != "default" and run is not None:
         variants.begin(policy, folder, config, run)
     return policy

@@ -22,7 +22,7 @@ STYLE_ROWS = 2_000
 
 def learn(made: Setup) -> dict[str, Any]:
     """Train from a file and give the result. Raises StudioErrors; Stopped after a saved stop."""
-    from studio.train import checkpoint, generate, moved, reference, trainer
+    from studio.train import checkpoint, generate, moved, probe, reference, trainer
 
     run, method = made.run, made.method
     rows = prepare.encoded(made)
@@ -44,8 +44,9 @@ def learn(made: Setup) -> dict[str, Any]:
     prompts = [] if method.head or together.sharded() else prepare.prompts(made.data, made.aside)
     if together.sharded():
         made.note("sharded", "The base is spread over several cards: answers are not asked for while it learns.")
+    ladder = probe.ladder(made, policy, *probe.heaviest(method, train, config.batch_size, policy))
     if method.reference:
-        reference.score(made, policy, train, held)
+        ladder.until_it_fits(lambda: reference.score(made, policy, train, held), lambda: None)
     watch = advice.Watch(made.emit, config, [item["code"] for item in run.events() if item["type"] == "note"])
     some = prompts[:: max(1, len(prompts) // 2)][:2]
     loop = trainer.StudioTrainer(
@@ -59,6 +60,11 @@ def learn(made: Setup) -> dict[str, Any]:
         emit=watch,
         should_stop=made.should_stop,
         sample=generate.sampler(policy, made.renderer, some) if some else None,
+        ladder=ladder,
+    )
+    heavy, _ = probe.heaviest(method, train, config.batch_size, policy)
+    probe.measure(
+        made, policy, ladder, lambda: loop.split(heavy), lambda group: loop.try_out(heavy, group), loop.forget
     )
     ask = functools.partial(generate.answers, policy, made.renderer, prompts, answer_room(train), emit=made.emit)
     before = _before(run, loop, ask)
@@ -66,16 +72,24 @@ def learn(made: Setup) -> dict[str, Any]:
     resume, passed = checkpoint.newest_whole(run.dir / "checkpoints")
     for why in passed:
         made.note("checkpoint", f"Passed over {why}.", "warning")
-    checkpoint.prune(run.dir / "checkpoints")
+    loop.best.resume(int(resume.name.removeprefix("step-")) if resume else 0)
+    checkpoint.prune(run.dir / "checkpoints", spare=loop.best.spare())
     if resume and together.sharded():
         raise TrainingError(
             "A run whose base is spread over several cards cannot go on from a checkpoint.",
             "Start it anew, or resume it without FSDP.",
         )
-    loop.train(resume_from_checkpoint=str(resume) if resume else None)
-    if loop.state.global_step < loop.state.max_steps:
-        raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
+    if not loop.best.over:
+        loop.train(resume_from_checkpoint=str(resume) if resume else None)
+        if loop.state.global_step < loop.state.max_steps and not loop.best.over:
+            raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
+    elif resume:
+        loop.take(resume)  # it had ended before its result was written
     measured = loop.evaluate() if held else {}
+    best = outcome.best(made, loop.best, loop.state.global_step)
+    if best["step"] not in (None, loop.state.global_step) and not together.sharded():
+        loop.take(checkpoint.place(run.dir / "checkpoints", best["step"]))
+        measured = loop.evaluate()
     after = {name.removeprefix("eval_"): value for name, value in measured.items()}
     answers = ask()
     name = method.figure.name
@@ -99,6 +113,7 @@ def learn(made: Setup) -> dict[str, Any]:
     return {
         **outcome.result(made, {**loop.last, **measured}, figure, changed, counts, [text for text in said if text]),
         "moved": outcome.moved_by(made, policy, began),
+        **({"best": best} if config.patience else {}),
         **more,
     }
 

@@ -24,7 +24,7 @@ MEASURED = 64
 
 def learn(made: Setup) -> dict[str, Any]:
     """Train from what the policy itself writes to prompts. Raises StudioErrors; Stopped after a saved stop."""
-    from studio.train import checkpoint, generate, moved
+    from studio.train import checkpoint, generate, layout, memory, moved, probe
     from studio.train.loop import Loop
 
     run, config = made.run, made.config
@@ -56,8 +56,13 @@ def learn(made: Setup) -> dict[str, Any]:
         held or asked[:MEASURED],
         reference,
         alarms,
+        memory.Ladder(policy, config, made.emit, run.dir, given=run.config.settings),
         generate.sampler(policy, made.renderer, some, room) if some else None,
     )
+    heavy = loop.longest()
+    shared = policy.packed and policy.shared
+    loop.ladder.lengths = [layout.cost(made.method.sequences([example]), shared) for example in heavy]
+    probe.measure(made, policy, loop.ladder, lambda: loop.split(heavy), loop.try_out, loop.forget)
     path = run.dir / "before.json"
     if not path.is_file():
         said = generate.answers(policy, made.renderer, prompts, room, emit=made.emit)
@@ -66,11 +71,16 @@ def learn(made: Setup) -> dict[str, Any]:
     whole, passed = checkpoint.newest_whole(run.dir / "checkpoints")
     for why in passed:
         made.note("checkpoint", f"Passed over {why}.", "warning")
-    checkpoint.prune(run.dir / "checkpoints")
     if whole is not None:
         loop.resume(whole)
+    loop.best.resume(loop.done)
+    checkpoint.prune(run.dir / "checkpoints", spare=loop.best.spare())
     try:
-        loop.train(run.dir / "checkpoints")
+        if not loop.best.over:
+            loop.train(run.dir / "checkpoints")
+        best = outcome.best(made, loop.best, loop.done)
+        if best["step"] not in (None, loop.done):
+            loop.resume(checkpoint.place(run.dir / "checkpoints", best["step"]))
         after = loop.evaluate()
     finally:
         if not isinstance(source, Run):
@@ -94,7 +104,7 @@ def learn(made: Setup) -> dict[str, Any]:
         "alarms": sorted(alarms.raised),
     }
     result = outcome.result(made, {**loop.last, **after}, figure, changed, counts, texts)
-    return {**result, "moved": change, "online": online}
+    return {**result, "moved": change, "online": online, **({"best": best} if config.patience else {})}
 
 
 def _asked(made: Setup, source: rules.Rule | Run) -> tuple[list[Asked], list[Asked], dict[str, int]]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from studio import paths
 from studio.methods.base import Method
-from studio.train import generate, together, variants
+from studio.train import checkpoint, generate, together, variants
+from studio.train.best import Best
 from studio.train.policy import Policy
 from studio.train.prepare import ABOUT, MODEL, Setup
 from studio.train.style import Style
@@ -20,6 +21,25 @@ def figure(method: Method, before: float | None, after: float | None, n: int) ->
     """Give the held-out figure of a run: its name, which way is better, before and after, and of how many rows."""
     better = "higher" if method.figure.higher else "lower"
     return {"name": method.figure.name, "before": before, "after": after, "n": n, "better": better}
+
+
+def best(made: Setup, seen: Best, last: int) -> dict[str, Any]:
+    """Tell which step a run with patience ends with, {"step", "figure"}, and say it; None where nothing says."""
+    found, name = seen.best, made.method.figure.name
+    if not made.config.patience or found is None:
+        return {"step": None, "figure": None}
+    step, value = found
+    if step == last:
+        made.note("best", f"The run ends with its last step, {step}, the best that was measured ({name} {value:.4g}).")
+    elif checkpoint.verify(checkpoint.place(seen.folder, step)):
+        step, value = last, dict(seen.seen).get(last, value)
+        made.note(
+            "best", f"The checkpoint of the best step, {found[0]}, is not whole; the run ends with its last.", "warning"
+        )
+    else:
+        text = f"The run ends with step {step}, the best that was measured ({name} {value:.4g}); it went on to {last}."
+        made.note("best", text)
+    return {"step": step, "figure": value}
 
 
 def behaviour(

@@ -30,7 +30,8 @@ class Policy:
     Whether rows may lie behind each other (`packed`), share the prompt of a pair (`shared`), and keep apart by our own
     attention (`segmented`, else by a mask) is what the loaded model was seen to do right (train/proof.py). `noise` is
     NEFTune's alpha; `autocast` the type of the arithmetic where it is not that of the weights; `chunk` the positions to
-    which the output layer is applied at a time (0: as head.py chooses).
+    which the output layer is applied at a time (0: as head.py chooses), `room` the tokens in memory at once (0: as the
+    settings say), `recomputes` tells of gradient checkpointing: all three may be lowered (train/memory.py).
     """
 
     model: Any
@@ -42,6 +43,8 @@ class Policy:
     noise: float = 0.0
     autocast: torch.dtype | None = None
     chunk: int = 0
+    room: int = 0
+    recomputes: bool = False
 
     def __post_init__(self) -> None:
         import torch

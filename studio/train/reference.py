@@ -15,7 +15,7 @@ import torch
 from studio import events, paths
 from studio.methods.base import Row
 from studio.objectives.logps import sequence_logps
-from studio.train import kept, layout, together, trainer
+from studio.train import kept, layout, memory, together
 from studio.train.policy import Policy
 from studio.train.prepare import Setup
 
@@ -42,7 +42,7 @@ def score(made: Setup, policy: Policy, train: Any, held: Any) -> None:
 
 def _scored(made: Setup, policy: Policy, views: list[Any]) -> np.ndarray[Any, Any]:
     """Ask the policy as it stands: (n, sides) float32, rows in the order of the views."""
-    method, room = made.method.asking(), trainer.room(made.config, policy)
+    method, room = made.method.asking(), memory.room(made.config, policy)
     total, how = sum(map(len, views)), (policy.packed, policy.shared)
     progress = events.Progress(made.emit, "Scoring the reference", total, "rows")
     found: list[list[float]] = []

@@ -90,9 +90,9 @@ def longer_wins(lengths: Sequence[Sequence[int]]) -> float:
 def _scores(made: Setup, policy: Policy, examples: Sequence[Example]) -> tuple[list[float], list[float]]:
     import torch
 
-    from studio.train import layout, trainer
+    from studio.train import layout, memory
 
-    method, room = made.method, trainer.room(made.config, policy)
+    method, room = made.method, memory.room(made.config, policy)
     sides: tuple[list[float], list[float]] = ([0.0] * len(examples), [0.0] * len(examples))
     policy.model.eval()
     with torch.no_grad():

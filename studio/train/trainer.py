@@ -21,7 +21,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from studio import events
 from studio.methods.base import Batch, Example, Method, TrainConfig, learned
-from studio.train import checkpoint, guard, layout, together
+from studio.train import checkpoint, guard, layout, memory, together
+from studio.train.best import Best
 from studio.train.policy import Policy
 
 Sums = dict[str, list[float]]
@@ -65,11 +66,13 @@ class StudioTrainer(Trainer):
         emit: events.Emit,
         should_stop: Callable[[], bool],
         sample: Callable[[], list[tuple[str, str]]] | None = None,
+        ladder: memory.Ladder | None = None,
     ) -> None:
         self.policy, self.method, self.config = policy, method, config
         self.emit, self.checkpoints, self.sample = emit, checkpoints, sample
         self.held_out, self.pad_id = held_out, pad_id
-        self.room = room(config, policy)
+        self.ladder = ladder or memory.Ladder(policy, config, emit, checkpoints.parent)
+        self.best = Best(checkpoints, method.figure, config.patience)
         self.sums: Sums = {}
         self.last: dict[str, float] = {}
         self.learned = 0
@@ -122,12 +125,26 @@ class StudioTrainer(Trainer):
     def training_step(self, model: Any, inputs: Sequence[Example], num_items_in_batch: Any = None) -> torch.Tensor:
         """Learn from one batch: a forward and its own backward for each pass. Gives the batch's loss.
 
-        A loss that is not finite ends the run before it can spoil the adapter.
+        A loss that is not finite ends the run before it can spoil the adapter. Where memory runs out, the step is done
+        again from its beginning with less at once.
         """
         model.train()
         if self.guard is None:
             self.guard = guard.Guard(self.policy.model, self.policy.trainable())
         self.batch, self.rate = inputs, float(self.optimizer.param_groups[0]["lr"])
+        began = time.monotonic()
+        total, sums = self.ladder.until_it_fits(lambda: self._learn(model, inputs), self.forget)
+        total = self._together(total, sums)
+        guard.finite(total, "loss", self.state.global_step + 1, inputs)
+        rows = self.method.sequences(inputs)
+        self.learned += learned(rows)
+        self.ladder.watch(time.monotonic() - began, sum(len(row["ids"]) for row in rows))
+        if not self.guarded and self.state.global_step == 0:
+            self.guard.gradients()
+        return torch.tensor(total, device=self.args.device)
+
+    def _learn(self, model: Any, inputs: Sequence[Example]) -> tuple[float, Sums]:
+        """Add a batch's gradients up, pass by pass; gives its loss (of this process), and what is worth plotting."""
         count, world = self.method.count(inputs), together.world()
         total, sums = 0.0, Sums()
         laid = list(self.passes(inputs))
@@ -140,12 +157,22 @@ class StudioTrainer(Trainer):
             total += float(loss.detach()) * weight
             if weight:
                 _add(sums, metrics)
-        total = self._together(total, sums)
-        guard.finite(total, "loss", self.state.global_step + 1, inputs)
-        self.learned += learned(self.method.sequences(inputs))
-        if not self.guarded and self.state.global_step == 0:
-            self.guard.gradients()
-        return torch.tensor(total, device=self.args.device)
+        return total, sums
+
+    def split(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Give the passes of a batch."""
+        return [group for group, _ in self.passes(examples)]
+
+    def try_out(self, examples: Sequence[Example], group: list[Example]) -> None:
+        """Go forward and backward through one pass of a batch, as a step does."""
+        self.model.train()
+        batch, _ = next(iter(self.lay(examples, [(group, 1.0)])))
+        loss, _ = self.model(batch, self.method.count(examples))
+        loss.backward()
+
+    def forget(self) -> None:
+        """Drop the gradients of a step that is not taken."""
+        self.policy.model.zero_grad(set_to_none=True)
 
     def _together(self, total: float, sums: Sums) -> float:
         """Add up what the processes measured, into `self.sums`; gives the sum of their losses."""
@@ -184,7 +211,7 @@ class StudioTrainer(Trainer):
             yield {**self._laid(self.method, group), **seen}, weight
 
     def _split(self, method: Method, examples: Sequence[Example]) -> list[list[int]]:
-        return layout.passes(method, examples, self.room, self.policy.packed, self.policy.shared)
+        return layout.passes(method, examples, self.ladder.room, self.policy.packed, self.policy.shared)
 
     def _laid(self, method: Method, examples: Sequence[Example]) -> Batch:
         made = layout.batch(method, examples, self.pad_id, self.policy.packed, self.policy.shared)
@@ -224,6 +251,34 @@ class StudioTrainer(Trainer):
         """
         if self.measured and self.measured[0] == self.state.global_step:
             return self.measured[1]
+        sums = self.ladder.until_it_fits(self._measure, self.forget)
+        whole: Sums = {}
+        for theirs in together.gather(sums):
+            _add(whole, {name: (entry[0], entry[1]) for name, entry in theirs.items()})
+        measured = _means(whole)
+        self.emit(events.event("evaluated", step=self.state.global_step, **measured))
+        for prompt, text in self.sample() if self.sample else ():
+            self.emit(events.event("sample", step=self.state.global_step, prompt=prompt, text=text))
+        self.measured = (self.state.global_step, {f"eval_{name}": value for name, value in measured.items()})
+        self._judge(measured.get(self.method.figure.name))
+        return self.measured[1]
+
+    def _judge(self, value: float | None) -> None:
+        """Take what was measured: with patience the best is saved, and when nothing better comes the run is over."""
+        if not self.state.global_step:
+            return  # the parent, not this run
+        better = self.best.add(self.state.global_step, value, write=together.first())
+        if self.config.patience:
+            self.control.should_save = self.control.should_save or better
+            self.control.should_training_stop = self.control.should_training_stop or self.best.over
+
+    def take(self, folder: Path) -> None:
+        """Put the model back to a checkpoint, and the count of its steps."""
+        self._load_from_checkpoint(str(folder))
+        self.state.global_step = int(folder.name.removeprefix("step-"))
+        self.measured = None
+
+    def _measure(self) -> Sums:
         sums: Sums = {}
         self.model.eval()
         with torch.no_grad():
@@ -234,24 +289,16 @@ class StudioTrainer(Trainer):
                     if weight:
                         _add(sums, metrics)
         self.model.train()
-        whole: Sums = {}
-        for theirs in together.gather(sums):
-            _add(whole, {name: (entry[0], entry[1]) for name, entry in theirs.items()})
-        measured = _means(whole)
-        self.emit(events.event("evaluated", step=self.state.global_step, **measured))
-        for prompt, text in self.sample() if self.sample else ():
-            self.emit(events.event("sample", step=self.state.global_step, prompt=prompt, text=text))
-        self.measured = (self.state.global_step, {f"eval_{name}": value for name, value in measured.items()})
-        return self.measured[1]
+        return sums
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
-        folder = self.checkpoints / f"step-{step:06d}"
+        folder = checkpoint.place(self.checkpoints, step)
         together.wait()
         if together.first():
             checkpoint.seal(self._staging() / f"checkpoint-{step}", folder)
-            checkpoint.prune(self.checkpoints)
+            checkpoint.prune(self.checkpoints, spare=self.best.spare())
         together.wait()
         self.emit(events.event("checkpoint", step=step, path=str(folder)))
 
@@ -315,12 +362,6 @@ def total_steps(config: TrainConfig, rows: int) -> int:
     """Count the optimizer steps of a run."""
     steps = max(1, math.ceil(rows / (config.batch_size * together.world()) * config.epochs))
     return min(steps, config.max_steps) if config.max_steps else steps
-
-
-def room(config: TrainConfig, policy: Policy) -> int:
-    """Choose the tokens in memory at once: so many rows of full length as asked, else 4 on a GPU and 8 on a CPU."""
-    rows = config.micro_batch_size or (4 if policy.device.type == "cuda" else 8)
-    return rows * config.max_length
 
 
 def _add(sums: Sums, metrics: dict[str, tuple[float, float]]) -> None:

@@ -14,7 +14,7 @@ from studio import paths, runs, worker
 from studio.data import rules
 from studio.errors import ConfigError, DataError, Stopped
 from studio.methods import METHODS, ppo, rloo
-from studio.train import adapters, judges, prepare, rollout
+from studio.train import adapters, judges, memory, prepare, rollout
 
 FAST = {
     "quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 96, "max_new_tokens": 8,
@@ -92,7 +92,8 @@ def test_one_step_moves_the_policy_and_nothing_else(method: str, tiny: Path, sft
     if critic:
         _expect(policy, source)
     train, held, _ = _asked(made, source)
-    loop = Loop(made, policy, judge, train, held, adapters.REFERENCE, lambda item: None)
+    ladder = memory.Ladder(policy, made.config, made.emit, run.dir)
+    loop = Loop(made, policy, judge, train, held, adapters.REFERENCE, made.emit, ladder)
 
     names = [adapters.REFERENCE, adapters.REWARD, "default"] + ([adapters.VALUE] if critic else [])
     before = {name: digest(adapters.parameters(policy, name)) for name in names}
