@@ -155,10 +155,7 @@ def test_a_resumed_run_begins_where_it_was_lowered_to(tiny: Path, sft_file: Path
 def uneven(tmp_path: Path) -> Path:
     """Six of twenty-four rows are long."""
     rows: list[dict[str, object]] = [
-        {
-            "prompt": " ".join(f"{at}{word}" for word in "abcdefghijklmnopqrstuvwxyz"[: 26 if at % 4 == 0 else 2]),
-            "completion": "x y",
-        }
+        {"prompt": f"{at}" + " a b c d e f g h" * (6 if at % 4 == 0 else 1), "completion": "x y"}
         for at in range(10, 34)
     ]
     return write_jsonl(tmp_path / "rows.jsonl", rows)
