@@ -99,8 +99,8 @@ class TrainConfig:
     )
     dtype: str | None = setting(
         None,
-        "What the arithmetic is done in; what learns is kept in float32 in any case. Empty: bf16 where the device is "
-        "fast at it, else float32.",
+        "What the arithmetic is done in; what learns is kept in float32 in any case. Empty: bf16 on a GPU that is fast "
+        "at it, else float32. A CPU that is fast at it takes half of the time in bf16, and learns less at first.",
         choices=("bf16", "float32"),
     )
     optimizer: str | None = setting(
