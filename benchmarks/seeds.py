@@ -75,7 +75,7 @@ def asked(run: Any) -> dict[str, float]:
     from studio.train.policy import Policy
 
     rows = map(json.loads, (ROOT / "assets" / "data" / "starter_questions.jsonl").read_text("utf-8").splitlines())
-    questions = [row for row in rows if row["split"] == "test"]
+    questions = [row for row in rows if row["split"] == "report"]
     base = AutoModelForCausalLM.from_pretrained(hub.resolve("starter"), dtype=torch.float32)
     policy = Policy(PeftModel.from_pretrained(base, str(run.adapter)), torch.device("cpu"), [])
     prompts = [[Message("user", row["question"])] for row in questions]
