@@ -205,7 +205,7 @@ def choose(
 
     4 bits on a GPU from half a billion weights on (below, the embedding outweighs the rest and nothing is saved), and
     on a CPU only where the base in float32 would take half of the memory: there 4 bits are several times slower. bf16
-    on a GPU that multiplies in it (`bf16`). A CPU that does takes half of the time with it (135 M weights: 1.9 times the
+    on a GPU that multiplies in it (`bf16`). A CPU that does takes half the time with it (135 M weights: 1.9 times the
     tokens a second), but then learns less at first (held-out loss 1.9 % higher after 20 steps: what a young adapter
     adds is lost where a layer's sum is rounded), so there it has to be asked for.
     """

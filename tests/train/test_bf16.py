@@ -21,9 +21,7 @@ from studio.train import prepare
         ("cpu", False, 1.35e8, "lora", "float32"),
     ],
 )
-def test_bf16_is_chosen_on_a_gpu_and_asked_for_on_a_cpu(
-    device: str, fast: bool, parameters: float, tuning: str, expected: str
-) -> None:
+def test_bf16_is_chosen_on_gpus_only(device: str, fast: bool, parameters: float, tuning: str, expected: str) -> None:
     made = hardware.choose(int(parameters), device=device, memory=24 << 30, bf16=fast, tuning=tuning)
     assert made["dtype"] == expected
 
