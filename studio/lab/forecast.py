@@ -20,11 +20,10 @@ from itertools import pairwise
 
 from studio.events import Event
 from studio.methods.base import TrainConfig
+from studio.train import schedule
 
 #: A pass without gradient takes about a third of one with it; used where the reference was not asked, as it was known.
 _FORWARD = 1 / 3
-#: Loops of both kinds measure so often, and save so often, where nothing else is asked for.
-_MEASURED, _SAVED = 10, 5
 _WORK = ("step", "evaluated", "sample", "checkpoint")
 
 
@@ -56,13 +55,10 @@ class Plan:
     @classmethod
     def of(cls, config: TrainConfig, rows: int, together: int, held: bool) -> Plan:
         """Count for so many rows, of which `together` make a step."""
-        steps = max(1, math.ceil(rows / together * config.epochs))
-        steps = min(steps, config.max_steps or steps)
-        each = config.eval_every or max(1, math.ceil(steps / _MEASURED))
-        saved = config.save_every or max(1, math.ceil(steps / _SAVED))
-        measurements = 1 + math.ceil(steps / each) if held else 0
+        steps = schedule.steps(config, rows, together)
+        measurements = 1 + math.ceil(steps / schedule.measure_every(config, steps)) if held else 0
         epochs = min(config.epochs, steps * together / max(1, rows))
-        return cls(steps, epochs, measurements, math.ceil(steps / saved))
+        return cls(steps, epochs, measurements, math.ceil(steps / schedule.save_every(config, steps)))
 
 
 @dataclasses.dataclass(frozen=True)

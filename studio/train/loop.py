@@ -25,7 +25,7 @@ from studio.methods.base import Batch, Example
 from studio.methods.online import Online, OnlineConfig
 from studio.objectives.logps import kl_k1, kl_k3
 from studio.render.labels import IGNORE
-from studio.train import adapters, checkpoint, guard, heap, layout, memory, rollout
+from studio.train import adapters, checkpoint, guard, heap, layout, memory, rollout, schedule
 from studio.train.best import Best
 from studio.train.judges import Asked, Judge
 from studio.train.policy import POLICY, Policy
@@ -71,8 +71,7 @@ class Loop:
             )
         self.k = method.samples(config)
         self.together = max(1, config.batch_size // self.k)
-        self.total = max(1, math.ceil(len(self.asked) * config.epochs / self.together))
-        self.total = min(self.total, config.max_steps or self.total)
+        self.total = schedule.steps(config, len(self.asked), self.together)
         self.groups = [list(adapters.parameters(self.policy, POLICY).values())]
         rates = [config.learning_rate]
         if method.critic:
@@ -98,8 +97,8 @@ class Loop:
         Raises Stopped after a saved stop.
         """
         config = self.config
-        eval_every = config.eval_every or max(1, math.ceil(self.total / 10))
-        save_every = config.save_every or max(1, math.ceil(self.total / 5))
+        eval_every = schedule.measure_every(config, self.total)
+        save_every = schedule.save_every(config, self.total)
         began, first = time.monotonic(), self.done
         while self.done < self.total:
             at = time.monotonic()

@@ -8,7 +8,6 @@ all of it.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from studio import events
 from studio.methods.base import Batch, Example, Method, TrainConfig, learned
-from studio.train import checkpoint, guard, layout, memory, together
+from studio.train import checkpoint, guard, layout, memory, schedule, together
 from studio.train.best import Best
 from studio.train.policy import Policy
 
@@ -82,7 +81,7 @@ class StudioTrainer(Trainer):
         self.batch: Sequence[Example] = ()
         self.rate = 0.0
         checkpoints.mkdir(parents=True, exist_ok=True)
-        steps = total_steps(config, len(train))
+        steps = schedule.steps(config, len(train), config.batch_size * together.world())
         args = TrainingArguments(
             output_dir=str(checkpoints),
             per_device_train_batch_size=config.batch_size * together.world(),
@@ -94,9 +93,9 @@ class StudioTrainer(Trainer):
             num_train_epochs=config.epochs,
             max_steps=steps,
             eval_strategy="steps" if held_out else "no",
-            eval_steps=config.eval_every or max(1, math.ceil(steps / 10)),
+            eval_steps=schedule.measure_every(config, steps),
             save_strategy="steps",
-            save_steps=config.save_every or max(1, math.ceil(steps / 5)),
+            save_steps=schedule.save_every(config, steps),
             logging_strategy="no",
             optim=OPTIMIZERS[config.optimizer or "adamw"],
             seed=config.seed,
@@ -356,12 +355,6 @@ class _Narrator(TrainerCallback):
         if together.agreed(self.should_stop()):
             self.stopped = state.global_step < state.max_steps
             control.should_save = control.should_training_stop = True
-
-
-def total_steps(config: TrainConfig, rows: int) -> int:
-    """Count the optimizer steps of a run."""
-    steps = max(1, math.ceil(rows / (config.batch_size * together.world()) * config.epochs))
-    return min(steps, config.max_steps) if config.max_steps else steps
 
 
 def _add(sums: Sums, metrics: dict[str, tuple[float, float]]) -> None:
