@@ -245,7 +245,8 @@ def estimate(
     adapter = n (4 + 4 + a) A + 4 n F                   n = L r sum(in + out); weight, gradient, the optimizer's
                                                         averages a; A adapters learn, F are only asked. Full: P (4 + a)
     act     = N (K + 4 b f + 4 d + 8 d S)               K = L b d + layer with checkpointing, else L layer
-    logits  = (b + 4) C V, 4 C V with b = 4             C = chunk_of(V) positions at a time, never N
+    logits  = (b + 4) C V, 4 C V with b = 4             C = chunk_of(V) positions at a time, never N; only what is
+                                                        beyond one layer's backward, which comes when they are gone
     writing = 2 L k b W T + 2 k b W T + (b + 12) W V    W answers of up to T tokens: keys and values, one layer's copy
 
     `layer` is what one layer keeps of a token for the backward (`_layer`); then come what a layer's backward makes
@@ -275,7 +276,8 @@ def estimate(
     )
     unpacked = b * s.hidden * s.ffn if quantize_base == "nf4" else 0
     passing = n * (kept + 4 * b * s.ffn + 4 * s.hidden + 8 * s.hidden * work.learned) + copies + unpacked
-    logits = (4 if b == 4 else b + 4) * chunk_of(s.vocab) * s.vocab
+    later = n * (4 * b * s.ffn + (layer if gradient_checkpointing else 0))
+    logits = max(0, (4 if b == 4 else b + 4) * chunk_of(s.vocab) * s.vocab - later)
     answers = min(work.written, 64) * ((s.layers + 1) * 2 * k * b * max_length + (b + 12) * s.vocab)
     return Estimate(
         weights=(4 * s.parameters if full else _base(s, b, quantize_base)) / GIB,

@@ -34,8 +34,9 @@ def needs(made: Setup) -> list[Need]:
     left = 4 * made.info.parameters if config.tuning == "full" else 4 * made.info.shape.lora(config.lora_r)
     if config.init_lora_weights != "default":
         left *= 3  # what it began with is kept, and is a part of what is saved
+    count = KEEP + 1 + (config.patience is not None)  # the best one stays as well
     found = [
-        Need(f"{KEEP + 1} checkpoints of {disk.size(each)}:", (KEEP + 1) * each - kept, run.dir),
+        Need(f"{count} checkpoints of {disk.size(each)}:", count * each - kept, run.dir),
         Need("the model" if config.tuning == "full" else "the adapter", left, run.dir),
     ]
     if made.method.kind == "offline":

@@ -48,10 +48,14 @@ def test_what_a_layer_keeps_of_a_token_in_bf16_with_peft_s_float32_copies() -> N
     assert mib(small(dtype="bf16").activations) == pytest.approx(N * (2 * layer + rest) / 2**20)
 
 
-def test_the_logits_are_those_of_a_chunk_however_many_tokens_there_are() -> None:
-    assert mib(small().logits) == pytest.approx(4 * 256 * 1000 / 2**20)
-    assert small(micro_batch_size=64).logits == small().logits
-    assert hardware.estimate(LLAMA).logits == pytest.approx(6 * 130 * 128256 / 2**30)
+def test_the_logits_are_those_of_a_chunk_beyond_what_the_backward_takes_after_them() -> None:
+    chunk = 4 * 256 * 1000
+    assert small(tokens=100).logits * 2**30 == pytest.approx(chunk - 100 * 4 * 4 * 128)
+    assert small(tokens=1000).logits == 0
+    large = dataclasses.replace(SMALL, vocab=128256)
+    need = hardware.estimate(large, quantize_base="none", gradient_checkpointing=False, dtype="bf16", tokens=1)
+    # 64 MB of float32 logits are 130 positions of 128256; bf16 beside them
+    assert need.logits * 2**30 == pytest.approx(6 * 130 * 128256 - 4 * 2 * 128)
 
 
 def test_the_adapter_takes_what_its_optimizer_asks_for() -> None:

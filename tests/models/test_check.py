@@ -407,8 +407,7 @@ def test_the_estimate_has_named_parts_that_work_for_an_entry_and_a_checked_model
     assert need.weights == pytest.approx((6_979_321_856 * 4.127 / 8 + 2 * 2 * 128256 * 4096) / 2**30)
     # r = 16 on seven maps: 32 x 16 x (2 x 8192 + 2 x 5120 + 3 x 18432) weights: itself, gradient, two averages, 4 bytes
     assert need.adapter == pytest.approx(32 * 16 * (2 * 8192 + 2 * 5120 + 3 * 18432) * 16 / 2**30)
-    # 64 MB of float32 logits are 130 positions of 128256; bf16 beside them
-    assert need.logits == pytest.approx(6 * 128256 * 130 / 2**30)
+    assert need.logits == 0, "a chunk of them is gone before a layer's backward, which takes more"
     assert need.total == pytest.approx(sum(need.parts().values()))
     assert hardware.estimate(entry, quantize_base="none").weights > 2.4 * need.weights
     assert hardware.estimate(check.inspect("starter")) == hardware.estimate(catalogue.entries()[0])
