@@ -49,6 +49,7 @@ def ours(job: Job) -> dict[str, Any]:
     worker.quiet()
     settings = {
         **job.settings,
+        **({"nll_coef": 0.0} if job.method == "dpo" else {}),  # the loss as published, as the other side's
         "held_out": 0.0,
         "save_every": 10**6,
         "cut": "none",

@@ -12,15 +12,24 @@ from studio.methods.paired import Pairs
 
 @dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
-    """DPO's settings; the learning rate is far below SFT's, since the loss moves answers apart without an anchor."""
+    """DPO's settings, for a few hundred pairs: as large steps as SFT's, with the chosen answer's own loss as an anchor.
+
+    Published runs have 10,000 pairs and more: there a tenth of the learning rate and one pass do.
+    """
 
     learning_rate: float = own(
         "learning_rate",
-        2e-5,
-        "TRL's advice for adapters (1e-5), Llama 3 (1e-5), measured on a 135M model (5e-5 changed no answer)",
-        "How far one step moves the adapter. DPO needs far less than SFT.",
+        2e-4,
+        "measured: on a 135M model and 126 pairs, with the settings below, the preferred style went from 0 to 100 % of "
+        "14 held-out answers; one pass at 1e-4 left it at 0. Zephyr DPO-QLoRA: 5e-6 for 60,000 pairs",
+        "How far one step moves the adapter. Of many thousand pairs, a tenth is enough.",
     )
-    epochs: float = own("epochs", 1.0, "Zephyr DPO-QLoRA", "How often every pair is seen.")
+    epochs: float = own(
+        "epochs", 2.0, "measured: with learning_rate; Zephyr DPO-QLoRA has 1", "How often every pair is seen."
+    )
+    batch_size: int = own(
+        "batch_size", 8, "measured: with learning_rate; few pairs make few steps", "Pairs that one step learns from."
+    )
     beta: float = setting(
         0.1,
         "Tie to the parent: higher keeps closer to it.",
@@ -33,11 +42,12 @@ class Config(TrainConfig):
         0.0, "Share of pairs believed to be labelled the wrong way round (cDPO).", low=0.0, high=0.5
     )
     nll_coef: float = setting(
-        0.0,
-        "Weight of the chosen answer's own loss: keeps it likely while the pair moves apart.",
+        1.0,
+        "Weight of the chosen answer's own loss: keeps it likely while the pair moves apart. 0 is DPO as published.",
         low=0.0,
         high=10.0,
-        source="Llama 3 uses 0.2",
+        source="measured: with 0, at 1e-4 and 2 passes, only 64 % of answers still stopped by themselves on a 135M "
+        "model, none in the style; with 1, at 2e-4, all did both. arXiv:2404.19733 has 1, Llama 3 0.2",
     )
     warmup_ratio: float = own("warmup_ratio", 0.1, "Zephyr DPO-QLoRA")
 

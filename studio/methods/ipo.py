@@ -20,11 +20,15 @@ class Config(TrainConfig):
 
     learning_rate: float = own(
         "learning_rate",
-        2e-5,
-        "as DPO's here: Adam takes no notice of the larger scale of the loss",
+        1e-4,
+        "measured: on a 135M model and 126 pairs it changed 79 % of 14 held-out answers, and all stopped; the style of "
+        "the pairs was not taken over",
         "How far one step moves the adapter. IPO needs far less than SFT.",
     )
     epochs: float = own("epochs", 1.0, "Zephyr DPO-QLoRA", "How often every pair is seen.")
+    batch_size: int = own(
+        "batch_size", 8, "measured: with learning_rate; few pairs make few steps", "Pairs that one step learns from."
+    )
     tau: float = setting(
         0.1,
         "Tie to the parent: the chosen answer is to lead by 1 / (2 tau) nats, 5 with 0.1. Higher keeps closer.",

@@ -73,7 +73,8 @@ def _both_fall(config: Any, first: Figures, now: Figures) -> str:
         fell[side] = first[name] - now[name]
         if fell[side] < max(_FELL, _FELL_SHARE * abs(first[name])):
             return ""
-    remedy = "set nll_coef to 1" if hasattr(config, "nll_coef") else "use method dpo with nll_coef 1"
+    held = getattr(config, "nll_coef", None)
+    remedy = "use method dpo with nll_coef 1" if held is None else "set nll_coef to 1" if held < 1 else "raise nll_coef"
     return (
         f"Both answers became less likely, the chosen ones too (by {fell['chosen']:.1f} nats; the rejected ones by "
         f"{fell['rejected']:.1f}). A little is usual. If the answers get worse, lower learning_rate or {remedy}."

@@ -53,7 +53,7 @@ def log_odds(mean_logp: float) -> float:
 
 # r: chosen -3+4 = 1 and -1+1.5 = 0.5; rejected -2+2.5 = 0.5 and -4+3 = -1. h = 0.5 and 1.5.
 BY_HAND = {
-    "dpo": ({"beta": 0.4}, (-math.log(sigma(0.2)) - math.log(sigma(0.6))) / 2),
+    "dpo": ({"beta": 0.4, "nll_coef": 0.0}, (-math.log(sigma(0.2)) - math.log(sigma(0.6))) / 2),
     "ipo": ({"tau": 0.25}, ((0.5 - 2) ** 2 + (1.5 - 2) ** 2) / 2),
     "orpo": (
         {"lam": 0.5},
@@ -103,7 +103,7 @@ def test_passes_of_a_batch_add_up_to_its_mean(name: str) -> None:
 
 def test_dpo_can_hold_the_chosen_answer() -> None:
     """Means of the chosen answers: -1 and -0.5, so 2 * 0.75 is added."""
-    plain, held = take("dpo")[0], take("dpo", nll_coef=2.0)[0]
+    plain, held = take("dpo", nll_coef=0.0)[0], take("dpo", nll_coef=2.0)[0]
     assert float((held.loss - plain.loss).detach()) == pytest.approx(1.5)
     assert held.metrics["loss"] == plain.metrics["loss"]
 

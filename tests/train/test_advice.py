@@ -18,7 +18,7 @@ FIRST = {
     "length/chosen": 9.0,
     "length/rejected": 3.0,
 }
-DPO, IPO = METHODS["dpo"].Config(), METHODS["ipo"].Config()
+DPO, IPO = METHODS["dpo"].Config(nll_coef=0.0), METHODS["ipo"].Config()
 
 
 def changed(**values: float) -> dict[str, Any]:
@@ -58,6 +58,7 @@ def test_a_fall_of_both_names_the_numbers_and_the_way_out() -> None:
     text = advice.remarks(DPO, FIRST, now, 0.5)["both_fall"]
     assert "by 4.0 nats" in text and "20.0" in text and "set nll_coef to 1" in text
     assert "method dpo" in advice.remarks(IPO, FIRST, now, 0.5)["both_fall"]
+    assert "raise nll_coef" in advice.remarks(METHODS["dpo"].Config(), FIRST, now, 0.5)["both_fall"]
 
 
 @pytest.mark.parametrize(("weights", "word"), [((12.0, 1.0), "Wanted"), ((1.0, 9.0), "Unwanted"), ((2.0, 1.0), "")])
