@@ -77,6 +77,9 @@ def train_model(
         options["reward"] = str(runs.find(reward).dir) if reward and runs.is_run(reward) else _rule(reward, method)
     elif reward:
         raise ConfigError(f"{method} has no use for a reward.", "Leave --reward out.", field="reward")
+    if processes < 1 or (processes > 1 and METHODS[method].kind == "online"):
+        why = f"{method} runs in one process." if processes > 0 else "A run takes at least one process."
+        raise ConfigError(why, "Leave --processes out.", field="processes")
     folder, file = Path(base).expanduser(), Path(data).expanduser()
     if rehearse and out is not None:
         options["place"], out = str(Path(out).expanduser().resolve()), None

@@ -188,7 +188,7 @@ def _serve(handler: Handler, memory_mb: int) -> None:
             write({"id": number, "error": error.to_dict()})
         except MemoryError:
             write({"id": number, "error": {"kind": "ChildCrashed", "message": "It needed more memory than allowed."}})
-        except Exception as error:
+        except BaseException as error:  # somebody else's code may end itself, too
             import traceback
 
             traceback.print_exc()

@@ -72,6 +72,11 @@ class Run:
         return self.dir.name
 
     @property
+    def name(self) -> str:
+        """Give what the command line finds it by: the id, or the directory of one that lies elsewhere."""
+        return self.id if self.dir.parent == paths.runs() else str(self.dir)
+
+    @property
     def config(self) -> RunConfig:
         """Read config.json."""
         values = json.loads((self.dir / "config.json").read_text("utf-8"))

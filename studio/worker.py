@@ -65,7 +65,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         have = shutil.disk_usage(run.dir).free / 1e9
         disk = TrainingError(
             f"The disk is full ({have:.2f} GB free). The last checkpoint is whole.",
-            f"Free some, then: studio resume {run.id}",
+            f"Free some, then: studio resume {run.name}",
         )
         emit(events.event("failed", error=disk.to_dict()))
         raise disk from None

@@ -175,6 +175,9 @@ def _work(args: argparse.Namespace, out: Out) -> int:
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder} is not a run's directory.", "Start a run with `studio train`.")
     run = runs.Run(folder.resolve())
+    if (done := run.result()) is not None:
+        out.result(done, f"{run.id} finished before.")
+        return 0
     if (count := together.asked()) > 1:
         with watching() as watch:
             out.result(together.launch(count, run, **watch), f"{run.id} finished.")

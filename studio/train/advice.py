@@ -18,6 +18,8 @@ _FELL, _FELL_SHARE = 1.0, 0.05
 _EARLY, _ALL, _NO_LOSS = 0.5, 0.99, 0.1
 _LONGER = 1.5
 _RARE = 5.0
+#: A figure that moved by no more than such a share of itself did not move.
+_NOTHING = 0.01
 
 Figures = Mapping[str, float]
 
@@ -145,6 +147,20 @@ def _length(before: float, after: float, figures: Figures) -> str:
         else "The data does not ask for that: look at the answers."
     )
     return f"Answers became much {word}: {before:.0f} to {after:.0f} tokens. {why}"
+
+
+def worse(figure: Mapping[str, Any]) -> str:
+    """Say so when the figure of a run (outcome.figure) got worse, by more than its standard error and 1 % of it."""
+    before, after = figure["before"], figure["after"]
+    if before is None or after is None:
+        return ""
+    lost = before - after if figure["better"] == "higher" else after - before
+    if not lost > max(figure.get("standard_error", 0.0), _NOTHING * abs(before)):
+        return ""
+    return (
+        f"The held-out {figure['name']} got worse: {before:.3f} to {after:.3f}. Lower learning_rate (a third), take "
+        "fewer epochs, or let patience end the run in time."
+    )
 
 
 def judge(found: Mapping[str, Any]) -> str:

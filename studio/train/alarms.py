@@ -46,6 +46,19 @@ class Alarms:
                 self.raised[code] = text
                 self.emit(events.event("note", level="alarm", code=code, text=text))
 
+    def last(self, kl: float) -> None:
+        """Raise the alarm of the distance from what was measured at the end, where it was not raised before."""
+        if kl > self.kl_limit and "kl" not in self.raised:
+            self.raised["kl"] = _far("The answers have left", kl, self.kl_limit)
+            self.emit(events.event("note", level="alarm", code="kl", text=self.raised["kl"]))
+
+
+def _far(what: str, kl: float, limit: float) -> str:
+    return (
+        f"{what} the parent: KL {kl:.1f} nats, past the limit of {limit:g}. What scores may no longer be what you "
+        "want. Raise kl_coef, lower learning_rate, or take fewer steps."
+    )
+
 
 def alarms(steps: Sequence[Figures], kl_limit: float) -> dict[str, str]:
     """Give what the steps so far alarm of, by code."""
@@ -56,10 +69,7 @@ def alarms(steps: Sequence[Figures], kl_limit: float) -> dict[str, str]:
     found = {}
     if now["kl"] > kl_limit:
         gain = "The score rises while the answers leave" if rises else "The answers have left"
-        found["kl"] = (
-            f"{gain} the parent: KL {now['kl']:.1f} nats, past the limit of {kl_limit:g}. What scores may no longer be "
-            "what you want. Raise kl_coef, lower learning_rate, or take fewer steps."
-        )
+        found["kl"] = _far(gain, now["kl"], kl_limit)
     longer, shorter = now["length"] / max(1e-9, first["length"]), first["length"] / max(1e-9, now["length"])
     if rises and max(longer, shorter) > _LONGER and abs(now["length"] - first["length"]) > _TOKENS:
         word = "longer" if longer > shorter else "shorter"

@@ -71,6 +71,9 @@ class Loop:
             )
         self.k = method.samples(config)
         self.together = max(1, config.batch_size // self.k)
+        if self.together * self.k != config.batch_size:
+            text = f"A step learns from {self.together * self.k} answers ({self.k} to each prompt)"
+            self.made.note("batch_size", f"{text}, batch_size {config.batch_size} being no multiple of {self.k}.")
         self.total = schedule.steps(config, len(self.asked), self.together)
         self.groups = [list(adapters.parameters(self.policy, POLICY).values())]
         rates = [config.learning_rate]
@@ -125,7 +128,7 @@ class Loop:
             )
             if self.made.should_stop() and self.done < self.total:
                 self._save(checkpoints)
-                raise Stopped(f"Stopped at step {self.done}.", f"Go on with: studio resume {self.made.run.id}")
+                raise Stopped(f"Stopped at step {self.done}.", f"Go on with: studio resume {self.made.run.name}")
             better = False
             if self.done % eval_every == 0 or self.done == self.total:
                 better = self.best.add(self.done, self.evaluate()[self.method.figure.name])
@@ -202,7 +205,8 @@ class Loop:
                     entry[0] += total
                     entry[1] += count
                 for tensors in self.groups:
-                    torch.nn.utils.clip_grad_norm_(tensors, config.max_grad_norm or math.inf)
+                    norm = torch.nn.utils.clip_grad_norm_(tensors, config.max_grad_norm or math.inf)
+                    guard.finite(norm, "gradient", self.done + 1, [vars(about) for about in asked])
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         return {name: total / count if count else 0.0 for name, (total, count) in sums.items()}

@@ -41,7 +41,7 @@ def learn(made: Setup) -> dict[str, Any]:
     policy = prepare.load(made)
     began = {} if together.sharded() else moved.start(policy.model)
     # a model that scores does not answer
-    prompts = [] if method.head or together.sharded() else prepare.prompts(made.data, made.aside)
+    prompts = [] if method.head or together.sharded() else prepare.prompts(made)
     if together.sharded():
         made.note("sharded", "The base is spread over several cards: answers are not asked for while it learns.")
     ladder = probe.ladder(made, policy, *probe.heaviest(method, train, config.batch_size, policy))
@@ -82,7 +82,7 @@ def learn(made: Setup) -> dict[str, Any]:
     if not loop.best.over:
         loop.train(resume_from_checkpoint=str(resume) if resume else None)
         if loop.state.global_step < loop.state.max_steps and not loop.best.over:
-            raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.id}")
+            raise Stopped(f"Stopped at step {loop.state.global_step}.", f"Go on with: studio resume {run.name}")
     elif resume:
         loop.take(resume)  # it had ended before its result was written
     measured = loop.evaluate() if held else {}
@@ -101,6 +101,8 @@ def learn(made: Setup) -> dict[str, Any]:
         more = {"reward": found}
         figure |= {"before": found.get("longer_wins"), "after": found.get("accuracy")}
         said.append(advice.judge(found))
+    else:
+        said.append(advice.worse(figure))
     outcome.save(made, policy, {"scores": more["reward"]["scores"]} if more else None)
 
     wanted = style.tell(*_texts(made, train)) if prompts else None

@@ -43,7 +43,7 @@ def learn(made: Setup) -> dict[str, Any]:
     )
     if made.method.critic:
         _expect(policy, source)
-    prompts = prepare.prompts(made.data, made.aside)
+    prompts = prepare.prompts(made)
     happened = run.events()
     alarms = Alarms(made.emit, config.kl_limit, happened)
     some = prompts[:: max(1, len(prompts) // 2)][:2]
@@ -93,7 +93,8 @@ def learn(made: Setup) -> dict[str, Any]:
     figure = outcome.figure(made.method, before["held"]["score"], after["score"], len(loop.held))
     figure["standard_error"] = after["score/error"]
     changed = outcome.behaviour([prompt[-1].content for prompt in prompts], before["answers"], answers, bool(held))
-    texts = [*alarms.raised.values(), *advice.closing(changed, after, pairs=False)]
+    alarms.last(after["kl"])
+    texts = [*alarms.raised.values(), advice.worse(figure), *advice.closing(changed, after, pairs=False)]
     counts = {"trained": len(asked), "held_out": len(held), "left_out": left_out}
     online = {
         "reward": source.id if isinstance(source, Run) else source.spec,

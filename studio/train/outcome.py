@@ -91,7 +91,7 @@ def result(
         "heldout": held,
         "behaviour": changed,
         "rows": {**rows, "left_out": sum(reasons.values()), "reasons": reasons},
-        "advice": " ".join(said),
+        "advice": " ".join(filter(None, said)),
     }
 
 

@@ -36,6 +36,8 @@ MODEL = "model"
 FULL = 10
 #: Held-out questions that parent and child are asked.
 ASKED = 20
+#: Tokens of room for an answer without which a question is not asked.
+LEAST_ANSWER = 8
 #: A file of another kind is read as one of these without being asked: nothing is lost that the method could learn.
 _READ_AS = {("preference", "kto"), ("preference", "prompt"), ("kto", "prompt"), ("sft", "prompt")}
 
@@ -222,7 +224,7 @@ def adapter_about(adapter: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(
             f"Run {adapter.parent.name} has no finished adapter.",
-            "Let it finish first: studio resume " + adapter.parent.name,
+            f"Let it finish first: studio resume {Run(adapter.parent).name}",
         )
     about: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return about
@@ -241,7 +243,7 @@ def _speaks(parent: Trained, method: Method) -> None:
     if "scores" in parent.about and not method.head:
         raise ConfigError(
             f"Run {parent.run.id} is a reward model: it scores answers and has unlearned to write them.",
-            f"Choose another parent; its scores are used by `--method ppo --reward {parent.run.id}`.",
+            f"Choose another parent; its scores are used by `studio train rloo --reward {parent.run.name}`.",
             field="parent",
         )
 
@@ -271,8 +273,12 @@ def encoded(made: Setup) -> cache.Cache:
     return rows
 
 
-def prompts(data: dataset.Dataset, aside: Collection[int]) -> list[list[Message]]:
-    """Take the questions of up to ASKED held-out rows (else of any), each up to the last turn that is answered."""
+def prompts(made: Setup) -> list[list[Message]]:
+    """Take the questions of up to ASKED held-out rows (else of any), each up to the last turn that is answered.
+
+    One that leaves no room for an answer in max_length is not asked, and said.
+    """
+    data, aside = made.data, made.aside
     count = len(aside) or data.usable
     wanted = range(0, count, max(1, count // ASKED))[:ASKED]
     rows = (record for number, record in enumerate(data.records()) if not aside or number in aside)
@@ -284,4 +290,10 @@ def prompts(data: dataset.Dataset, aside: Collection[int]) -> list[list[Message]
             prompts.append(list(record.messages[:last]))
         elif not isinstance(record, Text):
             prompts.append(list(record.prompt))
-    return [prompt for prompt in prompts if prompt]
+    asked = [prompt for prompt in prompts if prompt]
+    most = made.config.max_length - LEAST_ANSWER
+    fits = [prompt for prompt in asked if len(made.renderer.prompt(prompt)) <= most]
+    if len(fits) < len(asked):
+        text = f"{len(asked) - len(fits)} of {len(asked)} questions leave no room for an answer, and are not asked."
+        made.note("not_asked", text)
+    return fits

@@ -96,7 +96,7 @@ def launch(count: int, run: Run, emit: events.Emit, should_stop: Callable[[], bo
     if failed:
         raise errors.from_dict(failed)
     if stopped:
-        raise errors.Stopped(stopped, f"Go on with: studio resume {run.id}")
+        raise errors.Stopped(stopped, f"Go on with: studio resume {run.name}")
     raise errors.TrainingError("The processes of the run ended before it was done.", f"What they said is in {run.log}.")
 
 

@@ -41,7 +41,7 @@ def check(method: Method, config: TrainConfig, continued: bool) -> None:
         if shared:
             _refuse(
                 "tuning",
-                f"{method.name} keeps several adapters on one base, so all weights of the base cannot learn",
+                f"what {method.name} makes shares its base with other adapters, so all weights of it cannot learn",
                 "Use tuning=lora.",
             )
         if config.quantize_base == "nf4":

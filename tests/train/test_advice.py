@@ -111,3 +111,21 @@ def test_what_answers_became_is_put_into_words(values: dict[str, float], part: s
 def test_a_judge_is_compared_with_length(found: dict[str, Any], part: str) -> None:
     text = advice.judge(found)
     assert part in text and bool(text) == bool(part)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "better", "error", "worse"),
+    [
+        (4.15, 6.86, "lower", 0.0, True),
+        (0.200, 0.201, "lower", 0.0, False),  # half a per cent
+        (1.0, 0.0, "higher", 0.1, True),
+        (0.60, 0.55, "higher", 0.1, False),  # within its standard error
+        (0.5, 0.9, "higher", 0.0, False),
+        (None, None, "lower", 0.0, False),
+    ],
+)
+def test_a_figure_that_got_worse_is_said(
+    before: float | None, after: float | None, better: str, error: float, worse: bool
+) -> None:
+    figure = {"name": "loss", "before": before, "after": after, "better": better, "standard_error": error}
+    assert advice.worse(figure).startswith("The held-out loss got worse: ") == worse
