@@ -6,7 +6,7 @@ Claim: `studio train METHOD --json` and `studio export RUN --json` take the star
 with each method: every run improves its own held-out figure over its parent (`heldout` of its result), and the
 certificate of the file made from it is ok. A reward model does not chat and is not exported: its accuracy on held-out
 pairs is to beat the judge who goes by length. The parent of all others is the SFT run; `ppo` learns from the reward
-run, `rloo` from the rule `sentence`, --steps steps each. Exit code 3 when a line does not hold.
+run, `rloo` from the rule `sentence`, --steps steps each at most. Exit code 3 when a line does not hold.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def row(line: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=",".join(METHODS), help="of the others, sft and reward are made if needed")
-    parser.add_argument("--steps", type=int, default=12, help="of ppo and rloo")
+    parser.add_argument("--steps", type=int, default=12, help="of ppo and rloo, at most one pass over the prompts")
     parser.add_argument("--work", type=Path, help="a new or empty folder for the runs (default: a temporary one)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """PPO from a rule on the starter: does the score rise, how far does the policy go, and what memory does it take.
 
-    python benchmarks/ppo.py [--method ppo] [--steps 26] [--rounds 3] [--json]
+    python benchmarks/ppo.py [--method ppo] [--steps 7] [--rounds 3] [--json]
 
 Claim: from an SFT run on the starter, PPO raises the mean score of held-out prompts by at least 2 standard errors at a
 KL below 10 nats an answer, and its peak memory above the loaded libraries is at most 1.15 times an SFT run's of the
@@ -80,7 +80,7 @@ def tell(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="ppo", choices=("ppo", "rloo"))
-    parser.add_argument("--steps", type=int, default=26)
+    parser.add_argument("--steps", type=int, default=7, help="at most one pass over the prompts, which is 7 with ppo")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each method whose memory is measured")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)

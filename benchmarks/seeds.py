@@ -1,6 +1,6 @@
 """How far do runs differ that differ in nothing but their seed: DPO and PPO on the starter, side by side.
 
-    python benchmarks/seeds.py [--seeds 5] [--steps 12] [--reward sentence] [--work FOLDER] [--json]
+    python benchmarks/seeds.py [--seeds 5] [--steps 7] [--reward sentence] [--work FOLDER] [--json]
 
 The question: is DPO the reproducible one of the two? Both start from one SFT run and see the same file; DPO learns from
 its pairs (the starter's settings), PPO answers its prompts and is scored by a rule (or by a reward run, its directory
@@ -9,7 +9,9 @@ the run's own held-out figure, and, of the same 188 questions whatever the seed,
 style that the pairs choose and the share that is right.
 
 Five runs tell little about a spread: only where one sd is more than 3.1 times the other (the 95 % bound of F(4, 4)) is
-it called smaller; else the question stays open. The answer is printed as it comes, and is no failure either way.
+it called smaller; else the question stays open. The answer is printed as it comes, and is no failure either way. Two
+things to keep in mind: a loss and a score are of different kinds, so that their relative sd says little; and a share
+that reaches 1 cannot differ any more, which is marked.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ def verdict(dpo: float, ppo: float, count: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, choices=sorted(TELLING))
-    parser.add_argument("--steps", type=int, default=12, help="of PPO")
+    parser.add_argument("--steps", type=int, default=7, help="of PPO, at most one pass over the prompts")
     parser.add_argument("--reward", default="sentence", help="what scores PPO's answers: a rule, or a reward run")
     parser.add_argument("--work", type=Path, help="a new or empty folder for the runs (default: a temporary one)")
     parser.add_argument("--json", action="store_true")
@@ -147,6 +149,9 @@ def main() -> int:
             lines.append(
                 f"{title:<28}{own:<10}{s['mean']:>8.3f}{s['sd']:>8.4f}{s['min']:>8.3f}{s['max']:>8.3f}{relative:>9}"
             )
+    full = [f"{method} {name}" for method in runs for name in ("style", "right") if spreads[method][name]["min"] == 1]
+    if full:
+        lines.append(f"At its limit with every seed, where nothing can differ: {', '.join(full)}.")
     lines.append(f"{args.seeds} seeds each; the same {parent['n']} questions for style and right.")
     lines += [f"DPO is the steadier one, by {NAMES[name]}: {said}" for name, said in verdicts.items()]
     print("\n".join(lines))
