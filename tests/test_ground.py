@@ -84,7 +84,7 @@ def test_every_setting_of_every_method_is_declared_whole_and_its_default_is_vali
 
 
 def test_methods_keep_their_own_defaults() -> None:
-    assert METHODS["dpo"].Config().learning_rate < METHODS["sft"].Config().learning_rate
+    assert METHODS["ipo"].Config().learning_rate < METHODS["sft"].Config().learning_rate
 
 
 def _all_errors(cls: type = errors.StudioError) -> Iterator[type]:

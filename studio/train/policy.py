@@ -177,7 +177,7 @@ class Policy:
             folder, save_embedding_layers=False, selected_adapters=[POLICY], **({"state_dict": whole} if whole else {})
         )
         for card in folder.glob("README.md"):
-            card.unlink()  # peft's empty model card; the run's directory says more
+            card.unlink(missing_ok=True)  # peft's empty model card; the run's directory says more
         for name, head in self.heads.items():
             states = {key: (whole or {}).get(f"heads.{name}.{key}", value) for key, value in head.state_dict().items()}
             save_file({key: value.contiguous() for key, value in states.items()}, folder / f"head-{name}.safetensors")

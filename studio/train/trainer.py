@@ -36,6 +36,7 @@ class Step(torch.nn.Module):
         super().__init__()
         self.model, self.policy, self.method, self.settings = policy.model, policy, method, config
         self._no_split_modules = getattr(policy.base, "_no_split_modules", None)  # FSDP gathers these, one at a time
+        self._keys_to_ignore_on_save = getattr(policy.base, "_keys_to_ignore_on_save", None)  # Trainer asks on loading
 
     def forward(self, batch: Batch, count: int | None) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:
         """Give the method's loss of one pass, and what is worth plotting."""
