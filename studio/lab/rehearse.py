@@ -7,13 +7,10 @@ of it is kept but the figures: time (forecast.py), the peak of memory, and what 
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +24,9 @@ from studio.lab import few, forecast
 from studio.lab.forecast import Plan, Size
 from studio.methods.online import Online
 from studio.runs import Run, RunConfig
-from studio.train import footprint, offline, prepare
+from studio.train import footprint, model, offline, prepare
 from studio.train.checkpoint import KEEP
+from studio.train.peak import Peak, in_all
 from studio.train.prepare import Setup
 
 Start = Callable[..., dict[str, Any]]
@@ -71,13 +69,14 @@ def _rehearse(
     config = RunConfig(
         "train", title, asked.model, asked.method, str(parts / "rows.jsonl"), asked.parent, settings, options
     )
-    with watched() as training:
+    device = model.device()
+    with Peak(device, sampled=True) as training:
         trained = start(config, "train", parts / "train")
     exported: dict[str, Any] = {}
     answers: list[dict[str, Any]] = []
-    exporting_peak = Peak()
+    export_peak = Peak(device, sampled=True)
     if not made.method.head:
-        with watched() as exporting_peak:
+        with export_peak:
             export = RunConfig("export", title, asked.model, parent=trained["dir"], options={"name": "rehearsal"})
             exported = start(export, "export", parts / "export")
             answers = _ask(exported["files"][0]["path"], _questions(trained), should_stop)
@@ -99,13 +98,13 @@ def _rehearse(
         "seconds": {
             "total": round(sum(seconds.values()), 1),
             "train": round(sum(value for name, value in seconds.items() if name != "export"), 1),
-            **{name: round(value, 1) for name, value in seconds.items()},
+            **{name: round(value, 3) for name, value in seconds.items()},
         },
         "memory": {
-            "train_gb": round(training.bytes / _GIB, 2),
-            "export_gb": round(exporting_peak.bytes / _GIB, 2),
-            "have_gb": round(training.have / _GIB, 1),
-            "where": training.where,
+            "train_gb": round(training.most / _GIB, 2),
+            "export_gb": round(export_peak.most / _GIB, 2),
+            "have_gb": round(in_all(device) / _GIB, 1),
+            "where": "GPU memory" if device.type == "cuda" else "memory",
         },
         "disk": {
             "run_gb": round((bytes_["kept"] + bytes_["left"]) / _GB, 3),
@@ -220,42 +219,3 @@ def span(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-@dataclasses.dataclass
-class Peak:
-    """The most memory that was in use, and what there is of it: the card's, else the machine's. Bytes."""
-
-    bytes: int = 0
-    have: int = 0
-    where: str = "memory"
-
-
-@contextlib.contextmanager
-def watched(every: float = 0.02) -> Iterator[Peak]:
-    """Watch the memory of this process within the block, on a card that of the allocator."""
-    import psutil
-    import torch
-
-    peak, over, process = Peak(have=psutil.virtual_memory().total), threading.Event(), psutil.Process()
-    card = torch.cuda.is_available()
-    if card:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        peak.have, peak.where = torch.cuda.get_device_properties(0).total_memory, "GPU memory"
-
-    def look() -> None:
-        while not over.wait(every):
-            peak.bytes = max(peak.bytes, process.memory_info().rss)
-
-    thread = threading.Thread(target=look, daemon=True)
-    if not card:
-        thread.start()
-    try:
-        yield peak
-    finally:
-        over.set()
-        if card:
-            peak.bytes = torch.cuda.max_memory_reserved()
-        else:
-            thread.join()

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,16 +23,16 @@ from studio.methods.base import Batch, Example
 from studio.methods.online import Online, OnlineConfig
 from studio.objectives.logps import kl_k1, kl_k3
 from studio.render.labels import IGNORE
-from studio.train import adapters, checkpoint, guard, heap, layout, memory, rollout, schedule
+from studio.train import adapters, guard, heap, layout, loop_state, memory, rollout, schedule
 from studio.train.best import Best
 from studio.train.judges import Asked, Judge
 from studio.train.policy import POLICY, Policy
 from studio.train.prepare import Setup
 from studio.train.rollout import Answer
+from studio.train.sums import Sums, add, means
 
 #: Adam's epsilon of Huang et al. 2024 (arXiv:2403.17031).
 EPSILON = 1e-5
-_STATE = "state.json"
 _DRAWN = {"sample": 0, "order": 1, "update": 2, "measure": 3}
 
 Figures = dict[str, float]
@@ -127,13 +125,13 @@ class Loop:
                 )
             )
             if self.made.should_stop() and self.done < self.total:
-                self._save(checkpoints)
+                loop_state.save(self, checkpoints)
                 raise Stopped(f"Stopped at step {self.done}.", f"Go on with: studio resume {self.made.run.name}")
             better = False
             if self.done % eval_every == 0 or self.done == self.total:
                 better = self.best.add(self.done, self.evaluate()[self.method.figure.name])
             if (better and config.patience) or self.done % save_every == 0 or self.done == self.total:
-                self._save(checkpoints)
+                loop_state.save(self, checkpoints)
             if self.best.over:
                 return
 
@@ -190,7 +188,7 @@ class Loop:
     def _learn(self, examples: Sequence[Example], known: dict[str, Any], asked: Sequence[Asked]) -> Figures:
         """Update on the answers of a step: `update_epochs` times, in `minibatches` parts with a step each."""
         config = self.config
-        sums: dict[str, list[float]] = {}
+        sums: Sums = {}
         drawing = self._drawing("update", self.done, "cpu")
         parts = min(config.minibatches, len(examples))
         for _ in range(config.update_epochs):
@@ -200,16 +198,13 @@ class Loop:
                 counts = {"answers": len(rows), "tokens": float(known["mask"][rows].sum())}
                 update = functools.partial(self._part, examples, whole, known, counts, asked)
                 found = self._fit(update)
-                for name, (total, count) in found:
-                    entry = sums.setdefault(name, [0.0, 0.0])
-                    entry[0] += total
-                    entry[1] += count
+                add(sums, found)
                 for tensors in self.groups:
                     norm = torch.nn.utils.clip_grad_norm_(tensors, config.max_grad_norm or math.inf)
                     guard.finite(norm, "gradient", self.done + 1, [vars(about) for about in asked])
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        return {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
+        return means(sums)
 
     def _part(
         self,
@@ -350,36 +345,6 @@ class Loop:
         """Give the random numbers of a step: a function of the seed, what they are for, and the step's number."""
         made = torch.Generator(device=device or self.policy.device)
         return made.manual_seed((self.config.seed * 1_000_003 + number) * len(_DRAWN) + _DRAWN[what])
-
-    def _save(self, checkpoints: Path) -> None:
-        staging = checkpoints / ".staging" / "online"
-        shutil.rmtree(staging, ignore_errors=True)
-        self.policy.save(staging)
-        if self.method.critic:
-            self.policy.model.save_pretrained(staging, save_embedding_layers=False, selected_adapters=[adapters.VALUE])
-        state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        torch.save(state, staging / "optimizer.pt")
-        (staging / _STATE).write_text(json.dumps({"step": self.done, "last": self.last}), encoding="utf-8")
-        folder = checkpoint.place(checkpoints, self.done)
-        checkpoint.seal(staging, folder)
-        checkpoint.prune(checkpoints, spare=self.best.spare())
-        self.emit(events.event("checkpoint", step=self.done, path=str(folder)))
-
-    def resume(self, folder: Path) -> None:
-        """Go on from a checkpoint that is whole."""
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        for name in [POLICY, *([adapters.VALUE] if self.method.critic else [])]:
-            place = folder if name == POLICY else folder / name
-            weights = load_file(place / "adapter_model.safetensors")
-            set_peft_model_state_dict(self.policy.model, weights, adapter_name=name)
-        self.policy.load_heads(folder)
-        state = torch.load(folder / "optimizer.pt", map_location=self.policy.device, weights_only=True)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        said = json.loads((folder / _STATE).read_text("utf-8"))
-        self.done, self.last, self.measured = int(said["step"]), said["last"], None
 
 
 def _of_answers(written: Sequence[Answer]) -> Figures:

@@ -24,7 +24,7 @@ MEASURED = 64
 
 def learn(made: Setup) -> dict[str, Any]:
     """Train from what the policy itself writes to prompts. Raises StudioErrors; Stopped after a saved stop."""
-    from studio.train import checkpoint, generate, layout, memory, moved, probe
+    from studio.train import checkpoint, generate, layout, loop_state, memory, moved, probe
     from studio.train.loop import Loop
 
     run, config = made.run, made.config
@@ -72,7 +72,7 @@ def learn(made: Setup) -> dict[str, Any]:
     for why in passed:
         made.note("checkpoint", f"Passed over {why}.", "warning")
     if whole is not None:
-        loop.resume(whole)
+        loop_state.resume(loop, whole)
     loop.best.resume(loop.done)
     checkpoint.prune(run.dir / "checkpoints", spare=loop.best.spare())
     try:
@@ -80,7 +80,7 @@ def learn(made: Setup) -> dict[str, Any]:
             loop.train(run.dir / "checkpoints")
         best = outcome.best(made, loop.best, loop.done)
         if best["step"] not in (None, loop.done):
-            loop.resume(checkpoint.place(run.dir / "checkpoints", best["step"]))
+            loop_state.resume(loop, checkpoint.place(run.dir / "checkpoints", best["step"]))
         after = loop.evaluate()
     finally:
         if not isinstance(source, Run):

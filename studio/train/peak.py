@@ -16,11 +16,12 @@ class Peak:
     """Measure the bytes held within a block: `before` it, and `most` within; `above` is the difference.
 
     CUDA counts what tensors take; elsewhere it is the process's resident memory. Linux keeps its high-water mark, which
-    can be put back; where it cannot, and on other systems, a thread looks a hundred times a second.
+    can be put back; where it cannot, and on other systems, a thread looks a hundred times a second. So it does where it
+    is `sampled`: both marks are the process's, and a block within this one may put them back.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, sampled: bool = False) -> None:
+        self.device, self.sampled = device, sampled
         self.before = self.most = 0
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -31,27 +32,29 @@ class Peak:
         return max(0, self.most - self.before)
 
     def __enter__(self) -> Self:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not self.sampled:
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             self.before = torch.cuda.memory_allocated(self.device)
             return self
         self.before = self.most = self._now()
-        if self.device.type == "mps" or not _reset():
+        if self.sampled or self.device.type == "mps" or not _reset():
             self._thread = threading.Thread(target=self._look, daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.device.type == "cuda":
-            self.most = torch.cuda.max_memory_allocated(self.device)
-        elif self._thread is not None:
+        if self._thread is not None:
             self._over.set()
             self._thread.join()
+        elif self.device.type == "cuda":
+            self.most = torch.cuda.max_memory_allocated(self.device)
         else:
             self.most = max(self.before, _mark())
 
     def _now(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.memory_reserved(self.device))
         if self.device.type == "mps":
             return int(torch.mps.driver_allocated_memory())
         return int(psutil.Process().memory_info().rss)

@@ -16,15 +16,16 @@ from typing import Any
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, RandomSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from studio import events
 from studio.methods.base import Batch, Example, Method, TrainConfig, learned
 from studio.train import checkpoint, guard, layout, memory, schedule, together
 from studio.train.best import Best
+from studio.train.narrator import Narrator
 from studio.train.policy import Policy
+from studio.train.sums import Sums, add, means
 
-Sums = dict[str, list[float]]
 #: Trainer's names of the optimizers.
 OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 
@@ -118,7 +119,7 @@ class StudioTrainer(Trainer):
             train_dataset=train,
             eval_dataset=held_out if held_out else None,
             data_collator=list,
-            callbacks=[_Narrator(self, should_stop)],
+            callbacks=[Narrator(self, should_stop)],
         )
         self.remove_callback(PrinterCallback)
 
@@ -156,7 +157,7 @@ class StudioTrainer(Trainer):
                 self.accelerator.backward(loss * (weight * world))
             total += float(loss.detach()) * weight
             if weight:
-                _add(sums, metrics)
+                add(sums, metrics.items())
         return total, sums
 
     def split(self, examples: Sequence[Example]) -> list[list[Example]]:
@@ -178,7 +179,7 @@ class StudioTrainer(Trainer):
         """Add up what the processes measured, into `self.sums`; gives the sum of their losses."""
         found = together.gather((total, sums))
         for _, theirs in found:
-            _add(self.sums, {name: (entry[0], entry[1]) for name, entry in theirs.items()})
+            add(self.sums, theirs.items())
         return sum(loss for loss, _ in found)
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -254,8 +255,8 @@ class StudioTrainer(Trainer):
         sums = self.ladder.until_it_fits(self._measure, self.forget)
         whole: Sums = {}
         for theirs in together.gather(sums):
-            _add(whole, {name: (entry[0], entry[1]) for name, entry in theirs.items()})
-        measured = _means(whole)
+            add(whole, theirs.items())
+        measured = means(whole)
         self.emit(events.event("evaluated", step=self.state.global_step, **measured))
         for prompt, text in self.sample() if self.sample else ():
             self.emit(events.event("sample", step=self.state.global_step, prompt=prompt, text=text))
@@ -287,7 +288,7 @@ class StudioTrainer(Trainer):
                 for batch, weight in self.lay(examples, self.passes(examples)):
                     _, metrics = self.model(batch, None)
                     if weight:
-                        _add(sums, metrics)
+                        add(sums, metrics.items())
         self.model.train()
         return sums
 
@@ -318,56 +319,3 @@ class StudioTrainer(Trainer):
         whole = {name.removeprefix("model."): value for name, value in (state_dict or {}).items()}
         kept = {name: whole[name] for name in learns if name in whole}
         self.policy.save(Path(output_dir), kept if together.sharded() else None)
-
-
-class _Narrator(TrainerCallback):
-    """Turn Trainer's callbacks into events, and a stop file into a saved stop."""
-
-    def __init__(self, trainer: StudioTrainer, should_stop: Callable[[], bool]) -> None:
-        self.trainer, self.should_stop = trainer, should_stop
-        self.start = self.at_start = 0.0
-        self.stopped = False
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Remember when and where we began, for rates and time left."""
-        self.start, self.at_start = time.monotonic(), state.global_step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell the step; when asked to stop, save and end here."""
-        trainer = self.trainer
-        if not trainer.guarded and trainer.guard is not None:
-            trainer.guarded = trainer.guard.step(trainer.rate)
-        elapsed = max(1e-9, time.monotonic() - self.start)
-        done = state.global_step - self.at_start
-        trainer.last = _means(trainer.sums)
-        trainer.sums.clear()
-        trainer.emit(
-            events.event(
-                "step",
-                step=state.global_step,
-                total=state.max_steps,
-                learning_rate=trainer.lr_scheduler.get_last_lr()[0],
-                epoch=state.epoch,
-                tokens_per_s=trainer.learned / elapsed,
-                seconds_left=elapsed / done * (state.max_steps - state.global_step),
-                **trainer.last,
-            )
-        )
-        if together.agreed(self.should_stop()):
-            self.stopped = state.global_step < state.max_steps
-            control.should_save = control.should_training_stop = True
-
-
-def _add(sums: Sums, metrics: dict[str, tuple[float, float]]) -> None:
-    for name, (total, count) in metrics.items():
-        entry = sums.setdefault(name, [0.0, 0.0])
-        entry[0] += total
-        entry[1] += count
-
-
-def _means(sums: Sums) -> dict[str, float]:
-    """Average; where wanted and unwanted answers come without each other, their margin is that of the means."""
-    means = {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
-    if {"rewards/chosen", "rewards/rejected"} <= means.keys():
-        means.setdefault("rewards/margins", means["rewards/chosen"] - means["rewards/rejected"])
-    return means

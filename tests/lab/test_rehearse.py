@@ -65,8 +65,8 @@ def test_every_kind_of_method_is_rehearsed_from_a_parent(
         settings={**settings(), **more},
         rehearse=True,
     )
-    assert found["parent"] == first["dir"]
-    assert {"learning", "reference"} <= found["seconds"].keys()  # both may be rounded to 0.0 on so small a model
+    assert found["parent"] == first["dir"] and found["seconds"]["learning"] > 0
+    assert found["seconds"]["reference"] > 0 or method in ("reward", "rloo")
     if method == "reward":
         assert found["answers"] == [] and found["certificate"] is None and found["seconds"]["export"] == 0
     else:
