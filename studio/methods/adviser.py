@@ -157,8 +157,7 @@ def _of_pairs(facts: Facts) -> Iterator[tuple[str, str]]:
         )
     yield (
         "dpo",
-        "Pairs, and a model that answers already: DPO compares with what it started from, needs no reward model, and "
-        "gives nearly the same result with every seed.",
+        "Pairs, and a model that answers already: DPO compares with what it started from, and needs no reward model.",
     )
 
 
