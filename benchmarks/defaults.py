@@ -25,7 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # Python leaves the first out where PYTHONSAFEPATH is set
 
 from real_model import CLOSING, FACTS, OPENING, WORDINGS
 

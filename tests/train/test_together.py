@@ -80,8 +80,8 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(
 def test_a_base_spread_over_two_processes_learns_and_is_saved_as_a_whole_one(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = Path(__file__).with_name("sharded.py")
-    root = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    places = os.pathsep.join((str(Path(__file__).parents[2]), str(Path(__file__).parent)))
+    env = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*torchrun, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     for rank in (0, 1):
