@@ -41,14 +41,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # Python leaves the first out where PYTHONSAFEPATH is set
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # Python leaves it out where PYTHONSAFEPATH is set
 
 import traindata
 from trainjobs import Job
 
 from studio import worker
 
+HERE = Path(__file__).resolve().parent
 FASTER, FASTER_PACKED, FASTER_DPO, LOSS = 2.0, 1.2, 1.6, 0.01
 MEMORY = {"128k vocabulary": 0.6, "Llama-like 1B": 0.6, "Qwen-like 0.5B": 0.6, "135M": 0.85}
 #: The longest row, the rows of SFT and the pairs of DPO.
