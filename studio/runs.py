@@ -8,6 +8,7 @@ RUN/
 ├── stop            its presence asks the worker to stop
 ├── checkpoints/    step-000123/ with a manifest
 ├── adapter/        adapter_model.safetensors, adapter_config.json, tokenizer and template
+├── elsewhere       the directories of runs outside of the data folder that need this one, a line each
 └── result.json     written last
 """
 
@@ -187,7 +188,25 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
     run = Run(out.resolve())
     text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
     paths.write_text(run.dir / "config.json", redact(text) + "\n")
+    if run.dir.parent != paths.runs():
+        for needed in _needed(config):
+            _tell(Path(needed), run)
     return run
+
+
+def _needed(config: RunConfig) -> list[str]:
+    """Give the directories of the runs that this one cannot do without: its parent, and what scores its answers."""
+    scorer = str(config.options.get("reward") or "")
+    return [place for place in (config.parent, scorer) if place and _is_run(Path(place))]
+
+
+def _tell(needed: Path, run: Run) -> None:
+    """Write down a run that no list of runs will show; a directory that cannot be written to stays as it is."""
+    try:
+        with (needed / "elsewhere").open("a", encoding="utf-8") as file:
+            file.write(f"{run.dir}\n")
+    except OSError:
+        pass
 
 
 def all_runs() -> list[Run]:
@@ -252,14 +271,31 @@ def queued() -> list[str]:
 
 def children(run: Run) -> list[Run]:
     """List the runs that started from this one, the newest first; a rehearsal leaves nothing that needs it."""
-    found = [(other, other.config) for other in all_runs() if other.dir != run.dir]
-    return [other for other, c in found if c.parent and Path(c.parent).name == run.id and c.kind != "rehearse"]
+    return [other for other in _others(run) if _names(other.config.parent, run)]
 
 
 def delete(run: Run) -> None:
-    """Delete a run that is not going and that no other run started from."""
+    """Delete a run that is not going and that no other run started from or is scored by."""
     if run.alive():
         raise RunError(f"Run {run.id} is going.", f"Stop it first: studio stop {run.id}")
     if needed := children(run):
-        raise RunError(f"{needed[0].id} started from {run.id}.", "Delete that one first.")
+        raise RunError(f"{needed[0].name} started from {run.id}.", "Delete that one first.")
+    if scored := [other for other in _others(run) if _names(str(other.config.options.get("reward") or ""), run)]:
+        raise RunError(f"{scored[0].name} has its answers scored by {run.id}.", "Delete that one first.")
     shutil.rmtree(run.dir)
+
+
+def _others(run: Run) -> list[Run]:
+    """List the runs that could need this one: those of the data folder, and those it was told of."""
+    try:
+        lines = (run.dir / "elsewhere").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    apart = [Run(place) for place in dict.fromkeys(map(Path, lines)) if place.is_dir() and _is_run(place)]
+    return [other for other in [*all_runs(), *apart] if other.dir != run.dir and other.config.kind != "rehearse"]
+
+
+def _names(place: str, run: Run) -> bool:
+    """Tell whether a directory that was written down is this run's; where it is gone (moved), its name decides."""
+    there = Path(place.replace("\\", "/"))
+    return there.name == run.id and (not there.is_dir() or there.resolve() == run.dir.resolve())

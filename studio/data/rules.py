@@ -196,9 +196,10 @@ def handle(request: Request, cancelled: Callable[[], bool]) -> Iterator[Answer]:
     try:
         found = function(*(request[name] for name in ("prompt", "answer", "reference", "stopped")))
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == request["file"]]
+        where = f" in its line {frames[-1].lineno}" if frames else ""
         raise DataError(
-            f"{request['function']} failed in its line {line}: {type(error).__name__}: {error}",
+            f"{request['function']} failed{where}: {type(error).__name__}: {error}",
             f"Try it yourself: {request['function']}({request['prompt'][:_SHOWN]!r}, {request['answer'][:_SHOWN]!r}, "
             f"{request['reference'][:_SHOWN]!r}, {request['stopped']})",
             file=request["file"],

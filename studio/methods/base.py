@@ -105,8 +105,8 @@ class TrainConfig:
     )
     optimizer: str | None = setting(
         None,
-        "AdamW with its two averages a weight in 32 bits (adamw), in 8, or in 8 and moved to the machine's memory when "
-        "the card's runs short (paged). Empty: paged on CUDA, 32 bits elsewhere.",
+        "AdamW with its two averages a weight in 32 bits (adamw), in 8 (adamw_8bit), or in 8 and moved to the "
+        "machine's memory when the card's runs short (paged_adamw_8bit). Empty: the last on CUDA, adamw elsewhere.",
         choices=("adamw", "adamw_8bit", "paged_adamw_8bit"),
     )
     quantize_base: str | None = setting(

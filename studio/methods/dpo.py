@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from studio.config import setting
-from studio.methods.base import Batch, Method, StepOutput, TrainConfig, own, pair_refs, pairs
+from studio.methods.base import Batch, Method, StepOutput, TrainConfig, own, pair_refs, pairs, sums
 from studio.methods.paired import Pairs
 
 
@@ -53,7 +53,10 @@ class Config(TrainConfig):
 
 
 def step(policy: Any, batch: Batch, config: Config, num_items: Any = None) -> StepOutput:
-    """One DPO step on summed response log-probabilities; the reference's were computed before training."""
+    """One DPO step on summed response log-probabilities; the reference's were computed before training.
+
+    `loss` is plotted without the chosen answer's own, which stands beside it as `nll`.
+    """
     from studio.objectives.losses import dpo_loss
 
     found = Pairs.of(policy, batch)
@@ -62,11 +65,11 @@ def step(policy: Any, batch: Batch, config: Config, num_items: Any = None) -> St
     losses, chosen_rewards, rejected_rewards = dpo_loss(
         chosen, rejected, ref_chosen, ref_rejected, config.beta, config.label_smoothing
     )
-    objective = losses
-    if config.nll_coef:
-        objective = losses - config.nll_coef * found.means()[0]
+    nll = -found.means()[0]
+    objective = losses + config.nll_coef * nll if config.nll_coef else losses
     count = len(losses) if num_items is None else num_items
-    return StepOutput(objective.sum() / count, found.seen(losses, chosen_rewards, rejected_rewards))
+    seen = found.seen(losses, chosen_rewards, rejected_rewards) | sums({"nll": nll})
+    return StepOutput(objective.sum() / count, seen)
 
 
 METHOD = Method(

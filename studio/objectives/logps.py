@@ -125,7 +125,7 @@ def sequence_logps(per_token: Tensor, mask: Tensor, average: bool = False) -> Te
     A row with an empty mask gives 0.
     """
     total = masked(exact(per_token), mask).sum(-1)
-    return total / mask.sum(-1).clamp(min=1) if average else total
+    return total / mask.bool().sum(-1).clamp(min=1) if average else total
 
 
 def log1mexp(values: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def masked(values: Tensor, mask: Tensor) -> Tensor:
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Average what the mask keeps, over all dimensions, to a scalar; 0 for an empty mask."""
-    return masked(values, mask).sum() / mask.sum().clamp(min=1)
+    return masked(values, mask).sum() / mask.bool().sum().clamp(min=1)
 
 
 def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
@@ -178,7 +178,7 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tens
     """
     mean = masked_mean(values, mask)
     centred = masked(values - mean, mask)
-    variance = centred.square().sum() / (mask.sum() - 1).clamp(min=1)
+    variance = centred.square().sum() / (mask.bool().sum() - 1).clamp(min=1)
     white = centred * (variance + 1e-8).rsqrt()
     return white if shift_mean else masked(white + mean, mask)
 

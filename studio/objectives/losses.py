@@ -34,7 +34,7 @@ def sft_loss(token_logps: Tensor, mask: Tensor, num_items: Tensor | int | None =
     Returns: a scalar.
     """
     _same_shape(token_logps, mask)
-    count = mask.sum().clamp(min=1) if num_items is None else num_items
+    count = mask.bool().sum().clamp(min=1) if num_items is None else num_items
     return -masked(exact(token_logps), mask).sum() / count
 
 

@@ -155,3 +155,8 @@ def cost(rows: Sequence[Row], shared: bool) -> int:
         return total
     ids, labels = ([np.asarray(row[name]) for row in rows] for name in ("ids", "labels"))
     return total - (len(rows) - 1) * common(ids, labels)
+
+
+def rows(value: torch.Tensor, places: torch.Tensor, width: int) -> torch.Tensor:
+    """Take the rows of a pass, (B,) or (B, T), as wide as its longest answer."""
+    return value[places] if value.dim() == 1 else value[places, :width]

@@ -23,7 +23,7 @@ from studio.methods.base import Batch, Example
 from studio.methods.online import Online, OnlineConfig
 from studio.objectives.logps import kl_k1, kl_k3
 from studio.render.labels import IGNORE
-from studio.train import adapters, guard, heap, layout, loop_state, memory, rollout, schedule
+from studio.train import adapters, guard, heap, layout, loop_state, memory, optimizers, rollout, schedule
 from studio.train.best import Best
 from studio.train.judges import Asked, Judge
 from studio.train.policy import POLICY, Policy
@@ -80,9 +80,8 @@ class Loop:
             self.groups.append([*adapters.parameters(self.policy, adapters.VALUE).values(), *head])
             rates.append(float(getattr(config, "value_learning_rate", config.learning_rate)))
         given = [{"params": group, "lr": rate} for group, rate in zip(self.groups, rates, strict=True)]
-        self.optimizer = self.accelerator.prepare(
-            torch.optim.AdamW(given, eps=EPSILON, weight_decay=config.weight_decay)
-        )
+        made = optimizers.make(given, config.optimizer or "adamw", eps=EPSILON, weight_decay=config.weight_decay)
+        self.optimizer = self.accelerator.prepare(made)
         warmup = round(config.warmup_ratio * self.total)
         self.schedule = get_scheduler(config.lr_scheduler, self.optimizer.optimizer, warmup, self.total)
         self.best = Best(self.made.run.dir / "checkpoints", method.figure, config.patience)
@@ -144,7 +143,7 @@ class Loop:
         rows = [self._example(self.held, [answer]) for answer in written]
         logps, ref_logps, _, mask = self._fit(lambda: self._look(rows, 1))
         figures = {
-            **_of_answers(written),
+            **rollout.figures(written),
             "score": float(scores.mean()),
             "score/error": float(scores.std() / math.sqrt(len(scores))) if len(scores) > 1 else 0.0,
             "kl": float((kl_k1(logps, ref_logps) * mask).sum(-1).mean()),
@@ -174,7 +173,7 @@ class Loop:
         self.schedule.step()
         tokens = int(mask.sum())
         figures = {
-            **_of_answers(written),
+            **rollout.figures(written),
             "score": float(raw.mean()),
             "rewards": float(weighed["rewards"].mean()),
             "kl": float((kl_k1(logps, ref_logps) * mask).sum(-1).mean()),
@@ -224,7 +223,7 @@ class Loop:
                 device=self.policy.device,
             )
             width = batch["shape"][1]
-            given = {name: _rows(value, places, width) for name, value in known.items()}
+            given = {name: layout.rows(value, places, width) for name, value in known.items()}
             out = self.method.update(self.policy, {**batch, **given, **counts}, self.config, self._backward)
             if not math.isfinite(float(out.loss)):
                 raise TrainingError(
@@ -345,15 +344,3 @@ class Loop:
         """Give the random numbers of a step: a function of the seed, what they are for, and the step's number."""
         made = torch.Generator(device=device or self.policy.device)
         return made.manual_seed((self.config.seed * 1_000_003 + number) * len(_DRAWN) + _DRAWN[what])
-
-
-def _of_answers(written: Sequence[Answer]) -> Figures:
-    return {
-        "length": sum(len(answer.ids) for answer in written) / len(written),
-        "stops": sum(answer.stopped for answer in written) / len(written),
-    }
-
-
-def _rows(value: torch.Tensor, places: torch.Tensor, width: int) -> torch.Tensor:
-    """Take the rows of a pass, as wide as its longest answer."""
-    return value[places] if value.dim() == 1 else value[places, :width]

@@ -73,6 +73,8 @@ def _check_optimizer(asked: str | None, where: torch.device) -> None:
     asked = asked or "adamw"
     if (where.type == "mps" and asked != "adamw") or (where.type == "cpu" and asked.startswith("paged")):
         raise ConfigError(f"{asked} does not work on this device ({where.type}).", "Use adamw.", field="optimizer")
+    if asked != "adamw" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"{asked} needs bitsandbytes, which is not installed.", "Use adamw.", field="optimizer")
 
 
 def load(

@@ -132,8 +132,21 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     data = _data(asked, method, emit, should_stop)
     aside = split.held_out(data.records(), config.held_out, config.seed)
     made = Setup(run, method, config, begins, info, folder, renderer, data, aside, emit, should_stop)
+    _tell_aside(made)
     footprint.check(made)
     return made
+
+
+def _tell_aside(made: Setup) -> None:
+    """Say where what is held out is not what was asked for."""
+    config, rows, aside = made.config, made.data.usable, len(made.aside)
+    if aside > 2 * max(1.0, config.held_out * rows):
+        why = "rows that share a prompt stay together, and few prompts differ"
+        made.note(
+            "held_out", f"Held out are {aside:,} of {rows:,} rows, more than held_out asks for: {why}.", "warning"
+        )
+    if config.patience and not aside:
+        made.note("patience", "Nothing is held out to measure on, so patience cannot end the run.", "warning")
 
 
 def load(made: Setup) -> Policy:

@@ -140,3 +140,11 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Ten
         return logits.argmax(-1)
     chances = (logits / temperature).softmax(-1)
     return torch.multinomial(chances, 1, generator=generator).squeeze(-1)
+
+
+def figures(written: Sequence[Answer]) -> dict[str, float]:
+    """Give the mean length of answers, in tokens, and the share that stopped by themselves."""
+    return {
+        "length": sum(len(answer.ids) for answer in written) / len(written),
+        "stops": sum(answer.stopped for answer in written) / len(written),
+    }

@@ -20,14 +20,11 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from studio import events
 from studio.methods.base import Batch, Example, Method, TrainConfig, learned
-from studio.train import checkpoint, guard, layout, memory, schedule, together
+from studio.train import checkpoint, guard, layout, memory, optimizers, schedule, together
 from studio.train.best import Best
 from studio.train.narrator import Narrator
 from studio.train.policy import Policy
 from studio.train.sums import Sums, add, means
-
-#: Trainer's names of the optimizers.
-OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
 class Step(torch.nn.Module):
@@ -99,7 +96,7 @@ class StudioTrainer(Trainer):
             save_strategy="steps",
             save_steps=schedule.save_every(config, steps),
             logging_strategy="no",
-            optim=OPTIMIZERS[config.optimizer or "adamw"],
+            optim=optimizers.TRAINERS[config.optimizer or "adamw"],
             seed=config.seed,
             data_seed=config.seed,
             use_cpu=policy.device.type == "cpu",

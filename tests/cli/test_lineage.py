@@ -70,3 +70,28 @@ def test_a_rehearsal_does_not_keep_its_parent_from_being_deleted(line: list[runs
     make("dpo", line[-1], "rehearse")
     runs.delete(line[-1])
     assert not Path(line[-1].dir).exists()
+
+
+def test_a_run_that_others_need_stays_wherever_these_lie(line: list[runs.Run], tmp_path: Path) -> None:
+    """A child outside of the data folder counts as long as it is there; so does a run that a reward run scores."""
+    last = line[-1]
+    apart = runs.create(runs.RunConfig("train", "t", "starter", "sft", parent=str(last.dir)), tmp_path / "apart")
+    with pytest.raises(RunError, match="apart started from"):
+        runs.delete(last)
+    assert [child.dir for child in runs.children(last)] == [apart.dir]
+    shutil.rmtree(apart.dir)
+    scored = runs.create(runs.RunConfig("train", "t", "starter", "ppo", options={"reward": str(last.dir)}))
+    with pytest.raises(RunError, match=f"{scored.id} has its answers scored by"):
+        runs.delete(last)
+    assert not runs.children(last)
+    runs.delete(scored)
+    runs.delete(last)
+    assert not last.dir.exists()
+
+
+def test_a_run_of_the_same_name_elsewhere_is_another(tmp_path: Path) -> None:
+    one, other = (
+        runs.create(runs.RunConfig("train", "t", "starter", "sft"), tmp_path / place / "sft") for place in "ab"
+    )
+    child = runs.create(runs.RunConfig("train", "t", "starter", "dpo", parent=str(one.dir)))
+    assert runs.children(other) == [] and [run.dir for run in runs.children(one)] == [child.dir]

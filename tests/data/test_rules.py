@@ -137,6 +137,13 @@ def test_a_function_that_fails_says_where_and_with_what(tmp_path: Path, value: s
     made.close()
 
 
+def test_what_is_no_function_of_four_is_said_without_a_line_of_ours(tmp_path: Path) -> None:
+    made = rule(_file(tmp_path, "class score:\n    pass\n"))
+    with pytest.raises(DataError, match="score failed: TypeError"):
+        made("q", "the answer", "", True)
+    made.close()
+
+
 def test_a_file_is_kept_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _file(tmp_path, "")
     monkeypatch.chdir(tmp_path)

@@ -106,6 +106,7 @@ def test_dpo_can_hold_the_chosen_answer() -> None:
     plain, held = take("dpo", nll_coef=0.0)[0], take("dpo", nll_coef=2.0)[0]
     assert float((held.loss - plain.loss).detach()) == pytest.approx(1.5)
     assert held.metrics["loss"] == plain.metrics["loss"]
+    assert mean(held, "nll") == pytest.approx(0.75)
 
 
 def test_a_reward_step_is_bradley_terry_with_a_margin_and_a_pull_to_the_middle() -> None:

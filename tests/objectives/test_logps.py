@@ -21,6 +21,7 @@ from studio.objectives.logps import (
     shift,
     token_logps,
 )
+from studio.objectives.losses import sft_loss
 
 Typed = pytest.mark.parametrize(("dtype", "rel"), TYPES)
 
@@ -163,3 +164,12 @@ def test_masked_whiten_agrees_with_the_oracle(case: dict[str, list[float]], dtyp
     white = masked_whiten(values.masked_fill(mask == 0, 1e30), mask)
     assert torch.allclose(white, expected, rtol=rel, atol=0)
     assert float(white.sum()) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_mask_of_any_type_is_counted_beyond_what_the_type_can_hold() -> None:
+    """Half precision ends at 65,504: 70,000 learned tokens of -1 each still average to -1."""
+    mask, values = torch.ones(1, 70_000, dtype=torch.float16), -torch.ones(1, 70_000)
+    assert float(masked_mean(values, mask)) == pytest.approx(-1.0)
+    assert float(sequence_logps(values, mask, average=True)) == pytest.approx(-1.0)
+    assert float(sft_loss(values, mask)) == pytest.approx(1.0)
+    assert bool(masked_whiten(torch.arange(70_000.0).view(1, -1), mask).isfinite().all())

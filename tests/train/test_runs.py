@@ -164,6 +164,17 @@ def test_rows_that_do_not_fit_are_counted(tiny: Path, tmp_path: Path) -> None:
     assert (counted["left_out"], counted["reasons"]) == (1, {"too_long": 1})
 
 
+def test_a_share_held_out_that_is_not_the_one_asked_for_is_said(tiny: Path, tmp_path: Path) -> None:
+    """Two prompts of 20 rows each: one of the two is held out, half of all. With nothing held out patience is idle."""
+    rows: list[dict[str, object]] = [{"prompt": f"Q{i % 2}", "completion": f"A{i}"} for i in range(40)]
+    data = write_jsonl(tmp_path / "d.jsonl", rows)
+    _, seen = train(tiny, data, max_steps=1)
+    text = next(item["text"] for item in seen if item.get("code") == "held_out")
+    assert text.startswith("Held out are 20 of 40 rows")
+    _, seen = train(tiny, data, max_steps=1, held_out=0.0, patience=2)
+    assert {"patience"} == {item["code"] for item in seen if item.get("code") in ("patience", "held_out")}
+
+
 def test_bad_rows_are_left_out_when_asked_and_counted(tiny: Path, tmp_path: Path) -> None:
     """Of 30 rows one has no answer and one repeats another: 28 are there to learn from, two of them held out."""
     rows: list[dict[str, object]] = [{"prompt": f"Q{i}", "completion": "" if i == 7 else f"A{i}"} for i in range(29)]
