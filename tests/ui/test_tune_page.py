@@ -124,7 +124,7 @@ def _queue(tab: Any, busy: runs.Run) -> None:
         assert tab.locator(f"{ALIGN} .st-queue li").count() == 2
         tab.click(f"{ALIGN} .st-queue li >> nth=1 >> button >> nth=0")
         wait(lambda: runs.queued() == [second, first])
-        moved = f"{ALIGN} .st-queue li:last-child [data-st-send*='{first.id}']"
+        moved = f"{ALIGN} .st-queue li:last-child [data-st-send*='{first}']"
         tab.locator(moved).first.wait_for(timeout=60_000)  # the window draws it after the disk has it
         tab.click(f"{ALIGN} .st-queue li >> nth=1 >> text=Remove")
         wait(lambda: runs.queued() == [second])
