@@ -88,7 +88,15 @@ def summary(scene: Scene, look: Looking, found: Message) -> dict[str, Any]:
         "seen": _seen(found, counted),
         "tokens": counted.get("tokens"),
         "trained_tokens": counted.get("trained_tokens"),
+        "longest": _longest(counted),
     }
+
+
+def _longest(counted: Message) -> int | None:
+    """Give the tokens of the longest row; None where not every row was counted."""
+    most = (counted.get("percentiles") or {}).get("max")
+    whole = int(counted.get("rows_measured") or 0) >= int(counted.get("rows") or 0)
+    return int(most) if most and whole else None
 
 
 def _seen(found: Message, counted: Message) -> dict[str, Any]:

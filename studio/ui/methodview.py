@@ -150,15 +150,28 @@ def memory(scene: Scene, step: str) -> str:
     if on is None or shape is None:
         return ""
     method = choosing.method(scene, step)
-    need = needs.estimate_run(shape, method.name, settings(scene, method), on)
+    values, longest = settings(scene, method), _longest(scene, step, method)
+    counted = ""
+    if longest and str(values["max_length"]).isdigit() and longest < int(values["max_length"]):
+        values["max_length"] = longest
+        counted = parts.note(f"Counted for the longest row of the data, {longest:,} tokens.")
+    need = needs.estimate_run(shape, method.name, values, on)
     have, word = machines.memory(on), hardware.verdict(need, on)
     width = min(100.0, 100 * need.total / have) if have else 100.0
     rows = [(name[:1].upper() + name[1:], f"{value:.2f} GB") for name, value in need.parts().items() if value >= 0.005]
     rows.append(("Together", f"<b>{need.total:.1f} GB</b> of {have:.1f} GB"))
     bar = f'<div class="st-need"><i class="st-{TONES[word]}" style="width:{width:.0f}%"></i></div>'
     tip = "" if word == "fits" else parts.note("Shorter rows (max length) or a smaller micro batch size take less.")
-    body = f'{bar}<div class="st-memory">{parts.facts(rows)}</div>{tip}'
+    body = f'{bar}<div class="st-memory">{parts.facts(rows)}</div>{counted}{tip}'
     return parts.card("Memory it will take", body, parts.pill(word, TONES[word]), "st-memory-card")
+
+
+def _longest(scene: Scene, step: str, method: Method) -> int:
+    """Give the tokens of the longest row that the next run learns from; 0 where that is not known."""
+    data = choosing.data(scene, step, method)
+    if method.kind != "offline" or data.get("kind") not in method.kinds or not data.get("longest"):
+        return 0
+    return max(int(data["longest"]), int(method.Config.__dataclass_fields__["max_length"].metadata["low"]))
 
 
 def settings(scene: Scene, method: Method) -> dict[str, Any]:

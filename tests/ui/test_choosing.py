@@ -20,6 +20,7 @@ from studio.ui import (
     live,
     machines,
     methodview,
+    parts,
     terminal,
 )
 from studio.ui.forms import Form, simple
@@ -100,6 +101,23 @@ def test_the_memory_follows_the_settings_of_the_method(path: Path, monkeypatch: 
     choice.update(form={"sft": {"max_length": "many", "gradient_checkpointing": "False"}})
     chosen = methodview.settings(live.look(), sft)
     assert chosen["max_length"] == sft.Config().max_length and chosen["gradient_checkpointing"] is False
+
+
+def test_the_memory_is_counted_for_the_longest_row_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of at most 128 tokens take what max_length = 128 takes; where they are longer, max_length holds."""
+    card = hardware.Machine("Linux", "a CPU", 8, 64.0, 100.0, "a GPU", 12.0, "cuda", "2", True, "0.3", "")
+    monkeypatch.setattr(machines, "now", lambda: card)
+
+    def drawn(longest: int | None, max_length: int) -> str:
+        used = {**choice.get("data"), "train": {**choice.get("data")["train"], "longest": longest}}
+        choice.update(data=used, form={"sft": {"max_length": str(max_length)}})
+        return methodview.memory(live.look(), "train")
+
+    said = "Counted for the longest row of the data, 128 tokens."
+    short = drawn(128, 1024)
+    assert said in short and short.replace(said, "") != drawn(None, 1024)
+    assert parts.note(said) in short and short.replace(parts.note(said), "") == drawn(None, 128)
+    assert drawn(4000, 1024) == drawn(None, 1024)
 
 
 # --- what it starts from, what scores it -----------------------------------------------------------------------------

@@ -16,8 +16,10 @@ from making import write_jsonl
 from test_browser import PALE
 from test_parts import PAYLOADS
 
+from studio.data.records import Message
 from studio.errors import ConfigError, DataError
 from studio.methods import METHODS
+from studio.render import encode
 from studio.ui import (
     choice,
     dataacts,
@@ -144,6 +146,9 @@ def test_leaving_bad_rows_out_is_counted_used_and_undone(model: Path, tmp_path: 
     assert "2 rows Rows that cannot be used are left out" in words(page()) and "Leave the" not in page()
     dataacts.use()
     assert used()["rows"] == 40 and used()["reading"] == {"drop": ["bad"]}
+    renderer = encode.load(model)
+    turns = [[Message("user", str(row["prompt"])), Message("assistant", str(row["completion"]))] for row in ROWS]
+    assert used()["longest"] == max(len(renderer.conversation(both).ids) for both in turns)
     do(do="undo", number=0)
     see()
     assert "Leave the 2 bad rows out" in words(page())
