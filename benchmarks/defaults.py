@@ -42,6 +42,8 @@ ONLINE = ("ppo", "rloo")
 #: What scores answers where a method samples: full sentences, and of a model that writes such ones already short ones.
 RULES = {True: "sentence", False: "length:3-7"}
 WANTED, ERRORS = 0.8, 2.0
+#: More where scores are compared: each is of one sampled answer.
+HELD_OUT = {False: 0.1, True: 0.2}
 
 
 def marked(text: str) -> bool:
@@ -114,6 +116,7 @@ def main() -> int:
         model, style = str(Path(model).resolve()), marked
         taught, pairs = real_data(folder)
     short: dict[str, Any] = {} if model == "starter" else {"max_length": 256}
+    written: dict[str, Any] = {} if model == "starter" else {"max_new_tokens": 64}
     alike = {key: given[key] for key in ("dtype", "eval_every") if key in given}
     parent = train(folder, "parent", "sft", model, taught, "", {**short, **alike, "held_out": 0.1})
     if "error" in parent:
@@ -121,7 +124,8 @@ def main() -> int:
     lines = []
     for method in args.methods.split(","):
         for factor in map(float, args.factors.split(",")):
-            lines.append(measure(folder, method, factor, model, pairs, parent["dir"], {**short, **given}, style))
+            asked = {**short, **(written if method in ONLINE else {}), **given}
+            lines.append(measure(folder, method, factor, model, pairs, parent["dir"], asked, style))
             print(row(lines[-1]), file=sys.stderr)
     holds = all(line["holds"] for line in lines if line["factor"] == 1)
     print(json.dumps({"model": args.model, "lines": lines, "holds": holds}, indent=1) if args.json else table(lines))
@@ -148,7 +152,7 @@ def measure(
         model,
         pairs,
         parent,
-        {**given, "held_out": 0.1, "learning_rate": rate},
+        {**given, "held_out": HELD_OUT[method in ONLINE], "learning_rate": rate},
     )
     epochs = float(given.get("epochs", usual.epochs))
     line = {"method": method, "factor": factor, "learning_rate": rate, "epochs": epochs}

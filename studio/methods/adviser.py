@@ -16,6 +16,8 @@ from studio.methods.base import Method
 
 #: Fewer pairs or ratings than this say little about a preference.
 FEW_PAIRS = 200
+#: With more rows than this the defaults of the methods after SFT, which are for a few hundred, move the model too far.
+MANY = 5_000
 #: Fewer conversations than this teach a manner, hardly a subject.
 FEW_ROWS = 50
 #: From this share of pairs with the longer (or the shorter) answer chosen on, the length is what is learned first.
@@ -120,6 +122,14 @@ def needs(method: Method) -> str:
     return " or ".join(found)
 
 
+def many(kind: str, rows: int) -> str:
+    """Say what to set where there are far more rows than the defaults are for; "" where they do."""
+    what = {"preference": "pairs", "kto": "ratings", "prompt": "prompts"}.get(kind)
+    if what is None or rows <= MANY:
+        return ""
+    return f"{rows:,} {what} are many: the defaults are for a few hundred. A tenth of the learning rate and 1 epoch do."
+
+
 def _reasons(facts: Facts) -> Iterator[tuple[str, str]]:
     """Give (method, why) for everything that speaks for a method, the strongest first."""
     match facts.kind:
@@ -186,14 +196,16 @@ def _warnings(facts: Facts) -> Iterator[str]:
         yield f"{facts.rows:,} pairs are few: under {FEW_PAIRS} the result leans on chance. Compare two seeds."
     if facts.kind == "kto" and 0 < facts.rows < FEW_PAIRS:
         yield f"{facts.rows:,} ratings are few: under {FEW_PAIRS} the result leans on chance."
+    if hint := many(facts.kind, facts.rows):
+        yield hint
     if facts.kind == "kto" and facts.rows and not min(facts.wanted, facts.unwanted) and facts.wanted + facts.unwanted:
         yield "All answers have the same label: there is nothing to tell apart."
     if facts.kind == "sft" and 0 < facts.rows < FEW_ROWS:
         yield f"{facts.rows:,} conversations teach a manner of speaking, hardly a subject."
     if facts.kind == "preference" and facts.longer is not None and max(facts.longer, 1 - facts.longer) > 0.65:
         side, share = ("longer", facts.longer) if facts.longer > 0.5 else ("shorter", 1 - facts.longer)
-        many = "nearly all" if share >= MEANT else "mostly"
-        yield f"The chosen answers are {many} the {side} ones. Unless that is what you want, add pairs the other way."
+        most = "nearly all" if share >= MEANT else "mostly"
+        yield f"The chosen answers are {most} the {side} ones. Unless that is what you want, add pairs the other way."
     if facts.rows and facts.duplicates >= 0.1 * facts.rows:
         yield f"{facts.duplicates:,} rows repeat others; the Data page can leave them out."
     if facts.kind == "prompt" and not facts.gpu:

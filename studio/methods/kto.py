@@ -23,17 +23,23 @@ IGNORE = -100
 
 @dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
-    """KTO's settings; z is a mean over the batch, so batches are larger than DPO's."""
+    """KTO's settings, for a few hundred answers; z is a mean over the batch, so batches are larger than DPO's.
+
+    Published runs have 10,000 answers and more: there a tenth of the learning rate and one pass do.
+    """
 
     learning_rate: float = own(
         "learning_rate",
-        2e-5,
-        "20 times TRL's for full fine-tuning (at most 1e-6 at beta 0.1)",
-        "How far one step moves the adapter. KTO needs far less than SFT.",
+        2e-4,
+        "measured: on a 135M model and 252 rated answers, with the settings below, the wanted style went from 0 to "
+        "100 % of 14 held-out answers. TRL has at most 1e-6 for full fine-tuning",
+        "How far one step moves the adapter. Of many thousand answers, a tenth is enough.",
     )
-    epochs: float = own("epochs", 1.0, "the authors' settings", "How often every answer is seen.")
+    epochs: float = own(
+        "epochs", 2.0, "measured: with learning_rate; the authors have 1", "How often every answer is seen."
+    )
     batch_size: int = own(
-        "batch_size", 32, "the authors' settings: 16 to 128", "Answers that one step learns from together."
+        "batch_size", 16, "the authors' settings: 16 to 128", "Answers that one step learns from together."
     )
     beta: float = setting(
         0.1,

@@ -16,12 +16,15 @@ class Config(TrainConfig):
 
     learning_rate: float = own(
         "learning_rate",
-        1e-4,
-        "half of SFT's for adapters; the authors' 5e-6 is for full fine-tuning",
+        2e-4,
+        "measured: on a 135M model and 126 pairs, with the settings below, the preferred style went from 0 to 100 % of "
+        "14 held-out answers; SFT's own for adapters. The authors' 5e-6 is for full fine-tuning",
         "How far one step moves the adapter.",
     )
     epochs: float = own("epochs", 2.0, "alignment handbook: 1 to 3, the authors 5", "How often every pair is seen.")
-    batch_size: int = own("batch_size", 16, "alignment handbook", "Pairs that one step learns from together.")
+    batch_size: int = own(
+        "batch_size", 8, "measured: with learning_rate; few pairs make few steps", "Pairs that one step learns from."
+    )
     lam: float = setting(
         0.1,
         "Weight of the preference beside the loss of the chosen answer, which is learned as in SFT: its mean over the "

@@ -8,10 +8,22 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from studio.methods.base import Batch, sums
+from studio.config import setting
+from studio.methods.base import Batch, StepOutput, sums
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def anchor(default: float, published: str, source: str) -> Any:
+    """Declare `nll_coef`, the weight of the chosen answer's own loss; `published` names the method without it."""
+    return setting(
+        default,
+        f"Weight of the chosen answer's own loss: keeps it likely while the pair moves apart. 0 is {published}.",
+        low=0.0,
+        high=10.0,
+        source=source,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +56,20 @@ class Pairs:
                 {"logps/chosen": chosen, "logps/rejected": rejected, "length/chosen": long, "length/rejected": short}
             ),
         }
+
+    def output(
+        self, losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor, num_items: Any, nll_coef: float = 0.0
+    ) -> StepOutput:
+        """Give the step that goes down (B,) losses and `nll_coef` times the chosen answers' mean -log p a token.
+
+        `loss` is plotted without the latter, which stands beside it as `nll`.
+        """
+        nll = -self.means()[0]
+        objective = losses + nll_coef * nll if nll_coef else losses
+        count = len(losses) if num_items is None else num_items
+        return StepOutput(
+            objective.sum() / count, self.seen(losses, chosen_rewards, rejected_rewards) | sums({"nll": nll})
+        )
 
     def _sides(self, average: bool) -> tuple[Tensor, Tensor]:
         from studio.objectives.logps import sequence_logps

@@ -18,12 +18,18 @@ VALUE = "value"
 
 @dataclasses.dataclass(frozen=True)
 class Config(OnlineConfig):
-    """PPO's settings; the rates are those of full fine-tuning (3e-6) made ten times as large for an adapter."""
+    """PPO's settings, for a few hundred prompts; published runs have many thousand, and one pass."""
 
     learning_rate: float = own(
-        "learning_rate", 3e-5, "Huang et al. 2024 have 3e-6 for full fine-tuning; ten times that for adapters"
+        "learning_rate",
+        1e-4,
+        "measured: on a 135M model and 126 prompts, with the settings below, the score of held-out answers rose by 2.4 "
+        "standard errors at 2.7 nats. Huang et al. 2024 have 3e-6 for full fine-tuning",
+        "How far one step moves the adapter. Of many thousand prompts, a third is enough.",
     )
-    epochs: float = own("epochs", 1.0, "Huang et al. 2024", "How often every prompt is answered.")
+    epochs: float = own(
+        "epochs", 2.0, "measured: with learning_rate; Huang et al. 2024 have 1", "How often every prompt is answered."
+    )
     value_learning_rate: float = setting(
         1e-4,
         "How far one step moves what is expected of an answer. It begins from nothing, so it learns faster.",

@@ -15,12 +15,16 @@ from studio.methods.online import Backward, Online, OnlineConfig
 
 @dataclasses.dataclass(frozen=True)
 class Config(OnlineConfig):
-    """RLOO's settings."""
+    """RLOO's settings, for a few hundred prompts; published runs have many thousand, and one pass."""
 
     learning_rate: float = own(
-        "learning_rate", 2e-5, "TRL has 1e-6 for full fine-tuning; adapters take ten to twenty times that"
+        "learning_rate",
+        2e-4,
+        "measured: on a 135M model and 112 prompts, with the settings below, the score of held-out answers rose by 3.5 "
+        "standard errors at 1.7 nats. TRL has 1e-6 for full fine-tuning",
+        "How far one step moves the adapter. Of many thousand prompts, a tenth is enough.",
     )
-    epochs: float = own("epochs", 1.0, "TRL", "How often every prompt is answered.")
+    epochs: float = own("epochs", 2.0, "measured: with learning_rate; TRL has 1", "How often every prompt is answered.")
     num_generations: int = setting(
         4,
         "Answers to each prompt, which are compared with each other.",

@@ -7,25 +7,30 @@ from typing import Any
 
 from studio.config import setting
 from studio.methods.base import Batch, Method, StepOutput, TrainConfig, own, pairs
-from studio.methods.paired import Pairs
+from studio.methods.paired import Pairs, anchor
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
-    """SimPO's settings. Nothing ties it to its parent but small steps: with a large learning rate it unlearns to speak.
+    """SimPO's settings, for a few hundred pairs. As published nothing ties it to its parent but small steps.
+
+    With larger ones it unlearns to speak, so the chosen answer's own loss is an anchor here.
 
     (TRL's default gamma of 0.5 beside a beta of 0.1 is not the paper's setting.)
     """
 
     learning_rate: float = own(
         "learning_rate",
-        1e-5,
-        "20 times the authors' for full fine-tuning (3e-7 to 1e-6)",
-        "How far one step moves the adapter. Nothing holds SimPO near its parent but a small value.",
+        1e-4,
+        "measured: on a 135M model and 126 pairs, with the settings below, the preferred style went from 0 to 86 % of "
+        "14 held-out answers, all stopping. The authors have 3e-7 to 1e-6 for full fine-tuning and 60,000 pairs",
+        "How far one step moves the adapter. Of many thousand pairs, a tenth is enough.",
     )
-    epochs: float = own("epochs", 1.0, "the authors' settings", "How often every pair is seen.")
+    epochs: float = own(
+        "epochs", 2.0, "measured: with learning_rate; the authors have 1", "How often every pair is seen."
+    )
     batch_size: int = own(
-        "batch_size", 32, "the authors use 128 on far larger data", "Pairs that one step learns from together."
+        "batch_size", 8, "measured: with learning_rate; few pairs make few steps", "Pairs that one step learns from."
     )
     beta: float = setting(
         2.0,
@@ -43,6 +48,12 @@ class Config(TrainConfig):
         source="the authors' settings: 0.5 to start with, 0.3 to 0.8 used",
         advanced=False,
     )
+    nll_coef: float = anchor(
+        1.0,
+        "SimPO as published",
+        "measured: with 0, at the same rate, no answer of a 135M model stopped by itself any more, and at half of it "
+        "none had the style. TRL's CPO, where SimPO lives, has 1",
+    )
     warmup_ratio: float = own("warmup_ratio", 0.1, "the authors' settings")
 
 
@@ -51,11 +62,8 @@ def step(policy: Any, batch: Batch, config: Config, num_items: Any = None) -> St
     from studio.objectives.losses import simpo_loss
 
     found = Pairs.of(policy, batch)
-    losses, chosen_rewards, rejected_rewards = simpo_loss(
-        *found.means(), config.beta, config.beta * config.gamma_beta_ratio
-    )
-    count = len(losses) if num_items is None else num_items
-    return StepOutput(losses.sum() / count, found.seen(losses, chosen_rewards, rejected_rewards))
+    compared = simpo_loss(*found.means(), config.beta, config.beta * config.gamma_beta_ratio)
+    return found.output(*compared, num_items, config.nll_coef)
 
 
 METHOD = Method(

@@ -16,7 +16,7 @@ from studio.data import dataset, kinds, split
 from studio.data.records import Conversation, Message, Reading, Text
 from studio.errors import ConfigError, ModelError, RunError, Stopped
 from studio.hardware import BF16_FROM, fast_bf16
-from studio.methods import METHODS
+from studio.methods import METHODS, adviser
 from studio.methods.base import Method, TrainConfig
 from studio.models import adapter, catalogue, check, hub
 from studio.models.check import ModelInfo
@@ -132,13 +132,13 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     data = _data(asked, method, emit, should_stop)
     aside = split.held_out(data.records(), config.held_out, config.seed)
     made = Setup(run, method, config, begins, info, folder, renderer, data, aside, emit, should_stop)
-    _tell_aside(made)
+    _tell_rows(made)
     footprint.check(made)
     return made
 
 
-def _tell_aside(made: Setup) -> None:
-    """Say where what is held out is not what was asked for."""
+def _tell_rows(made: Setup) -> None:
+    """Say where what is held out is not what was asked for, and where there are more rows than the defaults are for."""
     config, rows, aside = made.config, made.data.usable, len(made.aside)
     if aside > 2 * max(1.0, config.held_out * rows):
         why = "rows that share a prompt stay together, and few prompts differ"
@@ -147,6 +147,9 @@ def _tell_aside(made: Setup) -> None:
         )
     if config.patience and not aside:
         made.note("patience", "Nothing is held out to measure on, so patience cannot end the run.", "warning")
+    said = adviser.many(made.data.kind, rows)
+    if said and not made.method.head and "learning_rate" not in made.run.config.settings:
+        made.note("many_rows", said, "warning")
 
 
 def load(made: Setup) -> Policy:

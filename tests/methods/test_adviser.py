@@ -71,6 +71,8 @@ def test_class_weights_come_from_the_counts() -> None:
     ("facts", "said"),
     [
         (dataclasses.replace(PAIRS, rows=199), "199 pairs are few"),
+        (dataclasses.replace(PAIRS, rows=60_000), "60,000 pairs are many"),
+        (Facts("prompt", rows=5001), "5,001 prompts are many"),
         (Facts("kto", rows=20, wanted=20), "same label"),
         (Facts("sft", rows=12), "12 conversations"),
         (dataclasses.replace(PAIRS, longer=0.7), "mostly the longer ones"),
@@ -84,7 +86,9 @@ def test_what_deserves_a_look_is_said(facts: Facts, said: str) -> None:
 
 
 def test_enough_plain_rows_give_no_warning() -> None:
-    assert advise(dataclasses.replace(PAIRS, rows=200, longer=0.5), ALL).warnings == ()
+    for rows in (200, 5000):
+        assert advise(dataclasses.replace(PAIRS, rows=rows, longer=0.5), ALL).warnings == ()
+    assert advise(Facts("sft", rows=60_000), ALL).warnings == ()
 
 
 def test_only_methods_that_are_there_are_proposed() -> None:

@@ -67,7 +67,7 @@ BY_HAND = {
     ),
     # Margins of the means: 0 and 3.5; gamma = 2 * 0.5 = 1.
     "simpo": (
-        {"beta": 2.0, "gamma_beta_ratio": 0.5},
+        {"beta": 2.0, "gamma_beta_ratio": 0.5, "nll_coef": 0.0},
         (-math.log(sigma(0 - 1)) - math.log(sigma(7 - 1))) / 2,
     ),
 }
@@ -101,9 +101,10 @@ def test_passes_of_a_batch_add_up_to_its_mean(name: str) -> None:
     assert part.metrics == whole.metrics
 
 
-def test_dpo_can_hold_the_chosen_answer() -> None:
+@pytest.mark.parametrize("name", ["dpo", "simpo"])
+def test_a_method_can_hold_the_chosen_answer(name: str) -> None:
     """Means of the chosen answers: -1 and -0.5, so 2 * 0.75 is added."""
-    plain, held = take("dpo", nll_coef=0.0)[0], take("dpo", nll_coef=2.0)[0]
+    plain, held = take(name, nll_coef=0.0)[0], take(name, nll_coef=2.0)[0]
     assert float((held.loss - plain.loss).detach()) == pytest.approx(1.5)
     assert held.metrics["loss"] == plain.metrics["loss"]
     assert mean(held, "nll") == pytest.approx(0.75)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from making import make_model, write_jsonl
 from studio import paths, runs, worker
 from studio.data.records import Reading
 from studio.errors import ConfigError, DataError, ModelError, RunError, Stopped, TrainingError
+from studio.train import prepare
 
 FAST = {"quantize_base": "none", "gradient_checkpointing": False, "batch_size": 8, "max_length": 128}
 
@@ -173,6 +175,17 @@ def test_a_share_held_out_that_is_not_the_one_asked_for_is_said(tiny: Path, tmp_
     assert text.startswith("Held out are 20 of 40 rows")
     _, seen = train(tiny, data, max_steps=1, held_out=0.0, patience=2)
     assert {"patience"} == {item["code"] for item in seen if item.get("code") in ("patience", "held_out")}
+
+
+def test_defaults_that_are_for_fewer_rows_are_said(tiny: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"prompt": f"Q{i}", "chosen": "yes", "rejected": "no"} for i in range(5001)]
+    data = write_jsonl(tmp_path / "d.jsonl", rows)
+    config = runs.RunConfig("train", "t", str(tiny), "dpo", str(data), settings={"max_length": 64})
+    for settings, expected in (({}, ["many_rows"]), ({"learning_rate": 1e-5}, [])):
+        seen: list[Any] = []
+        run = runs.create(dataclasses.replace(config, settings={**config.settings, **settings}))
+        prepare.setup(run, seen.append, lambda: False)
+        assert [item["code"] for item in seen if item.get("code") == "many_rows"] == expected
 
 
 def test_bad_rows_are_left_out_when_asked_and_counted(tiny: Path, tmp_path: Path) -> None:

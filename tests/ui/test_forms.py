@@ -29,7 +29,7 @@ def test_the_defaults_belong_to_the_method() -> None:
         name: dict(zip((s.name for s in form.settings), form.shown({}), strict=True))
         for name, form in ((name, Form(method.Config)) for name, method in METHODS.items())
     }
-    assert shown["sft"]["learning_rate"] != shown["kto"]["learning_rate"]
+    assert shown["sft"]["learning_rate"] != shown["reward"]["learning_rate"]
     assert "beta" in shown["dpo"] and "beta" not in shown["sft"]
 
 
