@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,47 @@ def test_a_stop_saves_and_a_resume_ends_bit_identical(
     folder = max((halted.dir / "checkpoints").glob("step-*"))
     kept = repr(torch.load(folder / "optimizer.pt", weights_only=True)["optimizer"])
     assert ("torch.uint8" in kept) == (optimizer == "adamw_8bit")
+
+
+def test_patience_ends_a_run_that_gets_no_better(tiny: Path, pairs_file: Path) -> None:
+    """So small a rate changes no answer: the first measurement is the best, and two more are waited for."""
+    run = asked(tiny, pairs_file, "rloo", "length:2-6", max_steps=9, learning_rate=1e-8, eval_every=1, patience=2)
+    result = worker.work(run)
+    steps = [item["step"] for item in run.events() if item["type"] == "step"]
+    assert steps == [1, 2, 3] and result["best"]["step"] == 1
+    assert result["best"]["figure"] == result["heldout"]["after"] == result["heldout"]["before"]
+
+
+@METHOD
+def test_an_update_that_runs_out_of_memory_is_done_again_with_less(
+    method: str, tiny: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as over 90 tokens are in memory at once the update asks for too much; what is learned stays the same."""
+
+    def figures(**more: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        run = asked(tiny, pairs_file, method, "length:2-6", max_steps=3, micro_batch_size=8, **more)
+        worker.work(run)
+        told = run.events()
+        said = [item["text"] for item in told if item.get("code") == "memory" and "ran out" in item["text"]]
+        return [item for item in told if item["type"] == "step"], said
+
+    whole, nothing = figures()
+    made = METHODS[method]
+    seen: list[int] = []
+
+    def update(policy: Any, batch: Any, config: Any, backward: Any) -> Any:
+        seen.append(int(batch["input_ids"].numel()))
+        if seen[-1] > 90:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return made.update(policy, batch, config, backward)  # type: ignore[attr-defined]
+
+    monkeypatch.setitem(METHODS, method, dataclasses.replace(made, update=update))
+    parts, said = figures()
+    assert nothing == [] and max(seen) > 90 >= seen[-1]
+    assert any("tokens are in memory at once" in text for text in said)
+    for one, other in zip(whole, parts, strict=True):
+        for name in ("score", "rewards", "kl", "length", "entropy"):
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), (one["step"], name)
 
 
 def test_the_likeliest_answers_are_those_of_generate(tiny: Path, pairs_file: Path) -> None:
