@@ -52,12 +52,14 @@ def _figures(run: runs.Run, kind: str) -> list[float]:
     return [item["loss"] for item in run.events() if item["type"] == kind]
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    "method", ["sft", "dpo", "kto", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ipo", "orpo", "reward"))]
+)
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(
     tiny: Path, sft_file: Path, pairs_file: Path, method: str
 ) -> None:
     data = sft_file if method == "sft" else pairs_file
-    if method == "sft":
+    if method != "dpo":
         two = _two(_config(tiny, data, method, batch_size=4))
     else:
         told: list[events.Event] = []
@@ -66,7 +68,8 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(
         two = runs.find(done["dir"])
         assert told == two.events() and done == two.result()
     one = _one(_config(tiny, data, method, batch_size=8))
-    assert len(_figures(one, "step")) == 9  # 36 of 40 rows, twice, 8 at a time
+    rows = 80 if method == "kto" else 40  # a pair is two answers
+    assert len(_figures(one, "step")) == 2 * 0.9 * rows / 8
     for kind in ("step", "evaluated"):
         assert _figures(two, kind) == pytest.approx(_figures(one, kind), abs=1e-4)
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (two, one))
