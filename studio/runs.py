@@ -188,7 +188,7 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
     run = Run(out.resolve())
     text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
     paths.write_text(run.dir / "config.json", redact(text) + "\n")
-    if run.dir.parent != paths.runs():
+    if paths.runs().resolve() not in run.dir.parents:  # else it is listed, or a part of one that is
         for needed in _needed(config):
             _tell(Path(needed), run)
     return run

@@ -89,6 +89,13 @@ def test_a_run_that_others_need_stays_wherever_these_lie(line: list[runs.Run], t
     assert not last.dir.exists()
 
 
+def test_what_a_rehearsal_left_behind_does_not_count(line: list[runs.Run]) -> None:
+    rehearsal = make("dpo", line[-1], "rehearse")
+    config = runs.RunConfig("train", "t", "starter", "sft", parent=str(line[-1].dir))
+    runs.create(config, rehearsal.dir / "parts" / "train")
+    runs.delete(line[-1])
+
+
 def test_a_run_of_the_same_name_elsewhere_is_another(tmp_path: Path) -> None:
     one, other = (
         runs.create(runs.RunConfig("train", "t", "starter", "sft"), tmp_path / place / "sft") for place in "ab"
