@@ -8,7 +8,7 @@ RUN/
 ├── stop            its presence asks the worker to stop
 ├── checkpoints/    step-000123/ with a manifest
 ├── adapter/        adapter_model.safetensors, adapter_config.json, tokenizer and template
-├── elsewhere       the directories of runs outside of the data folder that need this one, a line each
+├── elsewhere       the directories of runs that need this one and lie elsewhere, a line each
 └── result.json     written last
 """
 
@@ -188,9 +188,10 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
     run = Run(out.resolve())
     text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
     paths.write_text(run.dir / "config.json", redact(text) + "\n")
-    if paths.runs().resolve() not in run.dir.parents:  # else it is listed, or a part of one that is
-        for needed in _needed(config):
-            _tell(Path(needed), run)
+    if not any(_is_run(folder) for folder in run.dir.parents):  # a part of another run, a rehearsal's, goes with it
+        for needed in map(Path, _needed(config)):
+            if needed.parent != run.dir.parent:
+                _tell(needed, run)
     return run
 
 
@@ -201,9 +202,9 @@ def _needed(config: RunConfig) -> list[str]:
 
 
 def _tell(needed: Path, run: Run) -> None:
-    """Write down a run that no list of runs will show; a directory that cannot be written to stays as it is."""
+    """Write down a run that stands in no list beside the one it needs; a directory that is read-only stays so."""
     try:
-        with (needed / "elsewhere").open("a", encoding="utf-8") as file:
+        with (needed / "elsewhere").open("a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             file.write(f"{run.dir}\n")
     except OSError:
         pass
@@ -288,11 +289,15 @@ def delete(run: Run) -> None:
 def _others(run: Run) -> list[Run]:
     """List the runs that could need this one: those of the data folder, and those it was told of."""
     try:
-        lines = (run.dir / "elsewhere").read_text("utf-8").splitlines()
+        lines = (run.dir / "elsewhere").read_text("utf-8", errors="surrogateescape").split("\n")
     except OSError:
         lines = []
-    apart = [Run(place) for place in dict.fromkeys(map(Path, lines)) if place.is_dir() and _is_run(place)]
-    return [other for other in [*all_runs(), *apart] if other.dir != run.dir and other.config.kind != "rehearse"]
+    listed = all_runs()
+    apart = {Path(line): Run(Path(line)) for line in lines if line and _is_run(Path(line))}
+    for one in listed:
+        apart.pop(one.dir.resolve(), None)
+    found = [*listed, *apart.values()]
+    return [other for other in found if other.dir != run.dir and other.config.kind != "rehearse"]
 
 
 def _names(place: str, run: Run) -> bool:

@@ -16,7 +16,7 @@ from studio.methods.base import Method
 
 #: Fewer pairs or ratings than this say little about a preference.
 FEW_PAIRS = 200
-#: With more rows than this the defaults of the methods after SFT, which are for a few hundred, move the model too far.
+#: With more rows than this the defaults that are for a few hundred move the model too far.
 MANY = 5_000
 #: Fewer conversations than this teach a manner, hardly a subject.
 FEW_ROWS = 50
@@ -123,7 +123,10 @@ def needs(method: Method) -> str:
 
 
 def many(kind: str, rows: int) -> str:
-    """Say what to set where there are far more rows than the defaults are for; "" where they do."""
+    """Say what to set where there are far more rows than the defaults of the methods after SFT are for, else "".
+
+    Not of a reward model: its defaults are those of published runs.
+    """
     what = {"preference": "pairs", "kto": "ratings", "prompt": "prompts"}.get(kind)
     if what is None or rows <= MANY:
         return ""
@@ -196,8 +199,6 @@ def _warnings(facts: Facts) -> Iterator[str]:
         yield f"{facts.rows:,} pairs are few: under {FEW_PAIRS} the result leans on chance. Compare two seeds."
     if facts.kind == "kto" and 0 < facts.rows < FEW_PAIRS:
         yield f"{facts.rows:,} ratings are few: under {FEW_PAIRS} the result leans on chance."
-    if hint := many(facts.kind, facts.rows):
-        yield hint
     if facts.kind == "kto" and facts.rows and not min(facts.wanted, facts.unwanted) and facts.wanted + facts.unwanted:
         yield "All answers have the same label: there is nothing to tell apart."
     if facts.kind == "sft" and 0 < facts.rows < FEW_ROWS:

@@ -36,16 +36,23 @@ _KNOWN = (
 )
 
 
-def estimate_run(shape: Shape, method: str, given: Mapping[str, Any], on: Machine) -> Estimate:
+def estimate_run(
+    shape: Shape, method: str, given: Mapping[str, Any], on: Machine, longest: int | None = None
+) -> Estimate:
     """Estimate a run on a machine, with what Studio would choose there for what is not `given`.
 
-    Values are taken as a form or a flag gives them; one that is no value of its setting counts as not given, since
-    somebody may still be typing it. Raises ConfigError where there is no such method.
+    `longest`: the tokens of the longest row, where they are known; as many shorter rows are in memory at once as take
+    the room of those of full length, and no more than a batch has. Values are taken as a form or a flag gives them; one
+    that is no value of its setting counts as not given, since somebody may still be typing it. Raises ConfigError where
+    there is no such method.
     """
     if method not in METHODS:
         raise ConfigError(f"There is no method {method!r}.", f"Choose one of: {', '.join(METHODS)}.", field="method")
     config = _built(METHODS[method], given)
     chosen = hardware.chosen_on(on, shape.parameters, {"tuning": config.tuning})
+    if longest is not None and longest < config.max_length:
+        room = (config.micro_batch_size or chosen["micro_batch_size"]) * config.max_length
+        config = dataclasses.replace(config, max_length=longest, micro_batch_size=-(-room // longest))
     return _estimate(shape, METHODS[method], config, chosen)
 
 

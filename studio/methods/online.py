@@ -29,7 +29,7 @@ class OnlineConfig(TrainConfig):
     batch_size: int = own(
         "batch_size",
         32,
-        "measured: with the learning rates below, on 126 prompts; 64 to 512 in published runs, of many thousand",
+        "measured: with the methods' learning rates, on 112 prompts; 64 to 512 in published runs, of many thousand",
         "Answers that one step writes and learns from. More make the score less noisy.",
     )
     lora_dropout: float = setting(

@@ -25,7 +25,7 @@ class Config(OnlineConfig):
         1e-4,
         "measured: on a 135M model and 126 prompts, with the settings below, the score of held-out answers rose by 2.4 "
         "standard errors at 2.7 nats. Huang et al. 2024 have 3e-6 for full fine-tuning",
-        "How far one step moves the adapter. Of many thousand prompts, a third is enough.",
+        "How far one step moves the adapter. Of many thousand prompts, a tenth is enough.",
     )
     epochs: float = own(
         "epochs", 2.0, "measured: with learning_rate; Huang et al. 2024 have 1", "How often every prompt is answered."

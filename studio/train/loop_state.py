@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from studio import events
-from studio.train import adapters, checkpoint
+from studio.train import adapters, checkpoint, optimizers
 from studio.train.policy import POLICY
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def resume(loop: Loop, folder: Path) -> None:
         weights = load_file(place / "adapter_model.safetensors")
         set_peft_model_state_dict(loop.policy.model, weights, adapter_name=name)
     loop.policy.load_heads(folder)
-    state = torch.load(folder / "optimizer.pt", map_location=loop.policy.device, weights_only=True)
-    loop.optimizer.load_state_dict(state["optimizer"])
+    # by way of the CPU: what bitsandbytes pages must not come back as ordinary memory of the card
+    state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    optimizers.restore(loop.optimizer, state["optimizer"], loop.config.optimizer or "adamw")
     loop.schedule.load_state_dict(state["schedule"])
     said = json.loads((folder / _STATE).read_text("utf-8"))
     loop.done, loop.last, loop.measured = int(said["step"]), said["last"], None

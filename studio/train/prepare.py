@@ -145,7 +145,7 @@ def _tell_rows(made: Setup) -> None:
         made.note(
             "held_out", f"Held out are {aside:,} of {rows:,} rows, more than held_out asks for: {why}.", "warning"
         )
-    if config.patience and not aside:
+    if config.patience and not aside and made.method.kind == "offline":  # online, some prompts are asked in any case
         made.note("patience", "Nothing is held out to measure on, so patience cannot end the run.", "warning")
     said = adviser.many(made.data.kind, rows)
     if said and not made.method.head and "learning_rate" not in made.run.config.settings:

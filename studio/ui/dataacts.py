@@ -89,6 +89,7 @@ def summary(scene: Scene, look: Looking, found: Message) -> dict[str, Any]:
         "tokens": counted.get("tokens"),
         "trained_tokens": counted.get("trained_tokens"),
         "longest": _longest(counted),
+        "counted_by": looking.counted_by(scene, looking.method_of(kind)),
     }
 
 

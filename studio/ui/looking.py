@@ -153,6 +153,11 @@ def setting(scene: Scene, method: Method, name: str) -> Any:
         return default  # the form says what is wrong with it when the run starts
 
 
+def counted_by(scene: Scene, method: Method) -> list[str]:
+    """Tell what the tokens of a row follow from: the model, the template, and which answers are learned."""
+    return [model_of(scene), *(str(setting(scene, method, name)) for name in ("template", "train_on"))]
+
+
 def max_length(scene: Scene, kind: str) -> int:
     """Give the longest row that is kept: the setting, or what the base can read if that is less."""
     return max(1, min(int(setting(scene, method_of(kind), "max_length")), context(scene) or 1 << 30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from studio import hardware
@@ -92,13 +93,14 @@ def _place(step: str, method: Method, name: str) -> str:
 def methods(scene: Scene, step: str) -> str:
     """Draw the page's methods: the proposed one first with its reason, then what fits the data, then the rest."""
     found, advice, chosen = choosing.of_page(step), choosing.advice(scene, step), choosing.method(scene, step)
+    warnings = _warnings([*advice.warnings, *_many(scene, step, chosen)])
     if len(found) < 2:
-        return _warnings(advice)
+        return warnings
     kind = str(scene.data(step).get("kind") or "")
     order = [advice.method] if advice.method else []
     order += sorted((n for n in found if n not in order), key=lambda n: bool(kind) and not _fits(scene, step, found[n]))
     rows = "".join(_row(scene, step, found[name], advice, name == chosen.name) for name in order)
-    return f'<ul class="st-methods" data-st-rows aria-label="Method">{rows}</ul>{_warnings(advice)}'
+    return f'<ul class="st-methods" data-st-rows aria-label="Method">{rows}</ul>{warnings}'
 
 
 def _fits(scene: Scene, step: str, method: Method) -> bool:
@@ -131,10 +133,17 @@ def _row(scene: Scene, step: str, method: Method, advice: adviser.Advice, chosen
     )
 
 
-def _warnings(advice: adviser.Advice) -> str:
-    if not advice.warnings:
+def _many(scene: Scene, step: str, method: Method) -> list[str]:
+    """Say that the data has many more rows than the chosen method's defaults are for, unless they were changed."""
+    data = choosing.data(scene, step, method)
+    said = adviser.many(str(data.get("kind")), int(data.get("rows") or 0))
+    return [said] if said and not method.head and "learning_rate" not in choosing.saved(scene, method.name) else []
+
+
+def _warnings(texts: Sequence[str]) -> str:
+    if not texts:
         return ""
-    lines = "".join(f"<li>{parts.pill('look', 'warn')}<span>{esc(text, 400)}</span></li>" for text in advice.warnings)
+    lines = "".join(f"<li>{parts.pill('look', 'warn')}<span>{esc(text, 400)}</span></li>" for text in texts)
     return f'<ul class="st-list st-advised">{lines}</ul>'
 
 
@@ -151,11 +160,9 @@ def memory(scene: Scene, step: str) -> str:
         return ""
     method = choosing.method(scene, step)
     values, longest = settings(scene, method), _longest(scene, step, method)
-    counted = ""
-    if longest and str(values["max_length"]).isdigit() and longest < int(values["max_length"]):
-        values["max_length"] = longest
-        counted = parts.note(f"Counted for the longest row of the data, {longest:,} tokens.")
-    need = needs.estimate_run(shape, method.name, values, on)
+    short = longest is not None and longest < values["max_length"]
+    counted = parts.note(f"Counted for the longest row of the data, {longest:,} tokens.") if short else ""
+    need = needs.estimate_run(shape, method.name, values, on, longest)
     have, word = machines.memory(on), hardware.verdict(need, on)
     width = min(100.0, 100 * need.total / have) if have else 100.0
     rows = [(name[:1].upper() + name[1:], f"{value:.2f} GB") for name, value in need.parts().items() if value >= 0.005]
@@ -166,12 +173,11 @@ def memory(scene: Scene, step: str) -> str:
     return parts.card("Memory it will take", body, parts.pill(word, TONES[word]), "st-memory-card")
 
 
-def _longest(scene: Scene, step: str, method: Method) -> int:
-    """Give the tokens of the longest row that the next run learns from; 0 where that is not known."""
+def _longest(scene: Scene, step: str, method: Method) -> int | None:
+    """Give the tokens of the longest row that the next run learns from; None where they were not counted as it will."""
     data = choosing.data(scene, step, method)
-    if method.kind != "offline" or data.get("kind") not in method.kinds or not data.get("longest"):
-        return 0
-    return max(int(data["longest"]), int(method.Config.__dataclass_fields__["max_length"].metadata["low"]))
+    known = method.kind == "offline" and data.get("kind") in method.kinds and data.get("longest")
+    return int(data["longest"]) if known and data.get("counted_by") == looking.counted_by(scene, method) else None
 
 
 def settings(scene: Scene, method: Method) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def test_a_fall_of_both_names_the_numbers_and_the_way_out() -> None:
     now = {**FIRST, "logps/chosen": -24.0, "logps/rejected": -30.0}
     text = advice.remarks(DPO, FIRST, now, 0.5)["both_fall"]
     assert "by 4.0 nats" in text and "20.0" in text and "set nll_coef to 1" in text
-    assert "method dpo" in advice.remarks(IPO, FIRST, now, 0.5)["both_fall"]
+    assert "set nll_coef to 1" in advice.remarks(IPO, FIRST, now, 0.5)["both_fall"]
+    assert "method dpo" in advice.remarks(METHODS["kto"].Config(), FIRST, now, 0.5)["both_fall"]
     assert "raise nll_coef" in advice.remarks(METHODS["dpo"].Config(), FIRST, now, 0.5)["both_fall"]
 
 

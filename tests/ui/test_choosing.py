@@ -18,6 +18,7 @@ from studio.ui import (
     choice,
     choosing,
     live,
+    looking,
     machines,
     methodview,
     parts,
@@ -104,20 +105,36 @@ def test_the_memory_follows_the_settings_of_the_method(path: Path, monkeypatch: 
 
 
 def test_the_memory_is_counted_for_the_longest_row_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of at most 128 tokens take what max_length = 128 takes; where they are longer, max_length holds."""
+    """A card has room for 4 rows of 1,024 tokens, or all 16 of a batch where these have 64 at most."""
     card = hardware.Machine("Linux", "a CPU", 8, 64.0, 100.0, "a GPU", 12.0, "cuda", "2", True, "0.3", "")
     monkeypatch.setattr(machines, "now", lambda: card)
+    choice.update(model="meta-llama/Llama-3.1-8B")
 
-    def drawn(longest: int | None, max_length: int) -> str:
-        used = {**choice.get("data"), "train": {**choice.get("data")["train"], "longest": longest}}
-        choice.update(data=used, form={"sft": {"max_length": str(max_length)}})
+    def drawn(longest: int | None, **form: str) -> str:
+        by = looking.counted_by(live.look(), METHODS["sft"])
+        used = {**choice.get("data")["train"], "longest": longest, "counted_by": by}
+        choice.update(data={**choice.get("data"), "train": used}, form={"sft": form})
         return methodview.memory(live.look(), "train")
 
-    said = "Counted for the longest row of the data, 128 tokens."
-    short = drawn(128, 1024)
-    assert said in short and short.replace(said, "") != drawn(None, 1024)
-    assert parts.note(said) in short and short.replace(parts.note(said), "") == drawn(None, 128)
-    assert drawn(4000, 1024) == drawn(None, 1024)
+    for longest, form in (
+        (64, {"max_length": "64", "micro_batch_size": "16"}),
+        (512, {"max_length": "512", "micro_batch_size": "8"}),
+    ):
+        note = parts.note(f"Counted for the longest row of the data, {longest:,} tokens.")
+        short = drawn(longest, max_length="1024")
+        assert note in short and short.replace(note, "") == drawn(None, **form)
+    assert drawn(4000, max_length="1024") == drawn(None, max_length="1024") != drawn(64, max_length="1024")
+    drawn(64, max_length="1024")
+    choice.update(model="meta-llama/Llama-3.2-1B")  # whose tokens were not counted
+    assert "Counted for" not in methodview.memory(live.look(), "train")
+
+
+def test_many_rows_are_said_to_want_smaller_steps_until_the_rate_was_set(path: Path) -> None:
+    pairs = {**choice.get("data")["align"], "rows": 60_000}
+    choice.update(data={**choice.get("data"), "align": pairs}, method={"align": "dpo"})
+    assert "60,000 pairs are many" in methodview.methods(live.look(), "align")
+    choice.update(form={"dpo": {"learning_rate": "2e-5"}})
+    assert "pairs are many" not in methodview.methods(live.look(), "align")
 
 
 # --- what it starts from, what scores it -----------------------------------------------------------------------------
