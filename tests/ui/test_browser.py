@@ -263,12 +263,11 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
         tab.keyboard.press("Control+Enter")
         tab.wait_for_function("document.querySelectorAll('.st-stats').length >= 2", timeout=120_000)
         base, tuned = tab.evaluate("window.grown")
-        assert base == sorted(base) and tuned, "an answer shrank, or the tuned model did not answer"
-        if len(base) >= 2:
+        assert tuned, "the tuned model did not answer"
+        if base[:1] != base[-1:]:  # else it was drawn whole at first, by the look that other tabs have
+            assert base == sorted(base), "an answer shrank"
             break
         assert tries < 5, "the base's answer never streamed"
-        tab.click("#st-chat-clear")
-        tab.wait_for_function("document.querySelectorAll('.st-stats').length == 0", timeout=60_000)
     assert "stopped at" in tab.inner_text("#st-pane-1") and "tokens/s" in tab.inner_text("#st-pane-0")
     said = tab.inner_text("#st-pane-1 .st-answer")
     tab.reload()
