@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from studio.ui import choice, live, parts, talk
 from studio.ui.live import Scene, View
 
 log = logging.getLogger("studio.window")
+#: The tab that is being drawn, by Gradio's hash of its session.
+tab: ContextVar[str] = ContextVar("tab", default="")
 
 
 @dataclass

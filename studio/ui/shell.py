@@ -45,7 +45,8 @@ def _wire(window: gr.Blocks, tools: kit.Kit, seen: gr.State) -> None:
     """Draw everything at the opening, and what has changed once a second and after each action."""
     outputs = [seen, *(component for component, _ in tools.lives)]
 
-    def view(known: dict[str, str]) -> list[Any]:
+    def view(known: dict[str, str], request: gr.Request) -> list[Any]:
+        kit.tab.set(request.session_hash or "")
         return refresh(tools, known)
 
     def restore() -> list[Any]:

@@ -42,6 +42,10 @@ _thread: threading.Thread | None = None
 _session: Any = None
 _sums: dict[tuple[str, int, int], str] = {}
 _loaded: tuple[tuple[str, bool], ...] = ()
+_hearing: set[str] = set()
+_ended = 0.0
+#: Seconds after an answer's end in which a tab that hears it has drawn its last piece.
+_LAST_PIECE = 5.0
 
 
 def sources(scene: live.Scene) -> list[Source]:
@@ -120,6 +124,21 @@ def busy() -> bool:
     return _now is not None
 
 
+def hear(tab: str) -> None:
+    """Remember that a tab is sent the pieces of an answer: a look of its own could overtake one, and then be undone."""
+    _hearing.add(tab)
+
+
+def heard(tab: str) -> None:
+    """Forget it: the tab has drawn the last piece."""
+    _hearing.discard(tab)
+
+
+def hears(tab: str) -> bool:
+    """Tell whether a tab still draws the pieces of an answer."""
+    return tab in _hearing and (busy() or time.monotonic() - _ended < _LAST_PIECE)
+
+
 def stop() -> None:
     """Stop both answers at the next piece."""
     _stop.set()
@@ -166,7 +185,7 @@ def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any
 
 def _work(said: list[Turn], files: list[Source | None], places: list[int], settings: dict[str, Any]) -> None:
     """Fill the last turn; an error becomes the pane's answer."""
-    global _now
+    global _now, _ended
     turn, error = said[-1], None
     try:
         with _answering:
@@ -183,7 +202,7 @@ def _work(said: list[Turn], files: list[Source | None], places: list[int], setti
         if turn["stats"][index] is None:
             turn["stats"][index] = {"error": error} if error else {"by_user": True}
     keep(said)
-    _now = None
+    _now, _ended = None, time.monotonic()
     live.touch()
 
 

@@ -71,6 +71,27 @@ def test_both_panes_grow_and_are_kept(speaker: type[Speaker]) -> None:
     assert not talk.busy() and talk.turns() == [turn]
 
 
+def test_a_tab_that_is_sent_the_pieces_does_not_look_for_itself(
+    speaker: type[Speaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has drawn the last piece; one that never says so looks again some seconds after the answer's end."""
+    assert not talk.hears("tab")
+    talk.hear("tab")
+    answering = talk.answer([{"user": "Hi"}], [BASE, TUNED], {})
+    next(answering)
+    assert talk.hears("tab") and not talk.hears("other")
+    until(lambda: speaker.made)
+    speaker.made[0].on.set()
+    list(answering)
+    assert talk.hears("tab") and not talk.busy()
+    now = time.monotonic()
+    with monkeypatch.context() as later:
+        later.setattr(time, "monotonic", lambda: now + 60)
+        assert not talk.hears("tab")
+    talk.heard("tab")
+    assert not talk.hears("tab")
+
+
 def test_a_listener_that_leaves_loses_nothing(speaker: type[Speaker]) -> None:
     answering = talk.answer([{"user": "Hi"}], [BASE, TUNED], {})
     next(answering)

@@ -55,8 +55,10 @@ def page(tools: kit.Kit) -> None:
     shown = [*panes, trouble, text, send, halt]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for event in (send.click, text.submit):
-        tools.after(event(ask, asked, shown, concurrency_limit=2, concurrency_id="chat", **quiet))
-    tools.after(retry.click(again, asked, shown, concurrency_limit=2, concurrency_id="chat", **quiet))
+        answered = event(ask, asked, shown, concurrency_limit=2, concurrency_id="chat", **quiet)
+        tools.after(answered.then(_heard, None, None, queue=False, **quiet))
+    answered = retry.click(again, asked, shown, concurrency_limit=2, concurrency_id="chat", **quiet)
+    tools.after(answered.then(_heard, None, None, queue=False, **quiet))
     tools.live(send, lambda scene: gr.update(visible=not talk.busy()))
     tools.live(halt, lambda scene: gr.update(visible=talk.busy()))
     halt.click(talk.stop, None, None, queue=False, **quiet)
@@ -71,16 +73,29 @@ def page(tools: kit.Kit) -> None:
 
 
 def _draw(index: int) -> Any:
-    return lambda scene: chatview.pane(index, talk.chosen(scene)[index], talk.turns())
+    def draw(scene: live.Scene) -> Any:
+        return gr.skip() if talk.hears(kit.tab.get()) else chatview.pane(index, talk.chosen(scene)[index], talk.turns())
+
+    return draw
 
 
-def ask(text: str, system: str, temperature: float, tokens: float, seed: float) -> Generator[tuple[Any, ...]]:
+def _heard(request: gr.Request) -> None:
+    talk.heard(request.session_hash or "")
+
+
+def ask(
+    text: str, system: str, temperature: float, tokens: float, seed: float, request: gr.Request
+) -> Generator[tuple[Any, ...]]:
     """Ask both and show the answers as they grow."""
+    talk.hear(request.session_hash or "")
     yield from _ask(talk.turns(), text, system, temperature, tokens, seed)
 
 
-def again(_text: str, system: str, temperature: float, tokens: float, seed: float) -> Generator[tuple[Any, ...]]:
+def again(
+    _text: str, system: str, temperature: float, tokens: float, seed: float, request: gr.Request
+) -> Generator[tuple[Any, ...]]:
     """Ask the last question once more."""
+    talk.hear(request.session_hash or "")
     said = talk.turns()
     if said:
         yield from _ask(said[:-1], said[-1]["user"], system, temperature, tokens, seed)
