@@ -190,7 +190,7 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
     paths.write_text(run.dir / "config.json", redact(text) + "\n")
     if not any(_is_run(folder) for folder in run.dir.parents):  # a part of another run, a rehearsal's, goes with it
         for needed in map(Path, _needed(config)):
-            if needed.parent != run.dir.parent:
+            if not needed.parent == run.dir.parent == paths.runs().resolve():  # where all are listed
                 _tell(needed, run)
     return run
 
@@ -232,8 +232,9 @@ def find(name: str) -> Run:
 def _is_run(folder: Path) -> bool:
     """A model folder has a config.json too; a run's says what kind of run it is."""
     try:
-        return "kind" in json.loads((folder / "config.json").read_text("utf-8"))
-    except (ValueError, OSError):
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+        return isinstance(found, dict) and "kind" in found
+    except (ValueError, OSError, RecursionError):
         return False
 
 

@@ -89,6 +89,15 @@ def test_a_run_that_others_need_stays_wherever_these_lie(line: list[runs.Run], t
     assert not last.dir.exists()
 
 
+def test_neighbours_outside_of_the_data_folder_know_each_other(tmp_path: Path) -> None:
+    sft = runs.create(runs.RunConfig("train", "t", "starter", "sft"), tmp_path / "runs" / "sft")
+    dpo = runs.create(runs.RunConfig("train", "t", "starter", "dpo", parent=str(sft.dir)), tmp_path / "runs" / "dpo")
+    with pytest.raises(RunError, match="dpo started from sft"):
+        runs.delete(sft)
+    runs.delete(dpo)
+    runs.delete(sft)
+
+
 def test_what_a_rehearsal_left_behind_does_not_count(line: list[runs.Run]) -> None:
     rehearsal = make("dpo", line[-1], "rehearse")
     config = runs.RunConfig("train", "t", "starter", "sft", parent=str(line[-1].dir))
