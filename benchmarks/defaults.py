@@ -2,11 +2,11 @@
 
     python benchmarks/defaults.py [--model FOLDER] [--methods dpo,kto] [--factors 0.3,1,3] [--work FOLDER] [--json]
 
-Claim: at its defaults (factor 1) each method raises the share of held-out answers in the preferred style to at least 80
-% and leaves the answers stopping; only questions whose chosen answer has the style count. Without --model the starter
-is tuned, on its own data; with it any model folder, on 140 pairs about 35 things (chosen: an answer in a marked style;
-rejected: the same answer bare), 14 of them held out (28 where scores are compared). The parent is an SFT run on the
-same answers, one in three of them marked, so that it can write both. `ppo` and `rloo` learn from a rule in place of
+Claim: at its defaults (factor 1) each method raises the share of held-out answers in the preferred style to at least
+80 % and leaves the answers stopping; only questions whose chosen answer has the style count. Without --model the
+starter is tuned, on its own data; with it any model folder, on 140 pairs about 35 things (chosen: an answer in a marked
+style; rejected: the same answer bare), 14 of them held out (28 where scores are compared). The parent is an SFT run on
+the same answers, one in three of them marked, so that it can write both. `ppo` and `rloo` learn from a rule in place of
 pairs: their score is to rise by two standard errors. Exit code 3 when the claim does not hold at factor 1.
 
 On the starter a run takes under a minute, on a model of 135M some minutes: with --work the runs are kept, and one that

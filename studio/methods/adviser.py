@@ -125,7 +125,7 @@ def needs(method: Method) -> str:
 def many(kind: str, rows: int) -> str:
     """Say what to set where there are far more rows than the defaults of the methods after SFT are for, else "".
 
-    Not of a reward model: its defaults are those of published runs.
+    It is no advice for a reward model, whose defaults are those of published runs.
     """
     what = {"preference": "pairs", "kto": "ratings", "prompt": "prompts"}.get(kind)
     if what is None or rows <= MANY:

@@ -130,8 +130,9 @@ def hear(tab: str) -> None:
 
 
 def heard(tab: str) -> None:
-    """Forget it: the tab has drawn the last piece."""
+    """Forget it: the tab has drawn the last piece, and looks whether that is still what is to be seen."""
     _hearing.discard(tab)
+    live.touch()
 
 
 def hears(tab: str) -> bool:

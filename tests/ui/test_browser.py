@@ -273,6 +273,13 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     tab.reload()
     tab.wait_for_selector("#st-pane-1 .st-answer", timeout=60_000)
     assert tab.inner_text("#st-pane-1 .st-answer") == said
+    tab.click("#st-chat-retry")  # an answer that is still being given does not come back after New
+    tab.wait_for_timeout(200)
+    tab.click("#st-chat-clear")
+    tab.wait_for_selector("#st-chat-send", state="visible", timeout=60_000)
+    tab.wait_for_selector(".st-answer", state="detached", timeout=60_000)
+    tab.wait_for_timeout(2000)
+    assert tab.locator(".st-answer").count() == 0
     for page in PAGES:
         browser.go(tab, page)
         tab.screenshot(path=str(tmp_path / f"{page}.png"))
