@@ -233,7 +233,7 @@ def _is_run(folder: Path) -> bool:
     """A model folder has a config.json too; a run's says what kind of run it is."""
     try:
         found = json.loads((folder / "config.json").read_text("utf-8"))
-        return isinstance(found, dict) and "kind" in found
+        return isinstance(found, dict) and {"kind", "title"} <= found.keys()
     except (ValueError, OSError, RecursionError):
         return False
 

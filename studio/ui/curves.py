@@ -41,7 +41,7 @@ GROUPS = (
     Group("KL to the parent, nats", (("kl", ""),)),
     Group("Answer length, tokens", (("length", ""),)),
     Group("Length in the data, tokens", (("length/chosen", "chosen"), ("length/rejected", "rejected"))),
-    Group("Loss of the chosen answer, nats a token", (("nll", ""),)),
+    Group("Loss of the chosen, nats", (("nll", ""),)),
     Group("Entropy, nats a token", (("entropy", ""),)),
     Group("Clip share", (("clip_fraction", ""),), share=True),
     Group("Ends by itself", (("stops", ""),), share=True),
