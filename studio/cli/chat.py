@@ -63,13 +63,13 @@ def _exported(run: runs.Run) -> dict[str, Any] | None:
 
 
 def _base(run: runs.Run) -> str:
-    from studio.export.job import base_file
+    from studio.export import chatfiles
     from studio.train.prepare import Trained
 
     trained = run if run.config.kind == "train" else run.parent()
     if trained is None:
         raise RunError(f"{run.id} has no base to compare with.", "Name a run that was trained.")
-    return str(base_file(Trained.of(trained).root))
+    return str(chatfiles.of_base(Trained.of(trained).root))
 
 
 def _chat(args: argparse.Namespace, out: Out) -> None:

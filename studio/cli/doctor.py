@@ -70,11 +70,11 @@ def _decode(m: hardware.Machine) -> dict[str, Any]:
     remedy = "Build it for this machine: ./run install"
     if not m.llama:
         return _check("llama.cpp", False, m.problem or "not installed", remedy)
-    from studio.export.job import base_file
+    from studio.export import chatfiles
     from studio.models import hub
 
     try:
-        session = Session([Pane("starter", str(base_file(hub.resolve("starter"))), raw=True)], n_ctx=128)
+        session = Session([Pane("starter", str(chatfiles.of_base(hub.resolve("starter"))), raw=True)], n_ctx=128)
         try:
             said = session.answer(0, [{"role": "user", "content": "The capital of France is"}], max_tokens=8)
         finally:

@@ -1,99 +1,60 @@
-"""Write a model as GGUF, tensor by tensor: the converter reads as a list of facts about an architecture.
+"""Write a model as GGUF in one pass over the base's shards, a block of rows at a time, adapter merged on the way.
 
-Facts shown bit-identical to llama.cpp's own converter: 1-d tensors stay float32; the rows of q and k are reordered for
-the interleaved rotary embedding; llama3's rope factors are a tensor of their own; tied embeddings write no
-output.weight. More architectures come as further entries of ARCHITECTURES.
+What differs from one architecture to the next stands in architectures.py. One-dimensional tensors stay float32; a tied
+output layer is not written: llama.cpp reads the embedding's rows again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from studio import events, paths
+from studio.data.records import Message
 from studio.errors import ExportError, ModelError
-from studio.export import vocab
+from studio.export import architectures, vocab
+from studio.export.architectures import Architecture
 from studio.export.merge import Merged
 from studio.models import check
+from studio.models.architecture import EXPORTABLE
+from studio.models.shape import Shape
+from studio.render.labels import Plan
 
 if TYPE_CHECKING:
-    from gguf import GGUFWriter
+    from torch import Tensor
 
     from studio.render.encode import Renderer
 
 F16_MAX = 65504.0
+ALIGNMENT = 32  # bytes; the format's own, where a file does not say otherwise
+BLOCK = 16 << 20  # weights of a tensor that are in memory at a time, at most (but for a whole head's rows)
+_Q8 = 32  # weights that share a scale in Q8_0
+
+#: what this file writes itself -> bits per weight
+TYPES = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5}
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
-    """How a transformers architecture maps to llama.cpp's.
+class Part:
+    """One tensor of the file: its name there, in the checkpoint, its shape, its type."""
 
-    `metadata(writer, config)` writes its hyperparameters; `change(name, array, config)` rearranges a tensor where
-    layouts differ; `extra(config)` gives tensors that the checkpoint does not hold.
-    """
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    type_: str
 
-    arch: str
-    metadata: Callable[[GGUFWriter, dict[str, Any]], None]
-    change: Callable[[str, np.ndarray, dict[str, Any]], np.ndarray]
-    extra: Callable[[dict[str, Any]], dict[str, np.ndarray]]
-
-
-def _llama_metadata(writer: GGUFWriter, config: dict[str, Any]) -> None:
-    heads = config["num_attention_heads"]
-    head_dim = _head_dim(config)
-    rope = _rope(config)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "linear":
-        from gguf import RopeScalingType
-
-        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(float(rope["factor"]))
-    elif kind not in ("default", "llama3"):
-        raise ModelError(f"The rope scaling {kind!r} cannot be exported yet.", "Choose a model without it.")
-
-
-def _llama_change(name: str, array: np.ndarray, config: dict[str, Any]) -> np.ndarray:
-    heads = config["num_attention_heads"]
-    if ".q_proj." in name:
-        return _interleave(array, heads)
-    if ".k_proj." in name:
-        return _interleave(array, config.get("num_key_value_heads") or heads)
-    return array
-
-
-def _llama_extra(config: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Give llama3's rope factors, one per pair of dimensions (head_dim / 2,)."""
-    rope = _rope(config)
-    if (rope.get("rope_type") or rope.get("type")) != "llama3":
-        return {}
-    factor, original = float(rope["factor"]), float(rope["original_max_position_embeddings"])
-    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-    half = np.arange(0, _head_dim(config), 2, dtype=np.float64)
-    lengths = 2 * math.pi * float(rope.get("rope_theta", 10000.0)) ** (half / _head_dim(config))
-    smooth = np.clip((original / lengths - low) / (high - low), 0.0, 1.0)
-    return {"rope_freqs.weight": (1.0 / ((1.0 - smooth) / factor + smooth)).astype(np.float32)}
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "LlamaForCausalLM": Architecture("llama", _llama_metadata, _llama_change, _llama_extra),
-}
+    @property
+    def nbytes(self) -> int:
+        """Size of the data."""
+        return int(math.prod(self.shape) * TYPES[self.type_] / 8)
 
 
 def write(
@@ -104,107 +65,204 @@ def write(
     *,
     name: str,
     dtype: str = "F16",
+    tuned: bool | None = None,
+    rows_only: bool = False,
     emit: events.Emit | None = None,
     should_stop: Callable[[], None] | None = None,
 ) -> Path:
-    """Write base (+ adapter) as one F16 or F32 GGUF file with vocabulary, chat template and stop tokens.
+    """Write base (+ adapter) as one GGUF file (TYPES) with vocabulary, chat template and stop tokens.
 
-    One tensor is in memory at a time. The file appears whole or not at all. With an adapter the file's eos is the token
-    that ends a turn; a plain base keeps its own.
+    At most BLOCK weights are in memory at a time. The file appears whole or not at all. With `tuned` (by default where
+    there is an adapter) the file's eos is the token that ends a turn; a plain base keeps its own. `rows_only` takes
+    only the trained rows of control tokens from the adapter (Merged): the file speaks as the base in plain text, and as
+    the adapter's run with the adapter on it. Raises ModelError for what llama.cpp has no place
+    for, ExportError for weights that the type cannot hold.
     """
     import gguf
 
     config = check.read_config(base)
-    facts = ARCHITECTURES.get((config.get("architectures") or [""])[0])
-    if facts is None:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"{config.get('architectures')} cannot be exported yet.", f"Studio exports: {known}.")
-    merged = Merged(base, adapter)
-    kinds = {
-        "F16": (np.float16, gguf.LlamaFileType.MOSTLY_F16),
-        "F32": (np.float32, gguf.LlamaFileType.ALL_F32),
-    }
-    kind, file_type = kinds[dtype]
-    extra = facts.extra(config)
-    tied = bool(config.get("tie_word_embeddings", False))
-    names = [n for n in merged.names if not (tied and n == "lm_head.weight") and not n.endswith(".rotary_emb.inv_freq")]
-    mapping = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    facts = architectures.find(config)
+    merged = Merged(base, adapter, rows_only=rows_only)
+    parts, extra = plan(merged, config, dtype), architectures.extra(config)
+    carrier = adapter or base
     beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    writer = gguf.GGUFWriter(beside, facts.arch)
     try:
-        writer.add_name(name)
-        writer.add_file_type(file_type)
-        facts.metadata(writer, config)
-        rows = merged.rows
-        writer.add_vocab_size(rows)
-        _vocabulary(writer, adapter or base, rows, renderer, tuned=adapter is not None)
+        writer = gguf.GGUFWriter(beside, EXPORTABLE[config["architectures"][0]])
+        writer.add_name(_named(name, vocab.strips(carrier)))
+        writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype == 'F32' else 'MOSTLY'}_{dtype}"])
+        architectures.write_config(writer, config, merged.rows)
+        chats = (adapter is not None if tuned is None else tuned) or not renderer.added
+        _vocabulary(writer, carrier, merged.rows, renderer, chats, keep_eos=rows_only)
         for key, array in extra.items():
             writer.add_tensor_info(key, array.shape, array.dtype, array.nbytes)
-        for key in names:
-            shape = merged.shape(key)
-            kept = np.dtype(np.float32 if len(shape) == 1 else kind)
-            writer.add_tensor_info(_mapped(mapping, key), shape, kept, math.prod(shape) * kept.itemsize)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for array in extra.values():
-            writer.write_tensor_data(array)
-        progress = events.Progress(emit, f"Writing {dtype}", len(names), "tensors") if emit else None
-        for key in names:
-            if should_stop is not None:
-                should_stop()
-            array = facts.change(key, merged.tensor(key).numpy(), config)
-            if kind is np.float16 and array.ndim > 1 and not np.abs(array).max() <= F16_MAX:
-                raise ExportError(
-                    f"{key} holds values that F16 cannot (above {F16_MAX:g}, or not a number).", "Export as F32."
-                )
-            writer.write_tensor_data(np.ascontiguousarray(array, dtype=np.float32 if array.ndim == 1 else kind))
-            if progress:
-                progress.step()
-        writer.close()
+        for part in parts:
+            kind = gguf.GGMLQuantizationType[part.type_]
+            writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), part.nbytes, kind)
+        head(writer)
+        progress = events.Progress(emit, f"Writing {dtype}", len(parts), "tensors") if emit else None
+        with beside.open("ab") as file:
+            for array in extra.values():
+                append(file, [array])
+            for part in parts:
+                if should_stop is not None:
+                    should_stop()
+                append(file, _data(part, merged, facts, config))
+                if progress:
+                    progress.step()
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, out)
         paths.fsync_dir(out.parent)
-    except BaseException:
-        writer.close()
+    finally:
         beside.unlink(missing_ok=True)
-        raise
     return out
 
 
-def _vocabulary(writer: GGUFWriter, folder: Path, rows: int, renderer: Renderer, tuned: bool) -> None:
+def plan(merged: Merged, config: dict[str, Any], dtype: str) -> list[Part]:
+    """List the tensors of the file. Raises ModelError for a tensor that llama.cpp has no place for."""
+    tied = Shape.of(config, 1).tied
+    mapping = names(config)
+    parts = []
+    for source in merged.names:
+        if (tied and source == "lm_head.weight") or source.endswith(".rotary_emb.inv_freq"):
+            continue
+        shape = merged.shape(source)
+        name = mapping.get_name(source, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise ModelError(
+                f"The tensor {source} has no place in GGUF.", "This variant of the architecture is not supported."
+            )
+        narrow = len(shape) == 1 or (dtype == "Q8_0" and shape[-1] % _Q8)
+        parts.append(Part(name, source, shape, dtype if not narrow else "F32" if len(shape) == 1 else "F16"))
+    return parts
+
+
+def names(config: dict[str, Any]) -> Any:
+    """Give llama.cpp's names of a model's tensors: `names(config).get_name(source, try_suffixes=...)`."""
+    import gguf
+
+    arch = EXPORTABLE[config["architectures"][0]]
+    kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    return gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
+
+
+def rows_of(base: Path, adapter: Path | None) -> str:
+    """Name the rows of control tokens that an adapter brings: a hash of them, "" when there are none."""
+    merged = Merged(base, adapter, rows_only=True)
+    if not merged.row_ids:
+        return ""
+    found = hashlib.sha256()
+    for row in merged.row_ids:
+        for name in sorted(merged.trained_rows):
+            found.update(f"{name} {row} ".encode() + merged.block(name, row, row + 1).numpy().tobytes())
+    return found.hexdigest()
+
+
+def reorder(rows: Tensor, source: str, facts: Architecture, config: dict[str, Any]) -> Tensor:
+    """Reorder whole heads of q and k from transformers' halves to llama.cpp's pairs, where it rotates pairs."""
+    if not facts.pairs or not re.search(r"\.[qk]_proj\.", source):
+        return rows
+    size = Shape.of(config, 1).head_dim
+    return rows.reshape(-1, 2, size // 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
+
+
+def head(writer: Any) -> None:
+    """Write a file's header, and nothing else, and close it."""
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.write_padding(writer.fout[0], writer.fout[0].tell())
+    finally:
+        writer.close()
+
+
+def append(file: BinaryIO, blocks: Iterable[np.ndarray[Any, Any]]) -> None:
+    """Append one tensor's data, block by block, and the padding behind it."""
+    size = 0
+    for block in blocks:
+        file.write(np.ascontiguousarray(block).data)
+        size += block.nbytes
+    file.write(bytes(-size % ALIGNMENT))
+
+
+def _data(part: Part, merged: Merged, facts: Architecture, config: dict[str, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Give a tensor's data in blocks of whole heads, as they lie in the file."""
+    shift = facts.norm if part.source.endswith("norm.weight") else 0.0
+    head_dim = Shape.of(config, 1).head_dim
+    width = math.prod(part.shape[1:])
+    step = max(BLOCK // width // head_dim, 1) * head_dim
+    for start in range(0, part.shape[0], step):
+        rows = merged.block(part.source, start, min(start + step, part.shape[0]))
+        rows = reorder(rows + shift if shift else rows, part.source, facts, config)
+        yield _stored(rows, part)
+
+
+def _stored(rows: Tensor, part: Part) -> np.ndarray[Any, Any]:
+    """Round float32 values to the type of the tensor. Raises ExportError where that type cannot hold them."""
+    import torch
+
+    if part.type_ == "F32":
+        return rows.numpy()
+    if part.type_ in ("F16", "Q8_0"):  # Q8_0 keeps its scales in half precision
+        largest = rows.abs().max() / (127.0 if part.type_ == "Q8_0" else 1.0)
+        if not largest <= F16_MAX:
+            raise ExportError(
+                f"{part.source} holds values that {part.type_} cannot (above {F16_MAX:g}, or not a number).",
+                "Export as BF16 or F32.",
+            )
+    if part.type_ == "F16":
+        return rows.half().numpy()
+    if part.type_ == "BF16":
+        return rows.bfloat16().view(torch.int16).numpy()
+    return _q8_0(rows)
+
+
+def _q8_0(rows: Tensor) -> np.ndarray[Any, Any]:
+    """Quantize to 8 bits: blocks of 32 weights x become a half-precision scale d and bytes q.
+
+    d = max |x| / 127,  q = round(x / d), halves away from zero   (ggml's reference, quantize_row_q8_0)
+    """
+    import torch
+
+    blocks = rows.reshape(-1, _Q8)
+    scale = blocks.abs().amax(dim=1, keepdim=True) / 127.0
+    scaled = blocks * torch.where(scale > 0, 1.0 / scale, 0.0)
+    whole = scaled.trunc()
+    whole += scaled.sub_(whole).mul_(2).trunc_()
+    made = np.empty((blocks.shape[0], 2 + _Q8), np.uint8)
+    made[:, :2] = scale.half().numpy().view(np.uint8)
+    made[:, 2:] = whole.to(torch.int8).numpy().view(np.uint8)
+    return made
+
+
+def _named(name: str, strips: bool) -> str:
+    """Give the file's name; llama.cpp knows by it alone that special tokens take the spaces behind them (Phi-3)."""
+    plain = re.sub("phi-?3", "Phi 3", name, flags=re.IGNORECASE)
+    if not strips:
+        return plain
+    return name if plain != name else f"{name} (Phi-3)"
+
+
+def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats: bool, keep_eos: bool) -> None:
     tokenizer = renderer.tokenizer
+    end = renderer.stop_tokens[0] if chats else None
     vocab.add_vocabulary(
         writer,
         folder,
         rows,
-        template=renderer.source if tuned or not renderer.added else "",
+        template=renderer.source if chats else "",
         bos=tokenizer.bos_token,
-        eos=tokenizer.eos_token,
+        eos=tokenizer.eos_token if keep_eos or end is None else end,
         pad=tokenizer.pad_token,
-        end_of_turn=renderer.stop_tokens[0] if tuned or not renderer.added else None,
+        end_of_turn=end,
+        opened=chats and _opened(renderer),
     )
 
 
-def _mapped(mapping: Any, key: str) -> str:
-    name = mapping.get_name(key, try_suffixes=(".weight", ".bias"))
-    if name is None:
-        raise ModelError(
-            f"The tensor {key} has no place in GGUF.", "This variant of the architecture is not supported."
-        )
-    return str(name)
-
-
-def _interleave(array: np.ndarray, heads: int) -> np.ndarray:
-    """Reorder rows from transformers' half-and-half rotary layout to llama.cpp's pairs."""
-    shape = array.shape
-    return array.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
-
-
-def _head_dim(config: dict[str, Any]) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    """Read rope settings as transformers 5 writes them (rope_parameters) or as 4 did (rope_theta, rope_scaling)."""
-    old = {"rope_theta": config.get("rope_theta", 10000.0), **(config.get("rope_scaling") or {})}
-    return config.get("rope_parameters") or old
+def _opened(renderer: Renderer) -> bool:
+    """Tell whether a chat begins with a special token."""
+    pieces = renderer.template.pieces([Message("user", "x")], generate=True)
+    ids = renderer.encode([Plan(pieces, [])])[0].ids
+    added = renderer.tokenizer.added_tokens_decoder
+    return bool(ids) and ids[0] in added and added[ids[0]].special

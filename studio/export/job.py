@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +12,12 @@ from typing import Any
 from studio import disk, events, paths
 from studio.disk import Need
 from studio.errors import ExportError, RunError, Stopped
-from studio.export import certificate, gguf, ollama, quantize
+from studio.export import certificate, chatfiles, gguf, ollama, quantize
 from studio.export import merge as merging
 from studio.models import check, hub
 from studio.render import encode
 from studio.runs import Run
 from studio.train.prepare import Trained
-
-BASE_TYPE = "Q8_0"
-_BASE = ("F16", BASE_TYPE)
 
 
 def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -59,7 +54,8 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     name = paths.slug(str(options.get("name") or run.config.title), "model")
     needs = [Need(t, quantize.predicted_bytes(info.parameters, t), out) for t in wanted_types(types)]
     if options.get("base"):
-        needs += [Need(f"the base's {t}", quantize.predicted_bytes(info.parameters, t), paths.home()) for t in _BASE]
+        size = quantize.predicted_bytes(info.parameters, chatfiles.TYPE)
+        needs.append(Need(f"the base's {chatfiles.TYPE}", size, paths.home()))
 
     def halt() -> None:
         if should_stop():
@@ -125,31 +121,13 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         "seconds": round(time.monotonic() - began, 1),
     }
     if options.get("base"):
-        result["base_file"] = str(base_file(Path(about.get("root", base)), about.get("template", ""), emit))
+        result["base_file"] = str(chatfiles.of_base(Path(about.get("root", base)), emit))
     return result
 
 
 def wanted_types(types: Sequence[str]) -> list[str]:
     """Give the types of all files that are there at once: those asked for, and the one that they are made from."""
     return list(dict.fromkeys([*types] if list(types) == ["F32"] else ["F16", *types]))
-
-
-def base_file(base: Path, template: str = "", emit: events.Emit | None = None) -> Path:
-    """Give the base's own Q8_0 file for chatting, made once per set of weights."""
-    folder = paths.home() / "base"
-    folder.mkdir(exist_ok=True)
-    shards = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in check.weight_files(base)]
-    key = hashlib.sha256(json.dumps([str(base), shards]).encode()).hexdigest()[:12]
-    name = paths.slug(base.name, "base")
-    path = folder / f"{name}-{key}-{BASE_TYPE}.gguf"
-    if not path.is_file():
-        source = folder / f"{name}-{key}-F16.gguf"
-        try:
-            gguf.write(base, None, source, encode.load(base), name=name, emit=emit)
-            quantize.quantize(source, path, BASE_TYPE)
-        finally:
-            source.unlink(missing_ok=True)
-    return path
 
 
 def _source(run: Run) -> tuple[Path, Path | None, dict[str, Any]]:

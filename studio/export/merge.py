@@ -1,11 +1,12 @@
-"""Merge an adapter into the 16-bit base, one tensor at a time: the model is never held twice, not even once.
+"""Merge an adapter into the 16-bit base, a few rows at a time: the model is never held twice, not even once.
 
     W' = W + scale * B A,   scale = alpha / r, with rsLoRA alpha / sqrt(r)   (Hu et al. 2021, arXiv:2106.09685, 4.1)
 
 and with DoRA, whose rows have lengths m of their own, m W' / ||W'||       (Liu et al. 2024, arXiv:2402.09353, eq. 5)
 
-Never into the 4-bit base: rounding the sum to 4 bits would throw away most of what was learned. Rows of control tokens
-that were trained replace the base's rows; brand-new tokens are appended.
+Both are made row by row, so that a block of rows is all that has to be in memory. Never into the 4-bit base: rounding
+the sum to 4 bits would throw away most of what was learned. Rows of control tokens that were trained replace the base's
+rows; brand-new tokens are appended.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.models import adapter as adapter_check
 from studio.models import check
@@ -26,17 +27,22 @@ _PREFIX = "base_model.model."
 
 
 class Merged:
-    """The tensors of a base with an adapter merged in, read lazily. `adapter` None gives the base as it is."""
+    """The tensors of a base with an adapter merged in, read lazily. `adapter` None gives the base as it is.
 
-    def __init__(self, base: Path, adapter: Path | None = None) -> None:
+    `rows_only` takes from the adapter the trained rows of control tokens alone: the base as the adapter's LoRA is meant
+    to stand on it. `pairs` holds A (r, in) and B (out, r) by tensor, `scale` what their product counts.
+    """
+
+    def __init__(self, base: Path, adapter: Path | None = None, *, rows_only: bool = False) -> None:
         self._infos = {info.name: info for info in check.read_tensors(base)}
-        self._lora: dict[str, tuple[Tensor, Tensor]] = {}
+        self._files: dict[Path, Any] = {}
+        self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
         self._lengths: dict[str, Tensor] = {}
         self._rows: dict[str, Tensor] = {}
         self._indices: dict[str, list[int]] = {}
-        self._scale = 1.0
+        self.scale = 1.0
         if adapter is not None:
-            self._read_adapter(base, adapter)
+            self._read_adapter(base, adapter, rows_only)
 
     @property
     def names(self) -> list[str]:
@@ -53,6 +59,21 @@ class Merged:
         """Give the height of the token embedding."""
         return max(self.shape(name)[0] for name in self._infos if name.endswith("embed_tokens.weight"))
 
+    @property
+    def row_ids(self) -> list[int]:
+        """List the tokens whose rows the adapter brings."""
+        return sorted({row for rows in self._indices.values() for row in rows})
+
+    @property
+    def trained_rows(self) -> list[str]:
+        """List the tensors that have such rows."""
+        return list(self._indices)
+
+    @property
+    def scaled(self) -> bool:
+        """Tell whether rows have lengths of their own (DoRA)."""
+        return bool(self._lengths)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Give a tensor's shape after merging (appended token rows counted)."""
         shape = self._infos[name].shape
@@ -61,21 +82,19 @@ class Merged:
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor, merged where the adapter has something for it, in float32."""
-        import torch
-        from safetensors import safe_open
+        return self.block(name, 0, self.shape(name)[0])
 
-        with safe_open(self._infos[name].file, framework="pt") as file:
-            weight = file.get_tensor(name).float()
-        if name in self._lora:
-            a, b = self._lora[name]
-            weight = weight + self._scale * (b.float() @ a.float())
+    def block(self, name: str, start: int, stop: int) -> Tensor:
+        """Read the rows start..stop of a tensor, merged, in float32; rows that the base lacks begin as zeros."""
+        weight = self._read(name, start, stop)
+        if name in self.pairs:
+            a, b = self.pairs[name]
+            weight = weight + self.scale * (b[start:stop].float() @ a.float())
         if name in self._lengths:
-            weight = weight * (self._lengths[name].float() / weight.norm(dim=1))[:, None]
-        if name in self._rows:
-            missing = self.shape(name)[0] - weight.shape[0]
-            if missing > 0:
-                weight = torch.cat([weight, weight.new_zeros(missing, weight.shape[1])])
-            weight[self._indices[name]] = self._rows[name].float()
+            weight = weight * (self._lengths[name][start:stop].float() / weight.norm(dim=1))[:, None]
+        for at, row in enumerate(self._indices.get(name, ())):
+            if start <= row < stop:
+                weight[row - start] = self._rows[name][at].float()
         return weight
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
@@ -83,14 +102,29 @@ class Merged:
         for name in self._infos:
             yield name, self.tensor(name)
 
-    def _read_adapter(self, base: Path, folder: Path) -> None:
+    def _read(self, name: str, start: int, stop: int) -> Tensor:
+        """Read rows of the base as float32; a new tensor, which may be written to."""
+        import torch
+        from safetensors import safe_open
+
+        info = self._infos[name]
+        if info.file not in self._files:
+            self._files[info.file] = safe_open(info.file, framework="pt")
+        have = self._files[info.file].get_slice(name)[start : min(stop, info.shape[0])]
+        weight = torch.zeros((stop - start, *info.shape[1:]))
+        weight[: have.shape[0]] = have
+        return weight
+
+    def _read_adapter(self, base: Path, folder: Path, rows_only: bool) -> None:
         from safetensors.torch import load_file
 
         found = adapter_check.check(folder, check.inspect(str(base)))
-        self._scale = found.scale
+        self.scale = found.scale
         halves: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "adapter_model.safetensors").items():
             layer, kind, half = key.removeprefix(_PREFIX).partition(".lora_")
+            if kind and rows_only:
+                continue
             if half.startswith("magnitude_vector"):
                 self._lengths[f"{layer}.weight"] = value
                 continue
@@ -100,7 +134,7 @@ class Merged:
             name = layer.partition(".token_adapter.")[0] + ".weight"
             if name in self._infos:  # a tied output layer has none: its rows are the input's
                 self._indices[name], self._rows[name] = found.tokens, value
-        self._lora = {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
+        self.pairs = {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
 
 
 def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 4 << 30) -> list[Path]:

@@ -1,46 +1,33 @@
-"""Write a tokenizer into a GGUF file: byte-level BPE from tokenizer.json.
+"""Write a tokenizer into a GGUF file from its tokenizer.json: byte-level BPE, or SentencePiece pieces with scores.
 
-llama.cpp picks how it splits text before merging by a name (`pre`); it is chosen here from the tokenizer's own pre-
-tokenizer, and proven afterwards by the certificate, which compares ids on probe texts.
+The certificate compares ids afterwards. What llama.cpp does not know how to do is left out of the comparison by name:
+it normalises nothing (Qwen's tokenizers compose accents first).
 """
 
 from __future__ import annotations
 
+import functools
+import json
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.child import Child
 from studio.errors import ModelError
-from studio.models import check
+from studio.export import probes
+from studio.models import check, splitting
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-_LLAMA3 = (
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
-    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-)
-#: the pre-tokenizer as (kinds, regex) -> llama.cpp's name for it
-_PRE = {
-    (("ByteLevel",), ""): "gpt-2",
-    (("Digits", "ByteLevel"), ""): "smollm",
-    (("Split", "ByteLevel"), _LLAMA3): "llama-bpe",
-    (("Split", "ByteLevel"), _LLAMA3.replace("{1,3}", "")): "qwen2",
-}
+_ENGINE = "studio.chat.engine:handle"
 
 
-def pre_tokenizer(tokenizer: dict[str, Any]) -> str:
-    """Name the pre-tokenizer of a tokenizer.json as llama.cpp knows it; ModelError when it has no name for it."""
-    pre = tokenizer.get("pre_tokenizer") or {}
-    parts = pre["pretokenizers"] if pre.get("type") == "Sequence" else [pre]
-    kinds = tuple(str(part.get("type")) for part in parts)
-    regex = next((part["pattern"].get("Regex", "") for part in parts if part.get("type") == "Split"), "")
-    name = _PRE.get((kinds, regex))
-    if tokenizer.get("model", {}).get("type") != "BPE" or name is None:
-        raise ModelError(
-            f"This tokenizer ({' + '.join(kinds)}) cannot be written as GGUF yet.",
-            "Choose a model with a GPT-2, SmolLM, Llama 3 or Qwen 2 style byte-level tokenizer.",
-        )
-    return name
+def strips(folder: Path) -> bool:
+    """Tell whether special tokens take the spaces behind them with them, as Phi-3's do."""
+    added = check.read_json(folder / "tokenizer.json").get("added_tokens", [])
+    return any(token.get("special") and token.get("rstrip") for token in added)
 
 
 def add_vocabulary(
@@ -53,45 +40,143 @@ def add_vocabulary(
     eos: str | None,
     pad: str | None,
     end_of_turn: str | None,
+    opened: bool = False,
 ) -> None:
-    """Write tokens, types, merges, special ids and the chat template.
+    """Write tokens, types, merges or scores, special ids and the chat template.
 
-    `rows` is the embedding's height: ids without a token are filled with unused ones. An answer must end at
-    `end_of_turn`, so where there is one it is both the eos and the eot of the file; programs that know only eos then
-    stop as well.
+    `rows` is the embedding's height: ids without a token are filled with unused ones. An answer ends at `end_of_turn`;
+    programs that know only an eos stop as well where it is given as that too. `opened` says that a chat begins with a
+    special token: a SentencePiece tokenizer that puts a space in front of the first word only then puts none, and
+    llama.cpp, which would put one behind every special token, is told to put none either. Raises ModelError for a
+    tokenizer that llama.cpp cannot be given.
     """
+    data = check.read_json(folder / "tokenizer.json")
+    vocabulary = check.read_vocabulary(folder)
+    if why := splitting.problem(data):
+        raise ModelError(f"This model cannot be written as GGUF: {why}.", "Choose another model.", file=str(folder))
+    if splitting.sentencepiece(data):
+        _pieces(writer, data, vocabulary, rows)
+        scheme = splitting.spaces(data)
+        writer.add_add_space_prefix(scheme == "always" or (scheme == "first" and not opened))
+    else:
+        _bpe(writer, data, vocabulary, rows, splitting.name(data) or tried(folder))
+    for token, add in (
+        (bos, writer.add_bos_token_id),
+        (eos, writer.add_eos_token_id),
+        (end_of_turn, writer.add_eot_token_id),
+        (pad, writer.add_pad_token_id),
+        (data["model"].get("unk_token"), writer.add_unk_token_id),
+    ):
+        if token in vocabulary:
+            add(vocabulary[token])
+    writer.add_add_bos_token(bos in vocabulary and _starts_with_bos(data, bos))
+    if template:
+        writer.add_chat_template(template)
+
+
+def _filled(data: dict[str, Any], vocabulary: dict[str, int], rows: int) -> tuple[list[str], list[Any]]:
+    """Give the tokens in their order and their types; ids that no token has are filled."""
     from gguf import TokenType
 
-    data = check.read_json(folder / "tokenizer.json")
-    pre = pre_tokenizer(data)
-    vocabulary = check.read_vocabulary(folder)
     added = {token["content"]: token for token in data.get("added_tokens", [])}
-    tokens = [f"[PAD{index}]" for index in range(rows)]
-    types = [TokenType.UNUSED] * rows
+    tokens, types = [f"[PAD{index}]" for index in range(rows)], [TokenType.UNUSED] * rows
     for token, index in vocabulary.items():
-        tokens[index] = token
-        if token in added:
-            types[index] = TokenType.CONTROL if added[token]["special"] else TokenType.USER_DEFINED
-        else:
+        if index < rows:  # a picture's token has no row in a text model
+            tokens[index] = token
+            own = added.get(token)
             types[index] = TokenType.NORMAL
+            if own is not None:
+                types[index] = TokenType.CONTROL if own["special"] else TokenType.USER_DEFINED
+    return tokens, types
+
+
+def _merges(data: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in data["model"]["merges"])
+    return [(left, right) for left, right in pairs]
+
+
+def _bpe(writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int], rows: int, pre: str) -> None:
+    tokens, types = _filled(data, vocabulary, rows)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    merges = data["model"]["merges"]
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    stop = end_of_turn or eos
-    if bos in vocabulary:
-        writer.add_bos_token_id(vocabulary[bos])
-    if stop in vocabulary:
-        writer.add_eos_token_id(vocabulary[stop])
-    if end_of_turn in vocabulary:
-        writer.add_eot_token_id(vocabulary[end_of_turn])
-    if pad in vocabulary:
-        writer.add_pad_token_id(vocabulary[pad])
-    writer.add_add_bos_token(bos in vocabulary and _starts_with_bos(data, bos))
-    if template:
-        writer.add_chat_template(template)
+    writer.add_token_merges([f"{left} {right}" for left, right in _merges(data)])
+
+
+def _pieces(writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int], rows: int) -> None:
+    """Write SentencePiece pieces; llama.cpp joins those with the highest score first, so a score is minus the rank.
+
+    Added tokens that are made of spaces are found by merging, as in the tokenizer itself: it looks for them before
+    spaces are rewritten, and so never meets one.
+    """
+    from gguf import TokenType
+
+    tokens, types = _filled(data, vocabulary, rows)
+    rank: dict[str, int] = {}
+    for index, (left, right) in enumerate(_merges(data)):
+        rank.setdefault(left + right, index)
+    last = float(len(rank) + 1)
+    unknown = data["model"].get("unk_token")
+    for index, token in enumerate(tokens):
+        if token == unknown:
+            types[index] = TokenType.UNKNOWN
+        elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            types[index] = TokenType.BYTE
+        elif types[index] == TokenType.USER_DEFINED and splitting.SPACE in token and token in rank:
+            types[index] = TokenType.NORMAL
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(rank.get(token, last)) for token in tokens])
+    writer.add_token_types(types)
+
+
+def tried(folder: Path) -> str:
+    """Find llama.cpp's name for a tokenizer's cutting by trying: the first under which every probe gives equal ids.
+
+    Raises ModelError when there is none.
+    """
+    return _tried(str(folder), (folder / "tokenizer.json").stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _tried(folder: str, stamp: int) -> str:
+    import gguf
+    from transformers import PreTrainedTokenizerFast
+
+    path = Path(folder)
+    data = check.read_json(path / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+    texts = probes.texts(tokenizer)
+    ours = ids(tokenizer, texts)
+    vocabulary = check.read_vocabulary(path)
+    child = Child(_ENGINE)
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            for pre in splitting.CANDIDATES:
+                file = Path(place) / "vocabulary.gguf"
+                writer = gguf.GGUFWriter(file, "llama")
+                _bpe(writer, data, vocabulary, max(vocabulary.values()) + 1, pre)
+                writer.write_header_to_file()
+                writer.write_kv_data_to_file()
+                writer.write_ti_data_to_file()
+                writer.close()
+                if child.ask({"op": "tokens", "gguf": str(file), "texts": texts}, timeout=300)["ids"] == ours:
+                    return pre
+    finally:
+        child.close()
+    kinds = json.dumps(data.get("pre_tokenizer"))[:120]
+    raise ModelError(
+        f"llama.cpp has no name for the way in which this tokenizer cuts text ({kinds}).",
+        "Choose another model: its GGUF would read text in other tokens than it was trained on.",
+        file=str(path / "tokenizer.json"),
+    )
+
+
+def ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Tokenise typed texts: control tokens in them are read as text, nothing is added."""
+    return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def _starts_with_bos(data: dict[str, Any], bos: str | None) -> bool:

@@ -11,7 +11,18 @@ from studio.models.shape import Shape
 from studio.models.tensors import TensorInfo
 
 #: transformers' class -> llama.cpp's architecture: what we can train and also export.
-EXPORTABLE = {"LlamaForCausalLM": "llama"}
+EXPORTABLE = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "GemmaForCausalLM": "gemma",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Phi3ForCausalLM": "phi3",
+    "SmolLM3ForCausalLM": "smollm3",
+    "Olmo2ForCausalLM": "olmo2",
+}
 
 #: transformers' class -> the model_type that makes transformers take it: what can be read.
 READABLE = {

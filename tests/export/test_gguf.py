@@ -176,13 +176,13 @@ def test_a_failed_export_leaves_nothing_half_written(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renderer = encode.load(tiny)
-    tensor = merge.Merged.tensor
+    block = merge.Merged.block
 
-    def broken(self: merge.Merged, name: str) -> Any:
-        value = tensor(self, name)
+    def broken(self: merge.Merged, name: str, *rows: int) -> Any:
+        value = block(self, name, *rows)
         return value * float("inf") if name == "model.layers.1.mlp.up_proj.weight" else value
 
-    monkeypatch.setattr(merge.Merged, "tensor", broken)
+    monkeypatch.setattr(merge.Merged, "block", broken)
     with pytest.raises(ExportError, match=r"up_proj.weight holds values"):
         gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x")
     assert list(tmp_path.iterdir()) == []

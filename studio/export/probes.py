@@ -1,0 +1,36 @@
+"""Texts whose token ids are compared between training and the file: what people type, and what breaks tokenizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEXTS = (
+    "Hello, world!",
+    "  two leading spaces, and a tab\tin between ",
+    "   \n\n  \n\t\t x   y    z",
+    "It's 12,345.67 in 2024; I'll say: \"don't\". WE'RE, they'Ve, O'Neill",
+    "3 33 333 3333 33333 333333 31415926535897932384626433832795",
+    "def f(x):\n    return x ** 2  # done\n\n\nclass A(B):\n\tpass\n",
+    'if (a != b && !c) { x->y = "\\n"; } // https://example.org/?q=1&r=%20',
+    "Größe, naïve café, Ελληνικά, Русский язык, Việt Nam, İstanbul ß ſ",
+    "日本語のテキスト、中文字符，한국어 문장。 ไทย ខ្មែរ नमस्ते",
+    "العربية שלום فارسی ۱۲۳ ١٢٣",
+    "emoji 🙂🚀 👩‍👩‍👧 🇩🇪 ✅ and combining e\u0301 n\u0303, zero\u200bwidth, nbsp\u00a0here, \u202eturned",
+    "UPPER lower MiXeD camelCaseWord snake_case 1st 22nd v1.2.3-rc4",
+    "a" * 60 + " " + "=" * 40 + " " + "ha" * 20,
+    "<|im_end|> </s> [INST] <|eot_id|> <end_of_turn> typed by a person",
+    "\r\nwindows line\r\n\r\nand\u2028separators\u0085",
+    "control \x01\x02\x7f characters",
+    "'''quotes''' ``code`` **bold** _it_ ~~x~~ ... !!! ??? ---",
+    "½ ² ³ ₂ Ⅷ ① ㎏ ﬁ ﷺ Ａ１",
+)
+
+
+def texts(tokenizer: Any) -> list[str]:
+    """Give the texts as this tokenizer's normalizer leaves them, where it composes characters.
+
+    llama.cpp composes none: what it is given has to be composed already.
+    """
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    composes = normalizer is not None and type(normalizer).__name__ in ("NFC", "NFKC")
+    return [normalizer.normalize_str(text) for text in TEXTS] if composes else list(TEXTS)
