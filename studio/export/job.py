@@ -108,12 +108,16 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         if reference is not None:
             reference.logits.unlink(missing_ok=True)
     modelfile = out / "Modelfile"
+    carried = tuned or not renderer.added
     text = ollama.modelfile(
         Path(files[0]["path"]).name,
-        renderer.family,
-        renderer.stop_tokens if tuned or not renderer.added else renderer.stop_tokens[-1:],
+        renderer.stop_tokens if carried else renderer.stop_tokens[-1:],
+        template=renderer.source if carried else "",
+        tokens=renderer.template.settings["tokens"],
         system=str(options.get("system") or ""),
-        added=tuned and (renderer.added or bool(about.get("template"))),
+        temperature=options.get("temperature"),
+        num_ctx=options.get("num_ctx"),
+        license=ollama.license_of(Path(about.get("root", base))),
     )
     paths.write_text(modelfile, text)
     result: dict[str, Any] = {

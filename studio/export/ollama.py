@@ -1,9 +1,9 @@
 """Write the Modelfile beside an exported file, read one by Ollama's rules, and hand it to Ollama.
 
-TEMPLATE is a second copy of the truth, in Go's template language, and Ollama prefers it to the file's own. So it is
-written only where it was proven, with Go's own text/template, to write what the Jinja template writes: `proven.json` in
-`gotemplates/` says of which Jinja text that holds, by its hash. The tests prove every entry again; nothing here runs Go.
-BOS is left out: it is added by the file's own flag.
+TEMPLATE is a second copy of the truth, in Go's template language, and Ollama may prefer it to the file's own. So it is
+written only where it was proven, with Go's own text/template, to write what the Jinja template writes: `proven.json`
+in `gotemplates/` says of which Jinja text that holds, by its hash. The tests prove the entries again; nothing here runs
+Go. BOS is left out: it is added by the file's own flag.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import subprocess
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from studio.errors import ConfigError, ExportError, ToolMissing
 
@@ -73,8 +74,10 @@ def proven(jinja: str) -> Proof | None:
 
 
 @functools.cache
-def _table() -> dict[str, dict[str, object]]:
-    return json.loads((FOLDER / "proven.json").read_text("utf-8"))
+def _table() -> dict[str, dict[str, Any]]:
+    """Read the table: for the hash of a Jinja template, whose it is, the Go file with its words, and its own hash."""
+    found: dict[str, dict[str, Any]] = json.loads((FOLDER / "proven.json").read_text("utf-8"))
+    return found
 
 
 @functools.cache
@@ -249,7 +252,7 @@ def binary() -> str | None:
 
 
 def check_name(name: str) -> str:
-    """Give back the name of a model in Ollama. Raises ConfigError for one that Ollama, or a command line, might not take."""
+    """Give back a name for a model in Ollama. Raises ConfigError for one that it, or a command line, might not take."""
     if not _NAME.fullmatch(name):
         remedy = "Use small letters, digits, dots, dashes and underscores; a tag may follow a colon."
         raise ConfigError(f"{name[:80]!r} is no name for a model in Ollama.", remedy, field="ollama")

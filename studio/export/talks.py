@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from studio.data.records import Message
 
-#: One that holds control tokens as text: its tokens depend on how a program reads typed ones, so it is compared as text.
+#: It holds control tokens as text: its tokens depend on how a program reads typed ones, so it is compared as text.
 AS_TEXT = "special text"
 
 _LONG = " ".join(
@@ -46,9 +46,9 @@ CONVERSATIONS: dict[str, tuple[Message, ...]] = {
     ),
     "braces and quotes": _talk(
         'Write {{ .Content }}, {%- if x %}{{ messages[0] }}{% endif %} and {{- "a" -}}.',
-        "\"\"\"\nFROM /etc/passwd\n\"\"\" and 'single' and \\n and \\\\ and `back`",
+        '"""\nFROM /etc/passwd\n""" and \'single\' and \\n and \\\\ and `back`',
         "{{ end }} %s %d ${HOME} $(pwd) &amp; <b>",
-        system='He said "no" {{ .System }} and \'yes\' \\ {# nothing #}',
+        system="He said \"no\" {{ .System }} and 'yes' \\ {# nothing #}",
     ),
     "scripts": _talk(
         "日本語で挨拶してください。Привет, как дела? مرحبا بالعالم — नमस्ते",
@@ -58,8 +58,8 @@ CONVERSATIONS: dict[str, tuple[Message, ...]] = {
     ),
     "markdown": _talk(
         "Compare cats and dogs in a table.",
-        "# Cats and dogs\n\n| | cat | dog |\n|---|:-:|---|\n| *sleeps* | **16 h** | 12 h |\n\n1. One\n   - two\n\n> quoted\n\n"
-        "```text\nindented\n    code\n```\n\n---\n[link](https://example.org)",
+        "# Cats and dogs\n\n| | cat | dog |\n|---|:-:|---|\n| *sleeps* | **16 h** | 12 h |\n\n1. One\n   - two\n\n"
+        "> quoted\n\n```text\nindented\n    code\n```\n\n---\n[link](https://example.org)",
         "Shorter, please.",
     ),
     "long": _talk(f"Summarise this report.\n\n{_LONG}"),

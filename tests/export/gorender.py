@@ -88,6 +88,18 @@ func main() {
 #: End and beginning tokens to render with: what a template writes for them is not known when it is proven.
 TOKENS = ({"bos_token": "<s>", "eos_token": "</s>"}, {"bos_token": "<|b|>", "eos_token": 'e"o\\s'})
 
+#: What the 12 conversations do not hold, and a proof is asked for too: thoughts in an answer, texts of spaces alone.
+EXTRA = {
+    "thoughts": (
+        Message("user", "Why?"),
+        Message("assistant", "<think>\nHm. </think> No.\n</think>\n\nBecause é.\n"),
+        Message("user", "Sure?"),
+        Message("assistant", "<think>\nOpen"),
+        Message("user", "</think>\n\nSo?"),
+    ),
+    "blank": (Message("system", " \n"), Message("user", " "), Message("assistant", "\t"), Message("user", "\nx")),
+}
+
 
 def there() -> bool:
     """Tell whether Go is installed."""
@@ -122,10 +134,12 @@ def render(jobs: Sequence[tuple[str, Sequence[Message]]]) -> list[str]:
     return [answer.get("text", f"ERROR {answer.get('error')}") for answer in json.loads(done.stdout)]
 
 
-def expected(jinja: str, tokens: Mapping[str, str]) -> dict[str, str]:
-    """Render the 12 conversations with a Jinja template, as training does, less the first BOS; refused ones are out."""
+def expected(
+    jinja: str, tokens: Mapping[str, str], given: Mapping[str, tuple[Message, ...]] = talks.CONVERSATIONS
+) -> dict[str, str]:
+    """Render conversations with a Jinja template, as training does, less the first BOS; refused ones are left out."""
     template, made = ChatTemplate(jinja, dict(tokens)), {}
-    for name, talk in talks.CONVERSATIONS.items():
+    for name, talk in given.items():
         try:
             made[name] = template.text(talk, generate=True).removeprefix(tokens["bos_token"])
         except StudioError:
@@ -135,10 +149,10 @@ def expected(jinja: str, tokens: Mapping[str, str]) -> dict[str, str]:
 
 def differing(jinja: str, proof: ollama.Proof) -> list[str]:
     """Name the conversations that a Go template does not write as the Jinja template does."""
-    wrong = []
+    wrong, asked = [], {**talks.CONVERSATIONS, **EXTRA}
     for tokens in TOKENS:
-        wanted = expected(jinja, tokens)
-        got = render([(proof.template(tokens), talks.CONVERSATIONS[name]) for name in wanted])
+        wanted = expected(jinja, tokens, asked)
+        got = render([(proof.template(tokens), asked[name]) for name in wanted])
         wrong += [name for name, text in zip(wanted, got, strict=True) if text != wanted[name]]
     return list(dict.fromkeys(wrong))
 
@@ -170,7 +184,8 @@ def prove(jinjas: Mapping[str, str]) -> dict[str, dict[str, object]]:
         wanted = len(expected(jinja, TOKENS[0]))
         found = next((one for one in candidates() if not differing(jinja, one)), None) if wanted else None
         if found is not None:
-            table[key] = {"of": name, "file": found.name, "words": found.words, "compared": wanted}
+            go = ollama.digest(found.template(TOKENS[0]))
+            table[key] = {"of": name, "file": found.name, "words": found.words, "compared": wanted, "go": go}
         print(f"{name}: {found.name if found else 'none'} ({wanted})", file=sys.stderr)
     return table
 
