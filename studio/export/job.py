@@ -116,7 +116,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         tokens=renderer.template.settings["tokens"],
         system=str(options.get("system") or ""),
         temperature=options.get("temperature"),
-        num_ctx=options.get("num_ctx"),
+        num_ctx=options.get("num_ctx") or _window(run.parent(), info.context),
         license=ollama.license_of(Path(about.get("root", base))),
     )
     paths.write_text(modelfile, text)
@@ -131,6 +131,12 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     if options.get("base"):
         result["base_file"] = str(base_file(Path(about.get("root", base)), about.get("template", ""), emit))
     return result
+
+
+def _window(parent: Run | None, context: int) -> int | None:
+    """Give the context to ask of Ollama: its usual 4096 tokens, or the longest row in training, if the model has it."""
+    trained = int(parent.config.settings.get("max_length") or 0) if parent is not None else 0
+    return min(context, max(4096, trained)) or None
 
 
 def wanted_types(types: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -11,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.errors import ConfigError, ExportError, ToolMissing
+from studio import runs
+from studio.cli.__main__ import run as cli
+from studio.errors import ConfigError, ExportError, RunError, ToolMissing
 from studio.export import ollama
 from studio.models.family import FAMILIES
+from studio.ui import choice, exportview, live
+from studio.ui.pages import export as page
 
 CHATML = FAMILIES["chatml"].template
 
@@ -240,3 +245,58 @@ def test_a_name_that_ollama_might_not_take_is_refused(name: str, tmp_path: Path)
         list(ollama.create(name, tmp_path))
     with pytest.raises(ConfigError):
         ollama.commands(name)
+
+
+@posix
+def test_an_export_goes_into_ollama_when_asked_to(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    (tmp_path / "bin").mkdir()
+    out = tmp_path / "out"
+    words = ["export", str(tiny), "--quant", "F16", "--out", str(out), "--ollama", "mine", "--json"]
+    assert cli([*words[:-2], "My Model", "--json"]) == 2 and not out.exists(), "a bad name is told before the work"
+    capsys.readouterr()
+
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert cli(words) == 0
+    made = json.loads(capsys.readouterr().out)["ollama"]
+    assert made["created"] is False and made["lines"][1:] == [
+        f"  {line}" for line in ollama.commands("mine", str(out / "Modelfile"))
+    ]
+
+    _program(tmp_path / "bin", "print(open('Modelfile').readline())\nprint('success')")
+    assert cli(words) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["ollama"]["created"] is True
+    assert "FROM ./" in said.err and "success" in said.err
+
+    _program(tmp_path / "bin", "print('Error: no server')\nsys.exit(1)")
+    assert cli(words) == 1
+    failed = json.loads(capsys.readouterr().out)
+    assert failed["files"] and failed["ollama"]["failed"] and "no server" in failed["ollama"]["lines"][0]
+
+
+@posix
+def test_the_window_shows_what_ollama_says_or_the_two_lines(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RunError, match="no export"):
+        list(page.into_ollama())
+    folder = home / "out"
+    folder.mkdir()
+    (folder / "Modelfile").write_text("FROM ./m.gguf\n", "utf-8")
+    run = runs.create(runs.RunConfig("export", "First <b>assistant", "starter"))
+    (run.dir / "events.jsonl").write_text('{"type": "started"}\n{"type": "finished", "result": {}}\n', "utf-8")
+    files = [{"path": str(folder / "m.gguf"), "type": "Q8_0", "bytes": 1, "sha256": "0"}]
+    result = {"run": run.id, "files": files, "modelfile": str(folder / "Modelfile")}
+    (run.dir / "result.json").write_text(json.dumps(result), "utf-8")
+    choice.update(model="starter")
+    shown = exportview.ollama(live.look())
+    assert "Ollama is not on this machine" in shown and "ollama run first-b-assistant" in shown
+
+    _program(tmp_path, "print('reading <model>', flush=True)\nprint('success')")
+    assert "not on this machine" not in exportview.ollama(live.look())
+    *_, before, last = page.into_ollama()
+    assert "reading &lt;model&gt;" in before and "success" in last and "ollama run first-b-assistant" in last
