@@ -41,7 +41,7 @@ CPU_FLAGS = {"SSE42": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", "F16
 STEPS = {  # in this order: the GB that it needs at most, and what it says
     "torch": (10.0 if CUDA else 4.0, "PyTorch {torch} (about 0.8 GB for CPU, 5.5 GB with CUDA)"),
     "base": (1.3, "transformers, gradio and the other libraries (about 0.9 GB)"),
-    "dev": (0.3, "the developers' tools (about 0.2 GB)"),
+    "dev": (0.7, "the developers' tools (about 0.5 GB)"),
     "llama": (0.6, "llama-cpp-python {llama-cpp-python}, for chat and GGUF (about 0.1 GB)"),
 }
 COMPILER = {  # what to install where there is none

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import studio
 from studio.cli.output import Out
 from studio.cli.running import watching
-from studio.errors import CheckFailed
+from studio.errors import CheckFailed, ExportError
+from studio.export import ollama
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -25,6 +28,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     export.add_argument("--out", default="", help="a folder (by default in the run's directory)")
     export.add_argument("--system", default="", help="a system text for the Modelfile")
+    export.add_argument(
+        "--ollama", default="", metavar="NAME", help="bring the first file into Ollama, where it is installed"
+    )
     export.set_defaults(do=_export)
 
 
@@ -35,13 +41,38 @@ def _merge(args: argparse.Namespace, out: Out) -> None:
 
 
 def _export(args: argparse.Namespace, out: Out) -> int:
+    if args.ollama:
+        ollama.check_name(args.ollama)
     with watching() as watch:
         result = studio.export_model(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
     lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
     lines += _certificate(result["certificate"]["lines"])
+    ok = result["certificate"]["ok"]
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
+    if args.ollama:
+        result["ollama"] = _into_ollama(args.ollama, Path(result["modelfile"]), ok)
+        lines += result["ollama"]["lines"]
     out.result(result, "\n".join(lines))
-    return 0 if result["certificate"]["ok"] else CheckFailed.exit_code
+    if not ok:
+        return CheckFailed.exit_code
+    return ExportError.exit_code if args.ollama and result["ollama"]["failed"] else 0
+
+
+def _into_ollama(name: str, modelfile: Path, ok: bool) -> dict[str, Any]:
+    """Run `ollama create` with its output on standard error; without an ollama, give the two lines to type."""
+    create, run = ollama.commands(name, str(modelfile))
+    answer: dict[str, Any] = {"name": name, "created": False, "failed": False}
+    if not ok:
+        return {**answer, "lines": ["Not brought into Ollama: the certificate does not hold."]}
+    if ollama.binary() is None:
+        said = "There is no ollama on this machine's PATH. Where there is one, type:"
+        return {**answer, "lines": [said, f"  {create}", f"  {run}"]}
+    try:
+        for line in ollama.create(name, modelfile.parent):
+            print(line, file=sys.stderr, flush=True)
+    except ExportError as error:  # the files are made all the same
+        return {**answer, "failed": True, "lines": [error.message, f"  {error.remedy}"]}
+    return {**answer, "created": True, "lines": [f"{name} is in Ollama: {run}"]}
 
 
 def _certificate(found: Sequence[dict[str, Any]]) -> list[str]:

@@ -104,12 +104,16 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         if reference is not None:
             reference.logits.unlink(missing_ok=True)
     modelfile = out / "Modelfile"
+    carried = tuned or not renderer.added
     text = ollama.modelfile(
         Path(files[0]["path"]).name,
-        renderer.family,
-        renderer.stop_tokens if tuned or not renderer.added else renderer.stop_tokens[-1:],
+        renderer.stop_tokens if carried else renderer.stop_tokens[-1:],
+        template=renderer.source if carried else "",
+        tokens=renderer.template.settings["tokens"],
         system=str(options.get("system") or ""),
-        added=tuned and (renderer.added or bool(about.get("template"))),
+        temperature=options.get("temperature"),
+        num_ctx=options.get("num_ctx") or _window(run.parent(), info.context),
+        license=ollama.license_of(Path(about.get("root", base))),
     )
     paths.write_text(modelfile, text)
     result: dict[str, Any] = {
@@ -123,6 +127,12 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     if options.get("base"):
         result["base_file"] = str(chatfiles.of_base(Path(about.get("root", base)), emit))
     return result
+
+
+def _window(parent: Run | None, context: int) -> int | None:
+    """Give the context to ask of Ollama: its usual 4096 tokens, or the longest row in training, if the model has it."""
+    trained = int(parent.config.settings.get("max_length") or 0) if parent is not None else 0
+    return min(context, max(4096, trained)) or None
 
 
 def wanted_types(types: Sequence[str]) -> list[str]:

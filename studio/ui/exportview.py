@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from studio.export import ollama as into
 from studio.paths import slug
 from studio.ui import kit, parts, rail, terminal
 from studio.ui.live import Scene, View
@@ -107,8 +107,8 @@ def ollama(scene: Scene) -> str:
     place = str(result.get("modelfile") or "")
     if view is None or not place:
         return parts.card("What it makes", _MAKES)
-    name = slug(view.config.title, "assistant")
-    create, run = f"ollama create {name} -f {shlex.quote(place)}", f"ollama run {name}"
+    name = model_name(view)
+    create, run = into.commands(name, place)
     shown_create = f"ollama create {name} -f …/{Path(place).name}"
     text = _modelfile(place)
     shown = f"<details><summary>Show the Modelfile</summary><pre>{esc(text, 4000)}</pre></details>" if text else ""
@@ -116,7 +116,27 @@ def ollama(scene: Scene) -> str:
         f'<div class="st-command"><code title="{esc(whole)}">{esc(short)}</code>{parts.copy_button(whole)}</div>'
         for short, whole in ((shown_create, create), (run, run))
     )
-    return parts.card("Ollama", lines + shown)
+    hint = "" if into.binary() else parts.note("Ollama is not on this machine. Where it is, copy these two lines.")
+    return parts.card("Ollama", hint + lines + shown)
+
+
+def model_name(view: View) -> str:
+    """Name the model in Ollama."""
+    return slug(view.config.title, "assistant")
+
+
+def modelfile(scene: Scene) -> tuple[View, Path] | None:
+    """Give the export that is shown and its Modelfile, once there is one."""
+    view, result = _result(scene)
+    place = str(result.get("modelfile") or "")
+    return (view, Path(place)) if view is not None and place else None
+
+
+def creating(name: str, said: Sequence[str], done: bool = False) -> str:
+    """Draw what Ollama says while it makes the model: its last lines, and how to go on."""
+    lines = f"<pre>{esc(chr(10).join(said[-12:]))}</pre>"
+    end = parts.note(f"{name} is in Ollama. Talk to it there with: ollama run {name}") if done else ""
+    return parts.card("Ollama" if done else f"Ollama makes {name}", lines + end)
 
 
 def _modelfile(place: str) -> str:

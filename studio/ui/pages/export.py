@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import gradio as gr
 
 from studio import runs
 from studio.errors import RunError
+from studio.export import ollama
 from studio.ui import choice, exportview, kit, live
 from studio.ui.pages.tune import header
 
@@ -41,6 +43,8 @@ def page(tools: kit.Kit) -> None:
                 out = gr.Textbox(label="Folder", placeholder="in the run's own folder", max_lines=1)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
             tools.live(kit.slot(), exportview.ollama)
+            making = kit.slot()
+            make = gr.Button("Create in Ollama", elem_id="st-ollama", elem_classes="st-small", visible=False)
             tools.live(kit.slot(), exportview.paths_card)
             with gr.Row(elem_classes="st-buttons"):
                 tools.live(kit.slot(), exportview.onward)
@@ -50,9 +54,11 @@ def page(tools: kit.Kit) -> None:
     tools.live(source, _sources)
     tools.live(box, _box)
     tools.live(start, _start)
+    tools.live(make, lambda s: gr.update(visible=exportview.modelfile(s) is not None and ollama.binary() is not None))
     tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     tools.after(start.click(kit.edge(begin), [source, quants, out], trouble, **quiet))
+    make.click(kit.edges(into_ollama), None, making, **quiet)
     tools.after(again.click(kit.edge(lambda: kit.resume("export")), None, trouble, **quiet))
 
 
@@ -69,6 +75,20 @@ def begin(source: str, quants: list[str], out: str) -> str:
     kit.begin(runs.RunConfig("export", view.config.title, view.config.model, parent=str(view.run.dir), options=options))
     choice.update(runs={"export": None})
     return ""
+
+
+def into_ollama() -> Generator[str]:
+    """Run `ollama create` on the export that is shown, and show what it says as it comes."""
+    found = exportview.modelfile(live.look())
+    if found is None:
+        raise RunError("There is no export to bring into Ollama.", "Export first.")
+    view, place = found
+    name, said = exportview.model_name(view), list[str]()
+    yield exportview.creating(name, ["..."])
+    for line in ollama.create(name, place.parent):
+        said.append(line)
+        yield exportview.creating(name, said)
+    yield exportview.creating(name, said, done=True)
 
 
 def trained(scene: live.Scene) -> list[live.View]:
