@@ -6,7 +6,7 @@ From the format's specification, and the layout of ggml's blocks (llama.cpp 0.5.
 from __future__ import annotations
 
 MAX_HEAD = 128 << 20  # bytes before the tensors' data: Gemma's 262,144 tokens take 16 MB
-MAX_KEYS = MAX_TENSORS = 65_536
+MAX_ENTRIES = 65_536  # keys, and tensors
 MAX_STRINGS = 2_000_000  # in all arrays: tokens and merges of the largest vocabularies are 800,000
 MAX_KEY, MAX_TENSOR_NAME = 65_535, 63
 MAX_DIMS, MAX_LAYERS, MAX_ALIGNMENT = 4, 512, 1 << 16

@@ -9,6 +9,7 @@ specification and, where that leaves room, of what llama.cpp loads.
 from __future__ import annotations
 
 import array
+import collections
 import dataclasses
 import math
 import os
@@ -93,8 +94,7 @@ def parse(path: str | Path) -> Head:
     """Read a file's head and check its layout only: also a file whose stop tokens are to be mended can be read."""
     path = Path(path)
     try:
-        kind = os.stat(path)
-        if not stat.S_ISREG(kind.st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):
             raise ModelError("This is not a plain file.", "Name a GGUF file.", file=str(path))
         with path.open("rb") as file:
             return _Reader(path, file, os.fstat(file.fileno()).st_size).head()
@@ -159,11 +159,8 @@ class _Reader:
         version = self._version()
         tensor_count, key_count = self.number("Q", "The number of tensors"), self.number("Q", "The number of keys")
         # the least that an entry takes: a key of 1 byte with 1 of value, a tensor's name of 1 byte with 1 dimension
-        for what, count, most, least in (
-            ("keys", key_count, form.MAX_KEYS, 14),
-            ("tensors", tensor_count, form.MAX_TENSORS, 33),
-        ):
-            if count > most or count * least > self.size - self.at:
+        for what, count, least in (("keys", key_count, 14), ("tensors", tensor_count, 33)):
+            if count > form.MAX_ENTRIES or count * least > self.size - self.at:
                 self.fail(f"The file says that it has {count:,} {what}, which do not fit into it.")
         metadata: dict[str, Any] = {}
         types: dict[str, str] = {}
@@ -323,6 +320,9 @@ def check(head: Head) -> None:
     if head.types[_TOKENS] != "ARRAY OF STRING":
         fail(f"The key {_TOKENS!r} is no array of texts.")
     count = len(head.tokens)
+    for token, times in collections.Counter(filter(None, head.tokens)).most_common(1):
+        if times > 1:
+            fail(f"The key {_TOKENS!r} has the token {token[:80]!r} twice, on which llama.cpp ends itself.", _OTHER)
     for name in ("scores", "token_type"):
         key = f"tokenizer.ggml.{name}"
         if key in head.types and (not head.types[key].startswith("ARRAY") or len(head.metadata[key]) < count):

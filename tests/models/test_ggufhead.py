@@ -230,6 +230,7 @@ def tokens(*words: str) -> bytes:
         ),
         (laid([entry("general.architecture", 4, U32(1))]), "The key 'general.architecture' is not a text."),
         (laid([entry("tokenizer.ggml.tokens", 8, text("a"))]), "The key 'tokenizer.ggml.tokens' is no array of texts."),
+        (laid([tokens("a", "b", "a")]), "The key 'tokenizer.ggml.tokens' has the token 'a' twice"),
         (
             laid([tokens("a", "b"), entry("tokenizer.ggml.scores", 9, U32(6) + U64(1) + U32(0))]),
             "The key 'tokenizer.ggml.scores' has no value for each of the 2 tokens.",
