@@ -38,14 +38,14 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     with watching() as watch:
         result = studio.export_model(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
     lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
-    lines += _certificate(result["certificate"]["lines"])
+    lines += written(result["certificate"]["lines"])
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
     out.result(result, "\n".join(lines))
     return 0 if result["certificate"]["ok"] else CheckFailed.exit_code
 
 
-def _certificate(found: Sequence[dict[str, Any]]) -> list[str]:
-    """Write the lines of all files, each file under its name."""
+def written(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Write the lines of certificates for people, those of each file under its name."""
     marks = {True: "ok   ", False: "FAILS", None: "  -  "}
     text, file = [], ""
     for line in found:
