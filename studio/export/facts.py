@@ -130,21 +130,20 @@ def _tokens(child: Child, head: Head) -> dict[str, Any]:
 
 def _prompts(head: Head, rendered: dict[str, Any]) -> dict[str, Any]:
     """Does the template render what it should, with the last question in it?"""
-    refused = [name for name, row in rendered.items() if isinstance(row, dict)]
+    refused = {name: row["error"] for name, row in rendered.items() if isinstance(row, dict)}
     dropped = [
         name
         for name, row in rendered.items()
-        if isinstance(row, list) and CONVERSATIONS[name][-1].content.strip() not in _spelled(head, row)
+        if name not in refused and CONVERSATIONS[name][-1].content.strip() not in _spelled(head, row)
     ]
     done = len(rendered) - len(refused) - len(dropped)
     value = f"{done} of {len(rendered)} conversations are rendered"
     if refused:
-        value += f"; the template refuses: {', '.join(refused)}"
+        value += f"; the template refuses: {', '.join(refused)} ({next(iter(refused.values()))})"
     if dropped:
         value += f"; the question is missing in: {', '.join(dropped)}"
-    systems = {name for name, talk in CONVERSATIONS.items() if talk[0].role == "system"}
-    ok = not dropped and set(refused) <= systems  # many templates have no place for a system text
-    return _line("prompts", ok, value, "", "The template in the file is broken: write the model's own with --repair.")
+    remedy = "The template in the file is broken: name the model, and write its own with --repair."
+    return _line("prompts", not refused and not dropped, value, "", remedy)
 
 
 def _beginning(head: Head, rendered: dict[str, Any]) -> dict[str, Any]:

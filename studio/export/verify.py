@@ -109,7 +109,8 @@ def _mended(
         found, failed = {}, ["stop tokens", "beginning"]
     if not failed:
         return {**found, "repaired": None}
-    wanted = {MENDABLE[name] for name in failed if name in MENDABLE}
+    broken = [name for name in failed if name not in MENDABLE]  # wrong weights do not learn to stop by a new flag
+    wanted = {MENDABLE[name] for name in failed if name in MENDABLE and not (broken and name == "ending")}
     changes = _from_model(path, known, wanted) if known else _from_itself(path, wanted)
     if not changes:
         raise CheckFailed(
