@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from studio.models.check import ModelInfo
     from studio.runs import RunConfig
 
-__all__ = ["check_data", "check_model", "export_model", "merge_model", "run_demo", "train_model"]
+__all__ = ["check_data", "check_model", "export_model", "merge_model", "run_demo", "train_model", "verify_file"]
 __version__ = "0.1.0"
 
 
@@ -139,6 +139,20 @@ def export_model(
     if out:
         options["out"] = str(Path(out).expanduser().resolve())
     return _do(RunConfig("export", title, model, parent=parent, options=options), None, emit, should_stop)
+
+
+def verify_file(
+    gguf: str | Path,
+    *,
+    model: str = "",
+    repair: str | Path = "",
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Make a GGUF file's certificate anew, also of one made elsewhere; `repair` names a copy to mend what fails."""
+    from studio.export import verify
+
+    return verify.verify(gguf, model, repair, emit, should_stop)
 
 
 def run_demo(

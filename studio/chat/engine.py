@@ -17,6 +17,7 @@ from typing import Any
 
 from studio.data.records import Message
 from studio.errors import DataError, ExportError, ModelError, ToolMissing
+from studio.models import ggufhead
 from studio.render.template import ChatTemplate, Piece
 
 Cancelled = Callable[[], bool]
@@ -63,8 +64,7 @@ def library() -> Any:
 
 def _open(path: str, *, n_ctx: int = 512, vocab_only: bool = False, logits_all: bool = False, threads: int = 0) -> Any:
     binding = library()
-    if not os.path.isfile(path):
-        raise ModelError("There is no such file.", "Export the model again.", file=path)
+    ggufhead.read(path)  # llama.cpp aborts on some files that were made to break it, and hangs on others
     cores = threads or os.cpu_count() or 1
     try:
         return binding.Llama(

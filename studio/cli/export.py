@@ -46,7 +46,7 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     with watching() as watch:
         result = studio.export_model(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
     lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
-    lines += _certificate(result["certificate"]["lines"])
+    lines += written(result["certificate"]["lines"])
     ok = result["certificate"]["ok"]
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
     if args.ollama:
@@ -75,8 +75,8 @@ def _into_ollama(name: str, modelfile: Path, ok: bool) -> dict[str, Any]:
     return {**answer, "created": True, "lines": [f"{name} is in Ollama: {run}"]}
 
 
-def _certificate(found: Sequence[dict[str, Any]]) -> list[str]:
-    """Write the lines of all files, each file under its name."""
+def written(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Write the lines of certificates for people, those of each file under its name."""
     marks = {True: "ok   ", False: "FAILS", None: "  -  "}
     text, file = [], ""
     for line in found:
