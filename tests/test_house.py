@@ -14,7 +14,7 @@ PACKAGE = ROOT / "studio"
 
 LAYERS = [
     {"errors", "config", "events", "paths", "disk", "child", "redact"},
-    {"runs", "jobs", "hardware", "models", "data", "objectives"},
+    {"runs", "jobs", "trash", "stock", "hardware", "models", "data", "objectives"},
     {"render", "chat"},
     {"methods", "train"},
     {"export", "feedback"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"cli", "ui", "__init__", "__main__"},
 ]
 LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact"]
-LIGHT += ["runs", "jobs", "models", "data", "chat/session"]
+LIGHT += ["runs", "jobs", "trash", "stock", "models", "data", "chat/session"]
 HEAVY = {"torch", "transformers", "llama_cpp", "gradio"}
 
 
