@@ -345,6 +345,7 @@ def _delete_from_hub(item: Item) -> None:
         raise InputError("The hub's cache is not there.", "Look at the list again: studio disk") from None
     for repo in cache.repos:
         if Path(repo.repo_path) == item.place:
-            cache.delete_revisions(*(revision.commit_hash for revision in repo.revisions)).execute()
+            alone = dataclasses.replace(cache, repos=frozenset([repo]))  # a copy of it elsewhere has the same commits
+            alone.delete_revisions(*(revision.commit_hash for revision in repo.revisions)).execute()
     if item.place.is_dir():
         shutil.rmtree(item.place)
