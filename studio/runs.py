@@ -33,7 +33,7 @@ from studio.redact import redact
 
 STATUSES = ("new", "queued", "running", "finished", "failed", "stopped", "interrupted")
 #: Kinds that wait for a network or a disk: one of them may go beside a run that computes.
-LIGHT = ("download", "check")
+LIGHT = ("download", "check", "push")
 #: Kinds that need nothing once they are over: what they were made from may be deleted.
 _LEAVES_NOTHING = ("rehearse", "push")
 
@@ -42,9 +42,9 @@ _LEAVES_NOTHING = ("rehearse", "push")
 class RunConfig:
     """What a run was asked to do.
 
-    `kind` names the worker's job (train, merge, export, demo, download, check); `method` the training method; `model`
-    is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from
-    the method's defaults.
+    `kind` names the worker's job (train, merge, export, push, demo, download, check); `method` the training method;
+    `model` is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that
+    differ from the method's defaults.
     """
 
     kind: str

@@ -29,6 +29,7 @@ KINDS = {
     "train": "studio.train.job:run",
     "merge": "studio.export.job:merge",
     "export": "studio.export.job:export",
+    "push": "studio.export.push:push",
     "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
     "download": "studio.models.job:download",
