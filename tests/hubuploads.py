@@ -15,6 +15,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import yaml  # type: ignore[import-untyped]
+
 if TYPE_CHECKING:
     from hubserver import HubServer
 
@@ -68,6 +70,8 @@ def answer(hub: HubServer, method: str, path: str, body: bytes, headers: Mapping
     if account is None:
         words = "Invalid credentials in Authorization header" if token else "Invalid username or password."
         return 401, {"error": words}, {"X-Error-Message": words}
+    if path == "/api/validate-yaml":
+        return _yaml(json.loads(body)["content"])
     if path == "/api/repos/create":
         return _create(hub, account, json.loads(body))
     if match := re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+?)(?:\.git)?/(preupload|commit|info/lfs)/?(.*)", path):
@@ -82,6 +86,17 @@ def answer(hub: HubServer, method: str, path: str, body: bytes, headers: Mapping
             return _commit(hub, repo, body)
         return _batch(hub, json.loads(body))
     return 404, {"error": "Not found"}, {}
+
+
+def _yaml(card: str) -> Answer:
+    """Read the front matter of a card as the hub does before a commit."""
+    try:
+        found = yaml.safe_load(card.split("---\n")[1])
+        good = isinstance(found, dict) and isinstance(found.get("tags", []), list)
+    except (IndexError, yaml.YAMLError):
+        good = False
+    errors = [] if good else [{"message": "the metadata is no YAML"}]
+    return (200 if good else 400), {"errors": errors, "warnings": []}, {}
 
 
 def _create(hub: HubServer, account: str, asked: dict[str, Any]) -> Answer:

@@ -78,7 +78,8 @@ def _front(card: Card) -> str:
 
 
 def _sentence(card: Card) -> str:
-    base = f"[{card.base}](https://huggingface.co/{card.base})" if card.base else _plain(card.base_name or "its base")
+    linked = _cell(card.base)
+    base = f"[{linked}](https://huggingface.co/{linked})" if card.base else _plain(card.base_name or "its base")
     at = f" at revision `{card.revision[:12]}`" if card.revision else ""
     steps = ", then ".join(run.config.method.upper() for run in card.line if run.config.method)
     what = {
