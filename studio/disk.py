@@ -6,10 +6,12 @@ is foreseen is foreseen roughly. Places on the same disk are added up.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,9 +56,42 @@ def check(needs: Iterable[Need], error: type[StudioError], remedy: str) -> None:
             )
 
 
-def held(folder: Path) -> int:
-    """Give the bytes of all files in a folder, 0 where there is none."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+def held(place: Path, seen: set[tuple[int, int]] | None = None) -> int:
+    """Give the bytes of a file or of all files in a folder, 0 where there is none; links are not followed.
+
+    A file with several names counts once; with `seen`, once over all calls that share it.
+    """
+    known = set() if seen is None else seen
+    try:
+        here = place.lstat()
+    except OSError:
+        return 0
+    if not stat.S_ISDIR(here.st_mode):
+        return _once(here, known)
+    total, folders = 0, [os.fspath(place)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):  # it went away meanwhile
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                        else:
+                            total += _once(os.lstat(entry.path), known)  # Windows' entries know no links
+        except OSError:
+            continue
+    return total
+
+
+def _once(facts: os.stat_result, seen: set[tuple[int, int]]) -> int:
+    """Give a file's bytes, 0 for one that was counted under another name."""
+    if not stat.S_ISREG(facts.st_mode):
+        return 0
+    if facts.st_nlink > 1:
+        if (facts.st_dev, facts.st_ino) in seen:
+            return 0
+        seen.add((facts.st_dev, facts.st_ino))
+    return facts.st_size
 
 
 def size(count: float) -> str:

@@ -8,11 +8,12 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from studio import paths
+from studio import backends, paths
 from studio.child import Child
 from studio.errors import StudioError
 from studio.models.shape import Shape
@@ -26,7 +27,10 @@ GIB = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What was found; sizes in GiB. `llama` is llama-cpp-python's version, "" when it does not load, `problem` why."""
+    """What was found; sizes in GiB. `llama` is llama-cpp-python's version, "" when it does not load, `problem` why.
+
+    `backends` are the GPU backends that llama.cpp was built for (backends.py), none of them: it computes on the CPU.
+    """
 
     system: str
     cpu: str
@@ -41,6 +45,7 @@ class Machine:
     llama: str
     problem: str
     bf16: bool = True
+    backends: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -67,6 +72,7 @@ def machine() -> Machine:
         llama=found.get("llama", ""),
         problem=found.get("problem", ""),
         bf16=found.get("bf16", False),
+        backends=tuple(found.get("backends", ())),
     )
 
 
@@ -109,6 +115,9 @@ def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[d
         import llama_cpp
 
         found["llama"] = llama_cpp.__version__
+        libraries = [path.name for path in (Path(llama_cpp.__file__).parent / "lib").glob("*")]
+        said = llama_cpp.llama_print_system_info().decode("utf-8", "replace")
+        found["backends"] = backends.builds(libraries, said) if llama_cpp.llama_supports_gpu_offload() else []
     except (ImportError, OSError, RuntimeError) as error:
         found["llama"] = ""
         found["problem"] = found["problem"] or f"llama-cpp-python: {error}"

@@ -73,8 +73,8 @@ def _tell_stillborn(run: runs.Run) -> None:
 
 
 def _fetches(config: runs.RunConfig) -> bool:
-    """Tell whether a run was asked to fetch something: a download, or work on a model of the hub that is not here."""
-    if config.kind == "download":
+    """Tell whether a run was asked to use the network: a download, a push, a model of the hub that is not here."""
+    if config.kind in ("download", "push"):
         return True
     try:
         return bool(config.model) and hub.here(config.model) is None

@@ -4,6 +4,8 @@ $STUDIO_HOME (else the platform's data folder)/studio
 ├── runs/     one directory a run
 ├── data/     what was imported or made: votes, judgements, converted files
 ├── cache/    what can be made again: tokens of data files
+├── base/     bases as files for the chat
+├── trash/    what was deleted, until it is emptied (trash.py)
 └── window.json   what the window's user chose last
 """
 

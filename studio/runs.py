@@ -33,16 +33,18 @@ from studio.redact import redact
 
 STATUSES = ("new", "queued", "running", "finished", "failed", "stopped", "interrupted")
 #: Kinds that wait for a network or a disk: one of them may go beside a run that computes.
-LIGHT = ("download", "check")
+LIGHT = ("download", "check", "push")
+#: Kinds that need nothing once they are over: what they were made from may be deleted.
+_LEAVES_NOTHING = ("rehearse", "push")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What a run was asked to do.
 
-    `kind` names the worker's job (train, merge, export, demo, download, check); `method` the training method; `model`
-    is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that differ from
-    the method's defaults.
+    `kind` names the worker's job (train, merge, export, push, demo, download, check); `method` the training method;
+    `model` is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that
+    differ from the method's defaults.
     """
 
     kind: str
@@ -272,18 +274,30 @@ def queued() -> list[str]:
 
 
 def children(run: Run) -> list[Run]:
-    """List the runs that started from this one, the newest first; a rehearsal leaves nothing that needs it."""
+    """List the runs that started from this one, the newest first; rehearsals and pushes need it no longer."""
     return [other for other in _others(run) if _names(other.config.parent, run)]
 
 
-def delete(run: Run) -> None:
-    """Delete a run that is not going and that no other run started from or is scored by."""
+def needed_by(run: Run) -> list[tuple[Run, str]]:
+    """List the runs that cannot do without this one, each with the words that say why."""
+    scored = [other for other in _others(run) if _names(str(other.config.options.get("reward") or ""), run)]
+    started = [(other, f"started from {run.id}") for other in children(run)]
+    return [*started, *((other, f"has its answers scored by {run.id}") for other in scored)]
+
+
+def refuse_deletion(run: Run) -> None:
+    """Raise RunError, with the reason, for a run that is going or that others need."""
     if run.alive():
         raise RunError(f"Run {run.id} is going.", f"Stop it first: studio stop {run.id}")
-    if needed := children(run):
-        raise RunError(f"{needed[0].name} started from {run.id}.", "Delete that one first.")
-    if scored := [other for other in _others(run) if _names(str(other.config.options.get("reward") or ""), run)]:
-        raise RunError(f"{scored[0].name} has its answers scored by {run.id}.", "Delete that one first.")
+    if needed := needed_by(run):
+        said = "; ".join(f"{other.name} {why}" for other, why in needed[:5])
+        more = f"; and {len(needed) - 5} more" if len(needed) > 5 else ""
+        raise RunError(f"{said}{more}.", f"Delete {'that one' if len(needed) == 1 else 'those'} first.")
+
+
+def delete(run: Run) -> None:
+    """Delete a run for good, one that is not going and that no other needs (stock.py has the trash)."""
+    refuse_deletion(run)
     shutil.rmtree(run.dir)
 
 
@@ -298,7 +312,7 @@ def _others(run: Run) -> list[Run]:
     for one in listed:
         apart.pop(one.dir.resolve(), None)
     found = [*listed, *apart.values()]
-    return [other for other in found if other.dir != run.dir and other.config.kind != "rehearse"]
+    return [other for other in found if other.dir != run.dir and other.config.kind not in _LEAVES_NOTHING]
 
 
 def _names(place: str, run: Run) -> bool:

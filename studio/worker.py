@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import events, paths, runs
+from studio.awake import awake
 from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError, TrainingError
 from studio.redact import redact_logs
 from studio.runs import Run, RunConfig
@@ -29,6 +30,7 @@ KINDS = {
     "train": "studio.train.job:run",
     "merge": "studio.export.job:merge",
     "export": "studio.export.job:export",
+    "push": "studio.export.push:push",
     "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
     "download": "studio.models.job:download",
@@ -108,7 +110,8 @@ def work(run_: Run, emit: events.Emit | None = None, should_stop: Callable[[], b
             return run_.should_stop() or (should_stop is not None and should_stop())
 
         try:
-            return run(run_, tell, stop)
+            with awake(f"{run_.config.kind}: {run_.config.title}"):
+                return run(run_, tell, stop)
         finally:
             writer.close()
 

@@ -7,7 +7,7 @@
 
 As the real one it answers /api/models/ID[/revision/REV] and /api/models/ID/tree/REV, HEAD and GET of
 /ID/resolve/REV/FILE with ETag, X-Repo-Commit and ranges, sends large files from another host (`cdn`), and keeps gated
-files from those who bring no token that it knows.
+files from those who bring no token that it knows. What is pushed goes the hub's way as well (hubuploads.py).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Repo:
     revisions: dict[str, str]
     gated: bool = False
     allowed: frozenset[str] = frozenset()
+    private: bool = False
 
 
 @dataclasses.dataclass
@@ -84,6 +85,11 @@ class HubServer:
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
         self.sent = 0
+        self.writers: dict[str, str] = {}  # a token, and the account that it may write for
+        self.stored: dict[str, bytes] = {}  # large files by their sha256, committed or not
+        self.parts: dict[str, dict[int, bytes]] = {}
+        self.received = 0
+        self.chunk = 0  # large files come in parts of so many bytes, 0: whole
         self.pace = pace  # bytes/s of a file's body, 0: as fast as it goes
         self._lock = threading.Lock()
         self._servers = [_Server(("127.0.0.1", 0), self) for _ in range(2)]
@@ -161,6 +167,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
         super().setup()
 
+    def do_POST(self) -> None:
+        import hubuploads
+
+        hubuploads.take(self)
+
+    do_PUT = do_POST
+
     def do_HEAD(self) -> None:
         self.do_GET()
 
@@ -218,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "id": name,
                 "modelId": name,
                 "sha": repo.commit,
-                "private": False,
+                "private": repo.private,
                 "gated": "manual" if repo.gated else False,
                 "disabled": False,
                 "tags": [],

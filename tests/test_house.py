@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "studio"
 
 LAYERS = [
-    {"errors", "config", "events", "paths", "disk", "child", "redact"},
-    {"runs", "jobs", "hardware", "models", "data", "objectives"},
+    {"errors", "config", "events", "paths", "disk", "child", "redact", "awake"},
+    {"runs", "jobs", "trash", "stock", "backends", "hardware", "models", "data", "objectives"},
     {"render", "chat"},
     {"methods", "train"},
     {"export", "feedback"},
@@ -23,8 +23,8 @@ LAYERS = [
     {"worker"},
     {"cli", "ui", "__init__", "__main__"},
 ]
-LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact"]
-LIGHT += ["runs", "jobs", "models", "data", "chat/session"]
+LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact", "awake"]
+LIGHT += ["runs", "jobs", "trash", "stock", "backends", "models", "data", "chat/session"]
 HEAVY = {"torch", "transformers", "llama_cpp", "gradio"}
 
 

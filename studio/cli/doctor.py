@@ -6,32 +6,35 @@ import argparse
 import sys
 from typing import Any
 
-from studio import hardware, paths
+from studio import backends, errors, hardware, paths
 from studio.chat.session import Pane, Session
 from studio.cli.output import Out
 from studio.errors import CheckFailed, StudioError
 from studio.methods import BROKEN, METHODS
+from studio.models import ask, check, hub
+from studio.render import vet
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    verb = verbs.add_parser("doctor", parents=[common], help="check this machine")
+    verb = verbs.add_parser("doctor", parents=[common], help="check this machine, and whether a model can be used")
+    verb.add_argument("--model", default="", help="also whether this model can be trained and exported")
     verb.set_defaults(do=_doctor)
 
 
 def _doctor(args: argparse.Namespace, out: Out) -> int:
-    checks = look()
+    checks = look(args.model)
     marks = {True: "ok   ", False: "FAILS"}
     lines = [
-        f"{marks[c['ok']]} {c['name']}: {c['found']}" + (f"\n      {c['remedy']}" if not c["ok"] else "")
+        f"{marks[c['ok']]} {c['name']}: {c['found']}" + (f"\n      {c['remedy']}" if c["remedy"] else "")
         for c in checks
     ]
     out.result({"checks": checks}, "\n".join(lines))
     return 0 if all(c["ok"] for c in checks) else CheckFailed.exit_code
 
 
-def look() -> list[dict[str, Any]]:
-    """Make every check: [{"name", "ok", "found", "remedy"}]."""
+def look(model: str = "") -> list[dict[str, Any]]:
+    """Make every check: [{"name", "ok", "found", "remedy"}]; a remedy of what is well says how it would be better."""
     m = hardware.machine()
     where = (
         f"{m.gpu}, {m.vram_gb} GiB"
@@ -51,6 +54,8 @@ def look() -> list[dict[str, Any]]:
         _check("disk", m.disk_free_gb >= 2, f"{m.disk_free_gb} GiB free at {paths.home()}", "Free some disk."),
         _methods(),
         _decode(m),
+        _build(m),
+        *([_model(model)] if model else []),
     ]
 
 
@@ -83,3 +88,35 @@ def _decode(m: hardware.Machine) -> dict[str, Any]:
         return _check("llama.cpp", False, f"{m.llama}: {error.message}", remedy)
     found = f"llama-cpp-python {m.llama}: decoded {said['tokens']} tokens at {said['tokens_per_s']} tokens/s"
     return _check("llama.cpp", said["tokens"] > 0, found, remedy)
+
+
+def _build(m: hardware.Machine) -> dict[str, Any]:
+    """Name the installed build of llama.cpp, and the one command that changes it where it leaves a GPU unused."""
+    if not m.llama:
+        return _check("llama.cpp build", False, "none", "Build it for this machine: ./run install")
+    cards = backends.cards()
+    names = ", ".join(dict.fromkeys(card.name for card in cards))
+    there = f"; here: {names}" if names else "; no GPU here"
+    made = _check("llama.cpp build", True, f"{backends.title(m.backends)}{there}", "")
+    return {**made, "remedy": backends.advice(m.backends, cards, m.llama)}
+
+
+def _model(model: str) -> dict[str, Any]:
+    """Say whether a model can be trained and exported; one that is not here is looked at on the hub, not fetched."""
+    try:
+        if hub.here(model) is None:
+            offer = ask.offer(model)
+            if offer.refusal:
+                raise errors.from_dict(offer.refusal)
+            architecture = offer.architecture
+        else:
+            architecture = vet.inspect(check.inspect(model)).architecture
+    except StudioError as error:
+        return _check("model", False, f"{model}: {error.message}", error.remedy)
+    good, why = check.support(architecture)
+    return _check(
+        "model",
+        good,
+        f"{model}: {why if architecture in why else f'{architecture} {why}'}",
+        "`studio models` lists bases that can be exported.",
+    )

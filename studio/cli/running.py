@@ -1,4 +1,4 @@
-"""Verbs about runs: runs, show, stop, resume, delete, worker; and how a run in this process is watched."""
+"""Verbs about runs: runs, show, stop, resume, worker; and how a run in this process is watched."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     for name, do, text in (
         ("stop", _stop, "ask a run to save and stop"),
         ("resume", _resume, "go on with a run that was stopped or interrupted"),
-        ("delete", _delete, "delete a run"),
     ):
         verb = verbs.add_parser(name, parents=[common], help=text)
         verb.add_argument("run")
@@ -161,13 +160,6 @@ def _resume(args: argparse.Namespace, out: Out) -> None:
     with watching() as watch:
         result = worker.work(run, **watch)
     out.result(result, f"{run.id} finished: {run.dir}")
-
-
-def _delete(args: argparse.Namespace, out: Out) -> None:
-    run = runs.find(args.run)
-    runs.delete(run)
-    jobs.leave(run)
-    out.result({"deleted": run.id}, f"Deleted {run.id}.")
 
 
 def _work(args: argparse.Namespace, out: Out) -> int:

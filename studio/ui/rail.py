@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from studio.methods import METHODS
-from studio.ui import talk
+from studio.ui import diskview, talk
 from studio.ui.curves import measure
 from studio.ui.live import Scene, View
 from studio.ui.looking import WORDS
@@ -18,6 +18,8 @@ GROUPS = (
     ("Use", (("export", "Export"), ("chat", "Chat"))),
 )
 PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
+#: The disk is no step of the path: it stands by itself at the end.
+EVERY = (*PAGES, "disk")
 
 _WORDS = {
     "empty": "nothing yet",
@@ -30,6 +32,11 @@ _WORDS = {
 _RING = '<circle cx="8" cy="8" r="6.4" fill="none" stroke="currentColor" stroke-width="1.2"/>'
 _DISC = '<circle cx="8" cy="8" r="7" fill="currentColor"/>'
 _CUT = 'fill="none" style="stroke:var(--st-background,#fff)" stroke-width="1.6" stroke-linecap="round"'
+_DISK = (
+    '<svg class="st-mark" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" fill="none" '
+    'stroke="currentColor" stroke-width="1.2"><ellipse cx="8" cy="4" rx="5.4" ry="2.2"/>'
+    '<path d="M2.6 4v8c0 1.2 2.4 2.2 5.4 2.2s5.4-1 5.4-2.2V4M2.6 8c0 1.2 2.4 2.2 5.4 2.2s5.4-1 5.4-2.2"/></svg>'
+)
 _MARKS = {
     "empty": _RING,
     "ready": f'{_RING}<circle cx="8" cy="8" r="2.6" fill="currentColor"/>',
@@ -59,6 +66,8 @@ def rail(scene: Scene) -> str:
                 f'<a class="st-nav st-nav-{page}" href="#{page}">{mark(state)}<span><b>{name}</b>'
                 f"<small>{esc(line, 80)}</small></span></a>"
             )
+    said = f"<b>Disk</b><small>{esc(diskview.line())}</small>"
+    out.append(f'<a class="st-nav st-nav-disk" href="#disk">{_DISK}<span>{said}</span></a>')
     return f'<nav class="st-rail" aria-label="Steps">{"".join(out)}</nav>'
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from studio import paths
 from studio.ui import kit, live, rail
-from studio.ui.pages import align, chat, data, export, model, train
+from studio.ui.pages import align, chat, data, disk, export, model, train
 
 _PAGES = {
     "model": model.page,
@@ -19,6 +19,7 @@ _PAGES = {
     "align": align.page,
     "export": export.page,
     "chat": chat.page,
+    "disk": disk.page,
 }
 
 

@@ -13,7 +13,7 @@ import disk
 import pytest
 
 from studio.ui import choice, live, starter, talk
-from studio.ui.rail import PAGES
+from studio.ui.rail import EVERY as PAGES
 
 pytestmark = [
     pytest.mark.browser,
