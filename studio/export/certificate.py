@@ -1,258 +1,233 @@
 """The certificate of an exported file, made by opening the file itself, never by repeating settings.
 
-Each line is {"name", "ok", "value", "limit", "remedy"}; `ok` is None where a line does not apply.
+Each line is {"name", "ok", "value", "limit", "remedy"}; `ok` is None where a line does not apply or is shown only.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import datetime
 import json
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import psutil
+from typing import Any
 
 from studio import paths
-from studio.chat.engine import log_softmax
 from studio.chat.session import ENGINE
 from studio.child import Child
-from studio.data.records import Message
-from studio.export.merge import Merged
+from studio.errors import ModelError
+from studio.export import chatlines, ollama, probes, rendered, vocab, weights
+from studio.export.chatlines import line
+from studio.export.known import Known
+from studio.export.reference import Reference
+from studio.models import ggufhead, splitting
+from studio.models.check import read_json
+from studio.models.ggufhead import Head
 
-if TYPE_CHECKING:
-    from studio.render.encode import Renderer
-
-#: The largest mean KL of a type to the merged model in float32, nats per token (export.md gives the order of
-#: magnitude).
-KL_LIMIT = {"F32": 1e-5, "F16": 1e-5, "Q8_0": 0.05, "Q6_K": 0.1, "Q5_K_M": 0.2, "Q4_K_M": 0.5}
-STOPS_LIMIT = 0.8
-_PROBES = (
-    "Hello, world!",
-    "  two leading spaces, and a tab\tin between ",
-    "It's 12,345.67 in 2024; I'll say: \"don't\".",
-    "def f(x):\n    return x ** 2  # done\n\n\n",
-    "Größe, naïve café, Ελληνικά, Русский, 日本語, العربية, हिन्दी",
-    "emoji 🙂🚀 and combining é, zero\u200bwidth",
-    "UPPER lower MiXeD 1st 22nd 333rd 4444th",
-    "a" * 60,
-    "<|im_end|> </s> [INST] typed by a person",
-    "\r\nwindows line\r\n",
-)
-_CONVERSATIONS: tuple[tuple[tuple[str, str], ...], ...] = (
-    (("user", "Hello"),),
-    (("user", "  spaces around  "),),
-    (("system", "Be brief."), ("user", "Who are you?")),
-    (("user", "One"), ("assistant", "Two"), ("user", "Three")),
-    (("system", "Say {}"), ("user", "line\nbreak"), ("assistant", "<b>ok</b>"), ("user", "<|im_end|> typed")),
-)
+#: The largest mean KL of a type to the model in float32, nats per token; other types are measured and shown.
+KL_LIMIT = {"F32": 1e-4, "F16": 1e-3, "BF16": 1e-3, "Q8_0": 0.01}
+#: The smallest share of answers that end by themselves: 19 of 20.
+STOPS_LIMIT = 0.95
+_QUESTIONS = 20
+_TURN = 128  # tokens of an answer that are waited for at least
+_MARKS = {True: "ok", False: "**FAILS**", None: "-"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """What the exported file is compared with: token ids and the merged model's logits for them in a .npy file."""
+def make(path: Path, known: Known, reference: Reference | None) -> dict[str, Any]:
+    """Check one file against what it was made of. Raises ModelError for what is no GGUF file.
 
-    rows: list[list[int]]
-    logits: Path
-    adapter_kl: float | None
-
-
-def make(
-    gguf: Path,
-    type_: str,
-    renderer: Renderer,
-    reference: Reference | None,
-    prompts: Sequence[str],
-    *,
-    tuned: bool,
-) -> dict[str, Any]:
-    """Check one file: token ids, prompt, beginning, ending, numbers, adapter."""
-    child = Child(ENGINE)
+    Lines: token ids, prompts, beginning, stop tokens, ending, numbers, tensors, adapter, ollama.
+    """
+    head = ggufhead.read(path)
+    engine, other = Child(ENGINE), Child(rendered.HANDLER)
     try:
         lines = [
-            _token_ids(child, gguf, renderer),
-            *_prompt(child, gguf, renderer, tuned),
-            _ending(child, gguf, prompts, renderer, tuned),
-            _numbers(child, gguf, type_, reference),
-            _adapter(reference),
+            _token_ids(engine, head, known),
+            *chatlines.prompts(engine, other, head, known),
+            chatlines.stop_tokens(engine, head, known),
+            _ending(engine, head, known),
+            *_numbers(engine, head, reference),
+            _tensors(head, known),
+            _ollama(known),
         ]
     finally:
-        child.close()
-    return {"file": gguf.name, "ok": all(line["ok"] is not False for line in lines), "lines": lines}
+        engine.close()
+        other.close()
+    order = ("token ids", "prompts", "beginning", "stop tokens", "ending", "numbers", "tensors", "adapter", "ollama")
+    lines.sort(key=lambda line: order.index(line["name"]))
+    return {"file": path.name, "type": type_of(head), "ok": all(x["ok"] is not False for x in lines), "lines": lines}
 
 
 def write(certificate: dict[str, Any], gguf: Path) -> Path:
-    """Write FILE.certificate.json beside the file."""
+    """Write FILE.certificate.json, and FILE.certificate.md for people, beside the file; gives the first."""
     path = gguf.with_name(gguf.name + ".certificate.json")
     paths.write_text(path, json.dumps(certificate, indent=1, ensure_ascii=False) + "\n")
+    paths.write_text(path.with_suffix(".md"), readable(certificate))
     return path
 
 
-def make_reference(
-    base: Path, adapter: Path | None, renderer: Renderer, texts: Sequence[tuple[str, str]], folder: Path
-) -> Reference | None:
-    """Run the merged model in transformers (float32) on conversations or plain probes and keep its logits on disk.
-
-    With an adapter, also the mean KL of the merged model to the base on the same ids: what the adapter does. None when
-    the machine has not the memory for the model in float32.
-    """
-    import numpy as np
-
-    merged = Merged(base, adapter)
-    if 4.4 * merged.parameters > psutil.virtual_memory().available:
-        return None
-    if texts and (adapter is not None or not renderer.added):
-        talks = [[Message("user", prompt), Message("assistant", answer.strip() or "Yes.")] for prompt, answer in texts]
-        rows = [renderer.conversation(talk).ids for talk in talks]
-    else:
-        rows = [renderer.tokenizer(text, add_special_tokens=False)["input_ids"] for text in _PROBES[:6]]
-    rows = [row[:256] for row in rows]
-    made = _logits(base, merged, rows)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
-        np.save(file, np.concatenate(made))
-    return Reference(rows, Path(file.name), None if adapter is None else _distance(made, base, rows))
+def readable(certificate: dict[str, Any]) -> str:
+    """Write a certificate as Markdown: the verdict, a table of the lines, what the file was made of."""
+    verdict = "holds" if certificate["ok"] else "does not hold"
+    text = [f"# {certificate['file']}: the certificate {verdict}", ""]
+    text += ["| | line | found | limit |", "|---|---|---|---|"]
+    for one in certificate["lines"]:
+        value = f"{one['value']} {one['remedy']}".strip().replace("|", "\\|").replace("\n", " ")
+        text.append(f"| {_MARKS[one['ok']]} | {one['name']} | {value} | {one['limit']} |")
+    text.append("")
+    for name, said in (certificate.get("about") or {}).items():
+        if name == "versions":
+            text.append("- made with " + ", ".join(f"{library} {version}" for library, version in said.items()))
+        elif said["sha256"]:
+            text.append(f"- {name}: `{said['sha256']}` {Path(said['name']).name}")
+    if "sha256" in certificate:
+        text.append(f"- file: `{certificate['sha256']}`")
+    if "made" in certificate:
+        text.append(f"- checked {certificate['made']}")
+    return "\n".join(text) + "\n"
 
 
-def _distance(merged: Sequence[Any], base: Path, rows: Sequence[list[int]]) -> float | None:
-    """Mean KL(merged || base) in nats per token, over the ids that the base knows too."""
-    import numpy as np
-
-    plain = Merged(base)
-    size = plain.rows
-    known = [(row, logits) for row, logits in zip(rows, merged, strict=True) if max(row) < size]
-    if not known:
-        return None
-    total = 0.0
-    for (_, p_logits), q_logits in zip(known, _logits(base, plain, [row for row, _ in known]), strict=True):
-        p, q = log_softmax(p_logits[:, :size]), log_softmax(q_logits)
-        total += float((np.exp(p) * (p - q)).sum())
-    return total / sum(len(row) for row, _ in known)
+def stamped(certificate: dict[str, Any], path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Add the file's hash, what it was made of (known.about) and the time."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {**certificate, "sha256": paths.sha256(path), "about": about, "made": now}
 
 
-def _logits(base: Path, merged: Merged, rows: Sequence[list[int]]) -> list[Any]:
-    """Give each row's logits (T, V) under the model made of these tensors, in float32 arrays."""
-    import torch
-    import transformers
+def type_of(head: Head) -> str:
+    """Name the type of a file as its head does; the type of most of its bytes where it says nothing."""
+    from gguf import LlamaFileType
 
-    config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    config.vocab_size = merged.rows
-    architecture = getattr(transformers, config.architectures[0])
-    model = architecture.from_pretrained(None, config=config, state_dict=dict(merged), dtype=torch.float32).eval()
-    with torch.no_grad():
-        return [model(torch.tensor([row])).logits[0].numpy() for row in rows]
-
-
-def _line(name: str, ok: bool | None, value: Any, limit: Any = "", remedy: str = "") -> dict[str, Any]:
-    return {"name": name, "ok": ok, "value": value, "limit": limit, "remedy": "" if ok is not False else remedy}
+    try:
+        name = LlamaFileType(head.metadata.get("general.file_type", -1)).name
+        return name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except ValueError:
+        sizes: dict[str, int] = {}
+        for tensor in head.tensors:
+            sizes[tensor.type_name] = sizes.get(tensor.type_name, 0) + tensor.nbytes
+        return max(sizes, key=lambda kind: sizes[kind])
 
 
-def _token_ids(child: Child, gguf: Path, renderer: Renderer) -> dict[str, Any]:
-    texts = list(_PROBES)
-    theirs = child.ask({"op": "tokens", "gguf": str(gguf), "texts": texts}, timeout=300)["ids"]
-    ours = [
-        renderer.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts
-    ]
-    equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
-    return _line(
+def _token_ids(engine: Child, head: Head, known: Known) -> dict[str, Any]:
+    tokenizer = known.renderer.tokenizer
+    texts = probes.texts(tokenizer)
+    folder = known.adapter or known.base
+    data = read_json(folder / "tokenizer.json")
+    # where llama.cpp puts no space in front, texts are compared as they stand in a chat: behind a special token
+    inside = splitting.sentencepiece(data) and head.metadata.get("tokenizer.ggml.add_space_prefix") is False
+    theirs = engine.ask({"op": "tokens", "gguf": str(head.path), "texts": texts}, timeout=300)["ids"]
+    ours = vocab.ids(tokenizer, texts, inside)
+    differing = [text for text, a, b in zip(texts, ours, theirs, strict=True) if a != b]
+    value = f"{len(texts) - len(differing)} of {len(texts)} probe texts equal"
+    if texts != list(probes.TEXTS):
+        value += " (accents composed, as the tokenizer does and llama.cpp does not)"
+    if differing:
+        value += f"; not {differing[0][:40]!r}"
+    return line(
         "token ids",
-        equal == len(texts),
-        f"{equal} of {len(texts)} probe texts equal",
-        "",
-        "llama.cpp splits text differently: this tokenizer's pre-tokenizer is not the one the file names.",
+        not differing,
+        value,
+        "all",
+        "llama.cpp reads text in other tokens than the model was trained on: export it again, or choose another model.",
     )
 
 
-def _prompt(child: Child, gguf: Path, renderer: Renderer, tuned: bool) -> list[dict[str, Any]]:
-    """Compare prompts rendered in training with prompts rendered from the file, and count BOS."""
-    if renderer.added and not tuned:
-        return [
-            _line("prompt", None, "a base without a template is asked in plain text"),
-            _line("beginning", None, "a base without a template is asked in plain text"),
-        ]
-    talks = [[Message(role, text) for role, text in talk] for talk in _CONVERSATIONS]
-    ours: list[list[int]] = []
-    kept = []
-    for talk in talks:
-        try:
-            ours.append(renderer.prompt(talk))
-        except ValueError:
-            continue  # a template that refuses a system turn refuses it in both places
-        kept.append([message.to_dict() for message in talk])
-    answer = child.ask({"op": "prompt", "gguf": str(gguf), "conversations": kept}, timeout=300)
-    equal = sum(a == b for a, b in zip(ours, answer["ids"], strict=True))
-    bos = renderer.tokenizer.bos_token_id
-    written = renderer.tokenizer.bos_token and renderer.tokenizer.bos_token in renderer.template.text(talks[0], True)
-    wanted = int(bool(written)) if bos not in renderer.control_ids else None
-    counts = {row.count(bos) for row in answer["ids"] if isinstance(row, list)} if bos is not None else {0}
-    return [
-        _line(
-            "prompt",
-            equal == len(kept) and answer["has_template"],
-            f"{equal} of {len(kept)} conversations give the same tokens as in training",
-            "",
-            "The template in the file is not the one used in training: export again.",
-        ),
-        _line(
-            "beginning",
-            None if wanted is None else counts == {wanted},
-            "the template's own markers begin each turn" if wanted is None else f"{max(counts)} BOS, as in training",
-            "",
-            "The file adds or lacks a BOS token: export again.",
-        ),
-    ]
-
-
-def _ending(child: Child, gguf: Path, prompts: Sequence[str], renderer: Renderer, tuned: bool) -> dict[str, Any]:
-    if not tuned or not prompts:
-        return _line("ending", None, "not trained here" if not tuned else "no held-out prompts to ask")
+def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
+    """Ask the file: do answers end by themselves, and are they those of the run rather than of the base?"""
+    asked = list(known.questions)[:_QUESTIONS]
+    if not known.tuned or not asked:
+        return line("ending", None, "not trained here" if not known.tuned else "no held-out questions to ask")
+    tokenizer = known.renderer.tokenizer
+    longest = max(len(tokenizer(question.after)["input_ids"]) for question in asked)
+    limit = min(max(_TURN, 2 * longest), 1024)
     ends: list[str] = []
-    stopped = 0
-    for prompt in prompts:
+    stopped = changed = 0
+    for question in asked:
         request = {
             "op": "ask",
-            "gguf": str(gguf),
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": 200,
-            "n_ctx": 1024,
+            "gguf": str(head.path),
+            "messages": [{"role": "user", "content": question.prompt}],
+            "max_tokens": limit,
+            "n_ctx": 4 * limit,
         }
-        last = child.ask(request, timeout=300)
-        stopped += last["stopped"]
-        ends.append(last["stop_token"])
-    child.ask({"op": "unload"})
-    usual = max(set(ends), key=ends.count)
-    return _line(
+        text, last = "", {}
+        for item in engine.stream(request, timeout=600):
+            text += item.get("text", "")
+            last = item
+        stopped += bool(last["stopped"])
+        changed += text.strip() != question.before.strip()
+        if last["stopped"]:
+            ends.append(last["stop_token"])
+    engine.ask({"op": "unload"})
+    at = ", ".join(f"{ends.count(end)} at {end}" for end in dict.fromkeys(ends))
+    value = f"{stopped} of {len(asked)} answers stopped by themselves" + (f" ({at})" if at else "")
+    if any(question.before for question in asked):
+        value += f"; {changed} differ from the base's before training"
+    return line(
         "ending",
-        stopped >= STOPS_LIMIT * len(prompts),
-        f"{stopped} of {len(prompts)} answers stopped by themselves" + (f", at {usual}" if usual else ""),
+        stopped >= STOPS_LIMIT * len(asked),
+        value,
         f"{STOPS_LIMIT:.0%}",
         "The model has not learned to stop: check that the rows end where answers should end, or train longer.",
     )
 
 
-def _numbers(child: Child, gguf: Path, type_: str, reference: Reference | None) -> dict[str, Any]:
+def _numbers(engine: Child, head: Head, reference: Reference | None) -> list[dict[str, Any]]:
+    """Compare the next-token distributions with those of the trained model, and with those of its base."""
+    small = "not measured: the model in float32 does not fit in this machine's memory"
     if reference is None:
-        return _line("numbers", None, "not measured: the model in float32 does not fit in this machine's memory")
-    found = child.ask(
-        {"op": "compare", "gguf": str(gguf), "rows": reference.rows, "reference": str(reference.logits)}, timeout=600
-    )
-    line = _line(
+        return [line("numbers", None, small), line("adapter", None, small)]
+    request = {"op": "compare", "gguf": str(head.path), "rows": reference.rows}
+    found = engine.ask({**request, "reference": str(reference.logits)}, timeout=1800)
+    type_ = type_of(head)
+    limit = KL_LIMIT.get(type_)
+    value = f"KL to the trained model {found['kl']:.2g}, the same next token in {found['top1']:.1%} of {found['n']}"
+    numbers = line(
         "numbers",
-        found["kl"] <= KL_LIMIT[type_],
-        f"KL to the trained model {found['kl']:.2g}, top-1 {found['top1']:.1%}",
-        f"KL {KL_LIMIT[type_]:g}",
-        "This type loses too much for this model: choose one with more bits.",
+        None if limit is None and found["kl"] == found["kl"] else found["kl"] <= (limit or 0.0),
+        value,
+        f"KL {limit:g}" if limit else "shown only",
+        "The file does not compute what the trained model computes: export it again.",
     )
-    return {**line, "kl": found["kl"], "top1": found["top1"], "n": found["n"]}
+    made = [{**numbers, "kl": found["kl"], "top1": found["top1"], "n": found["n"]}]
+    if reference.base is None or reference.adapter_kl is None:
+        return [*made, line("adapter", None, "no adapter")]
+    plain = engine.ask({**request, "reference": str(reference.base)}, timeout=1800)["kl"]
+    if not reference.adapter_kl > 1e-6:
+        made.append(
+            line("adapter", False, "it changes nothing", "", "The run that it came from did not learn: train longer.")
+        )
+        return made
+    made.append(
+        line(
+            "adapter",
+            found["kl"] < plain,
+            f"KL to the trained model {found['kl']:.2g}, to the base {plain:.2g}",
+            "nearer to the trained model",
+            "The file is the base without its adapter, or loses more than was learned: export it again, in more bits.",
+        )
+    )
+    return made
 
 
-def _adapter(reference: Reference | None) -> dict[str, Any]:
-    if reference is None or reference.adapter_kl is None:
-        return _line("adapter", None, "no adapter" if reference is not None else "not measured: too little memory")
-    return _line(
-        "adapter",
-        reference.adapter_kl > 1e-6,
-        f"applied: KL to the base {reference.adapter_kl:.2g}",
-        "",
-        "The adapter changes nothing: the run it came from did not learn.",
-    )
+def _tensors(head: Head, known: Known) -> dict[str, Any]:
+    remedy = "The weights in the file are not the model's: export it again."
+    try:
+        found = weights.compare(head, known)
+    except ModelError as error:
+        return line("tensors", False, error.message, "", error.remedy)
+    value = f"{found['tensors']} tensors, the furthest row {found['worst']:.2%} from base and adapter"
+    for kind, said in (("wrong", "not the model's"), ("missing", "on one side only")):
+        if found[kind]:
+            more = f" and {len(found[kind]) - 3} more" if len(found[kind]) > 3 else ""
+            value += f"; {said}: {', '.join(found[kind][:3])}{more}"
+    if found["unread"]:
+        value += f"; {len(found['unread'])} of a type that is not read here"
+    return line("tensors", not found["wrong"] and not found["missing"], value, "rounding only", remedy)
+
+
+def _ollama(known: Known) -> dict[str, Any]:
+    """Say whether a Modelfile has a TEMPLATE: it has one only where Go was shown to render what Jinja renders."""
+    if not known.chats:
+        return line("ollama", None, "a base is continued, it has no template")
+    proof = ollama.proven(known.renderer.source)
+    if proof is None:
+        return line("ollama", None, "no TEMPLATE: none is proven for this template; Ollama runs the file's own")
+    return line("ollama", True, f"TEMPLATE {proof.name}: proven on {proof.compared} of 12 conversations")

@@ -106,7 +106,7 @@ def write(
             for part in parts:
                 if should_stop is not None:
                     should_stop()
-                append(file, _data(part, merged, facts, config))
+                append(file, blocks(part, merged, facts, config))
                 if progress:
                     progress.step()
             file.flush()
@@ -177,21 +177,23 @@ def head(writer: Any) -> None:
         writer.close()
 
 
-def append(file: BinaryIO, blocks: Iterable[np.ndarray[Any, Any]]) -> None:
+def append(file: BinaryIO, data: Iterable[np.ndarray[Any, Any]]) -> None:
     """Append one tensor's data, block by block, and the padding behind it."""
     size = 0
-    for block in blocks:
+    for block in data:
         file.write(np.ascontiguousarray(block).data)
         size += block.nbytes
     file.write(bytes(-size % ALIGNMENT))
 
 
-def _data(part: Part, merged: Merged, facts: Architecture, config: dict[str, Any]) -> Iterator[np.ndarray[Any, Any]]:
+def blocks(
+    part: Part, merged: Merged, facts: Architecture, config: dict[str, Any], most: int = BLOCK
+) -> Iterator[np.ndarray[Any, Any]]:
     """Give a tensor's data in blocks of whole heads, as they lie in the file."""
     shift = facts.norm if part.source.endswith("norm.weight") else 0.0
     head_dim = Shape.of(config, 1).head_dim
     width = math.prod(part.shape[1:])
-    step = max(BLOCK // width // head_dim, 1) * head_dim
+    step = max(most // width // head_dim, 1) * head_dim
     for start in range(0, part.shape[0], step):
         rows = merged.block(part.source, start, min(start + step, part.shape[0]))
         rows = reorder(rows + shift if shift else rows, part.source, facts, config)
@@ -247,6 +249,7 @@ def _named(name: str, strips: bool) -> str:
 def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats: bool, keep_eos: bool) -> None:
     tokenizer = renderer.tokenizer
     end = renderer.stop_tokens[0] if chats else None
+    first = opening(renderer) if chats else None
     vocab.add_vocabulary(
         writer,
         folder,
@@ -256,13 +259,22 @@ def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats:
         eos=tokenizer.eos_token if keep_eos or end is None else end,
         pad=tokenizer.pad_token,
         end_of_turn=end,
-        opened=chats and _opened(renderer),
+        opened=first is not None,
+        add_bos=begins(renderer, chats),
     )
 
 
-def _opened(renderer: Renderer) -> bool:
-    """Tell whether a chat begins with a special token."""
+def opening(renderer: Renderer) -> int | None:
+    """Give the special token that a chat begins with, None where it begins with text."""
     pieces = renderer.template.pieces([Message("user", "x")], generate=True)
     ids = renderer.encode([Plan(pieces, [])])[0].ids
     added = renderer.tokenizer.added_tokens_decoder
-    return bool(ids) and ids[0] in added and added[ids[0]].special
+    return ids[0] if ids and ids[0] in added and added[ids[0]].special else None
+
+
+def begins(renderer: Renderer, chats: bool) -> bool:
+    """Tell whether programs should put BOS in front: where a chat begins with it; of a base, as its tokenizer does."""
+    bos = renderer.tokenizer.bos_token_id
+    if bos is None:
+        return False
+    return opening(renderer) == bos if chats else renderer.tokenizer("a")["input_ids"][:1] == [bos]

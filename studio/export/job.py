@@ -12,17 +12,22 @@ from typing import Any
 from studio import disk, events, paths
 from studio.disk import Need
 from studio.errors import ExportError, RunError, Stopped
-from studio.export import certificate, chatfiles, gguf, ollama, quantize
+from studio.export import certificate, chatfiles, gguf, ollama, quantize, reference
+from studio.export import known as knowing
 from studio.export import merge as merging
+from studio.export.known import Known
 from studio.models import check, hub
-from studio.render import encode
 from studio.runs import Run
 from studio.train.prepare import Trained
+
+#: what other types are quantized from
+SOURCE = "F16"
 
 
 def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Write base + adapter, or a whole trained model, as an ordinary 16-bit folder, at options["out"] or RUN/model."""
-    base, adapter, _ = _source(run)
+    known = _known(run)
+    base, adapter = known.base, known.adapter
     out = _out(run, "model")
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
@@ -44,12 +49,11 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     own file, for chatting side by side).
     """
     began = time.monotonic()
-    base, adapter, about = _source(run)
-    tuned, options = run.config.parent != "", run.config.options
+    options, parent = run.config.options, run.parent()
+    known = _known(run)
+    base, adapter, renderer = known.base, known.adapter, known.renderer
     types = quantize.check_types(list(options.get("quants") or []))
     info = check.inspect(str(base))
-    # A whole trained model carries its template; an adapter's base may be without the one that was trained on.
-    renderer = encode.load(base, about.get("template", "") if adapter or not tuned else "")
     out = _out(run, "files", may_exist=True)
     name = paths.slug(str(options.get("name") or run.config.title), "model")
     needs = [Need(t, quantize.predicted_bytes(info.parameters, t), out) for t in wanted_types(types)]
@@ -63,57 +67,57 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
 
     out.mkdir(parents=True, exist_ok=True)
     with _room(needs):
-        source_type = "F32" if types == ["F32"] else "F16"
-        source = out / f"{name}-{source_type}.gguf"
-        gguf.write(base, adapter, source, renderer, name=name, dtype=source_type, emit=emit, should_stop=halt)
-        made = []
-        progress = events.Progress(emit, "Quantizing", len(types), "files")
-        for type_ in types:
+        writing: dict[str, Any] = {"name": name, "tuned": known.tuned, "emit": emit, "should_stop": halt}
+        source = out / f"{name}-{SOURCE}.gguf"
+        made: list[tuple[str, Path]] = []
+        for type_ in wanted_types(types):  # what is quantized comes after what it is made from
             halt()
             path = out / f"{name}-{type_}.gguf"
-            if type_ == "F32" and source_type != "F32":
-                gguf.write(base, adapter, path, renderer, name=name, dtype="F32", should_stop=halt)
-            elif path != source:
+            if type_ in gguf.TYPES:
+                gguf.write(base, adapter, path, renderer, dtype=type_, **writing)
+            else:
+                emit(events.event("note", level="info", code="quantize", text=f"Quantizing to {type_}."))
                 quantize.quantize(source, path, type_)
             made.append((type_, path))
-            progress.step()
-        if source not in [path for _, path in made]:
-            source.unlink()
-    texts, prompts = _held_out(run.parent())
-    reference = certificate.make_reference(base, adapter, renderer, texts, run.dir)
+        if SOURCE not in types:
+            source.unlink(missing_ok=True)
+            made = [(type_, path) for type_, path in made if type_ != SOURCE]
+        made.sort(key=lambda one: types.index(one[0]))
+    compared = reference.make(known, run.dir)
     progress = events.Progress(emit, "Checking the files", len(made), "files")
     files: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
+    origin = knowing.about(known)
     try:
         for type_, path in made:
             halt()
-            proof = certificate.make(path, type_, renderer, reference, prompts, tuned=tuned)
-            written = certificate.write({**proof, "sha256": paths.sha256(path)}, path)
+            proof = certificate.stamped(certificate.make(path, known, compared), path, origin)
+            written = certificate.write({**proof, "run": run.id}, path)
             files.append(
                 {
                     "path": str(path),
                     "type": type_,
                     "bytes": path.stat().st_size,
-                    "sha256": paths.sha256(path),
+                    "sha256": proof["sha256"],
                     "certificate": str(written),
                 }
             )
             lines += [{**line, "file": path.name} for line in proof["lines"]]
             progress.step()
     finally:
-        if reference is not None:
-            reference.logits.unlink(missing_ok=True)
+        if compared is not None:
+            compared.remove()
     modelfile = out / "Modelfile"
-    carried = tuned or not renderer.added
+    root = Trained.of(parent).root if parent is not None else base
     text = ollama.modelfile(
         Path(files[0]["path"]).name,
-        renderer.stop_tokens if carried else renderer.stop_tokens[-1:],
-        template=renderer.source if carried else "",
+        renderer.stop_tokens if known.chats else renderer.stop_tokens[-1:],
+        template=renderer.source if known.chats else "",
         tokens=renderer.template.settings["tokens"],
         system=str(options.get("system") or ""),
         temperature=options.get("temperature"),
-        num_ctx=options.get("num_ctx") or _window(run.parent(), info.context),
-        license=ollama.license_of(Path(about.get("root", base))),
+        num_ctx=options.get("num_ctx") or _window(parent, info.context),
+        license=ollama.license_of(root),
     )
     paths.write_text(modelfile, text)
     result: dict[str, Any] = {
@@ -125,7 +129,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         "seconds": round(time.monotonic() - began, 1),
     }
     if options.get("base"):
-        result["base_file"] = str(chatfiles.of_base(Path(about.get("root", base)), emit))
+        result["base_file"] = str(chatfiles.of_base(root, emit))
     return result
 
 
@@ -136,24 +140,22 @@ def _window(parent: Run | None, context: int) -> int | None:
 
 
 def wanted_types(types: Sequence[str]) -> list[str]:
-    """Give the types of all files that are there at once: those asked for, and the one that they are made from."""
-    return list(dict.fromkeys([*types] if list(types) == ["F32"] else ["F16", *types]))
+    """Give the types of all files that are there at once, each after the one that it is made from.
+
+    F32, F16, BF16 and Q8_0 are written in one pass from the model; the others are made from a file of 16 bits.
+    """
+    direct = [type_ for type_ in types if type_ in gguf.TYPES]
+    others = [type_ for type_ in types if type_ not in gguf.TYPES]
+    return list(dict.fromkeys([*direct, *([SOURCE] if others else []), *others]))
 
 
-def _source(run: Run) -> tuple[Path, Path | None, dict[str, Any]]:
-    """Find base and adapter: from the parent run (a whole trained model is a base without one), or the model alone."""
+def _known(run: Run) -> Known:
+    """Find what is exported or merged: the parent run, or a model without an adapter."""
     parent = run.parent()
-    if parent is None:
-        return hub.resolve(run.config.model), None, {"template": str(run.config.options.get("template") or "")}
-    trained = Trained.of(parent)
-    if "scores" in trained.about:
-        raise ExportError(
-            f"Run {parent.id} is a reward model: it scores answers and writes none, so there is no file to chat with.",
-            f"Train with its scores, as `--method ppo --reward {parent.id}`, and export that run.",
-        )
-    if not trained.base.is_dir():
-        raise RunError(f"The base of {parent.id} is gone: {trained.base}", "Put the model back, or train again.")
-    return trained.base, trained.adapter, trained.about
+    if parent is not None:
+        return knowing.of_run(parent)
+    template = str(run.config.options.get("template") or "")
+    return knowing.of_model(run.config.model, hub.resolve(run.config.model), template)
 
 
 def _out(run: Run, default: str, may_exist: bool = False) -> Path:
@@ -162,13 +164,6 @@ def _out(run: Run, default: str, may_exist: bool = False) -> Path:
     if not may_exist and out.exists():
         raise RunError(f"{out} is there already.", "Choose another folder.")
     return out
-
-
-def _held_out(parent: Run | None) -> tuple[list[tuple[str, str]], list[str]]:
-    """Give the held-out prompts of the run with its answers, for comparing numbers and for asking the file."""
-    result = parent.result() if parent is not None else None
-    examples = result["behaviour"]["examples"] if result else []
-    return [(e["prompt"], e["after"]) for e in examples], [e["prompt"] for e in examples]
 
 
 @contextlib.contextmanager

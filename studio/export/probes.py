@@ -27,10 +27,15 @@ TEXTS = (
 
 
 def texts(tokenizer: Any) -> list[str]:
-    """Give the texts as this tokenizer's normalizer leaves them, where it composes characters.
+    """Give the texts, composed as this tokenizer's normalizer composes them."""
+    return [composed(tokenizer, text) for text in TEXTS]
+
+
+def composed(tokenizer: Any, text: str) -> str:
+    """Give a text as a tokenizer's normalizer leaves it, where it composes characters.
 
     llama.cpp composes none: what it is given has to be composed already.
     """
     normalizer = tokenizer.backend_tokenizer.normalizer
     composes = normalizer is not None and type(normalizer).__name__ in ("NFC", "NFKC")
-    return [normalizer.normalize_str(text) for text in TEXTS] if composes else list(TEXTS)
+    return str(normalizer.normalize_str(text)) if composes else text

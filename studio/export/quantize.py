@@ -16,6 +16,7 @@ from studio.errors import ConfigError, ExportError
 TYPES = {
     "F32": ("LLAMA_FTYPE_ALL_F32", 32.0),
     "F16": ("LLAMA_FTYPE_MOSTLY_F16", 16.0),
+    "BF16": ("LLAMA_FTYPE_MOSTLY_BF16", 16.0),
     "Q8_0": ("LLAMA_FTYPE_MOSTLY_Q8_0", 8.5),
     "Q6_K": ("LLAMA_FTYPE_MOSTLY_Q6_K", 6.56),
     "Q5_K_M": ("LLAMA_FTYPE_MOSTLY_Q5_K_M", 5.7),

@@ -6,8 +6,6 @@ what a file says about itself is checked (facts.py).
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Iterable
@@ -17,39 +15,17 @@ from typing import TYPE_CHECKING, Any
 from studio import events, paths, runs
 from studio.chat.session import ENGINE
 from studio.child import Child
-from studio.errors import CheckFailed, ModelError, RunError
-from studio.export import certificate, facts, repair
-from studio.models import check, ggufhead, hub
-from studio.render import encode
-from studio.train.prepare import Trained
+from studio.errors import CheckFailed, ModelError
+from studio.export import certificate, facts, gguf, reference, repair
+from studio.export import known as knowing
+from studio.export.known import Known
+from studio.models import ggufhead, hub
 
 if TYPE_CHECKING:
-    from studio.render.encode import Renderer
+    pass
 
 #: The lines of a certificate that new metadata can mend, and what they need.
-MENDABLE = {"prompt": "template", "prompts": "template", "beginning": "bos", "stop tokens": "stops", "ending": "stops"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What a file is compared with: a base, the adapter on it, the renderer of its training, held-out questions."""
-
-    name: str
-    base: Path
-    adapter: Path | None
-    renderer: Renderer
-    tuned: bool
-    texts: list[tuple[str, str]]
-
-    @property
-    def prompts(self) -> list[str]:
-        """Give the questions alone."""
-        return [prompt for prompt, _ in self.texts]
-
-    @property
-    def chats(self) -> bool:
-        """Tell whether the file is to have a template: a base without one of its own has none."""
-        return self.tuned or not self.renderer.added
+MENDABLE = {"prompts": "template", "beginning": "bos", "stop tokens": "stops", "ending": "stops"}
 
 
 def verify(
@@ -82,14 +58,8 @@ def _certificate(path: Path, known: Known | None, emit: events.Emit | None) -> d
 
 
 def _compared(path: Path, known: Known) -> dict[str, Any]:
-    sizes: collections.Counter[str] = collections.Counter()
-    for tensor in ggufhead.read(path).tensors:
-        sizes[tensor.type_name] += tensor.nbytes
-    kind = sizes.most_common(1)[0][0]
-    kind = next((name for name in certificate.KL_LIMIT if name.startswith(kind)), "Q4_K_M")
     with tempfile.TemporaryDirectory() as folder:
-        reference = certificate.make_reference(known.base, known.adapter, known.renderer, known.texts, Path(folder))
-        return certificate.make(path, kind, known.renderer, reference, known.prompts, tuned=known.tuned)
+        return certificate.make(path, known, reference.make(known, Path(folder)))
 
 
 def _mended(
@@ -126,18 +96,16 @@ def _mended(
 def _from_model(path: Path, known: Known, wanted: Iterable[str]) -> dict[str, Any]:
     """Give what the file ought to say, by the model: only what is there to be said, of the kinds that are wanted."""
     tokens = {token: index for index, token in enumerate(ggufhead.parse(path).tokens)}
-    renderer = known.renderer
-    own = renderer.tokenizer
-    stop = renderer.stop_tokens[0] if known.chats else own.eos_token
+    renderer, stop = known.renderer, known.end
     changes: dict[str, Any] = {}
     if "template" in wanted and known.chats:
         changes["template"] = renderer.source
     if "stops" in wanted:
-        changes |= {"eos": tokens.get(stop), **({"eot": tokens.get(stop)} if known.chats else {})}
+        end = tokens.get(stop) if stop else None
+        changes |= {"eos": end, **({"eot": end} if known.chats else {})}
     if "bos" in wanted:
-        bos = own.bos_token_id
-        changes["add_bos"] = bos is not None and own("a")["input_ids"][:1] == [bos]
-        changes["bos"] = tokens.get(own.bos_token)
+        changes["add_bos"] = gguf.begins(renderer, known.chats)
+        changes["bos"] = tokens.get(renderer.tokenizer.bos_token)
     return {name: value for name, value in changes.items() if value is not None}
 
 
@@ -158,24 +126,13 @@ def _known(model: str, emit: events.Emit | None = None, should_stop: Callable[[]
     if not model:
         return None
     if not runs.is_run(model):
-        base = hub.resolve(model, emit, should_stop)
-        check.inspect(str(base))
-        return Known(model, base, None, encode.load(base), tuned=False, texts=[])
+        return knowing.of_model(model, hub.resolve(model, emit, should_stop))
     run = runs.find(model)
     trained = run if run.config.kind == "train" else run.parent()
-    if trained is None:  # an export of a model without an adapter
-        base = hub.resolve(run.config.model, emit, should_stop)
-        template = str(run.config.options.get("template") or "")
-        return Known(run.id, base, None, encode.load(base, template), tuned=False, texts=[])
-    made = Trained.of(trained)
-    if "scores" in made.about:
-        raise RunError(f"Run {trained.id} is a reward model, which has no file.", "Name the run of the file.")
-    if not made.base.is_dir():
-        raise RunError(f"The base of {trained.id} is gone: {made.base}", "Put the model back, or train again.")
-    template = made.about.get("template", "") if made.adapter else ""
-    examples = ((trained.result() or {}).get("behaviour") or {}).get("examples") or []
-    texts = [(example["prompt"], example["after"]) for example in examples]
-    return Known(trained.id, made.base, made.adapter, encode.load(made.base, template), tuned=True, texts=texts)
+    if trained is not None:
+        return knowing.of_run(trained)
+    base = hub.resolve(run.config.model, emit, should_stop)  # an export of a model without an adapter
+    return knowing.of_model(run.id, base, str(run.config.options.get("template") or ""))
 
 
 def _made_by(path: Path) -> str:

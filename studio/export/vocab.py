@@ -41,14 +41,15 @@ def add_vocabulary(
     pad: str | None,
     end_of_turn: str | None,
     opened: bool = False,
+    add_bos: bool = False,
 ) -> None:
     """Write tokens, types, merges or scores, special ids and the chat template.
 
     `rows` is the embedding's height: ids without a token are filled with unused ones. An answer ends at `end_of_turn`;
     programs that know only an eos stop as well where it is given as that too. `opened` says that a chat begins with a
     special token: a SentencePiece tokenizer that puts a space in front of the first word only then puts none, and
-    llama.cpp, which would put one behind every special token, is told to put none either. Raises ModelError for a
-    tokenizer that llama.cpp cannot be given.
+    llama.cpp, which would put one behind every special token, is told to put none either. `add_bos` tells programs to
+    put BOS in front. Raises ModelError for a tokenizer that llama.cpp cannot be given.
     """
     data = check.read_json(folder / "tokenizer.json")
     vocabulary = check.read_vocabulary(folder)
@@ -69,7 +70,7 @@ def add_vocabulary(
     ):
         if token in vocabulary:
             add(vocabulary[token])
-    writer.add_add_bos_token(bos in vocabulary and _starts_with_bos(data, bos))
+    writer.add_add_bos_token(add_bos and bos in vocabulary)
     if template:
         writer.add_chat_template(template)
 
@@ -174,14 +175,17 @@ def _tried(folder: str, stamp: int) -> str:
     )
 
 
-def ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Tokenise typed texts: control tokens in them are read as text, nothing is added."""
-    return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"])
+def ids(tokenizer: Any, texts: Sequence[str], inside: bool = False) -> list[list[int]]:
+    """Tokenise typed texts: control tokens in them are read as text, nothing is added.
 
-
-def _starts_with_bos(data: dict[str, Any], bos: str | None) -> bool:
-    """Tell whether the tokenizer itself puts BOS before a text (its post-processor says so)."""
-    post = data.get("post_processor") or {}
-    parts = post["processors"] if post.get("type") == "Sequence" else [post]
-    singles = [part.get("single") or [] for part in parts if part.get("type") == "TemplateProcessing"]
-    return any(entry.get("SpecialToken", {}).get("id") == bos for single in singles for entry in single[:1])
+    `inside` a chat, a tokenizer that puts a space in front of the first word only puts none.
+    """
+    splitter = tokenizer.backend_tokenizer.pre_tokenizer
+    first = inside and getattr(splitter, "prepend_scheme", "") == "first"
+    if first:
+        splitter.prepend_scheme = "never"
+    try:
+        return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    finally:
+        if first:
+            splitter.prepend_scheme = "first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tampering
 from making import make_model
 
 from studio import runs, worker
 from studio.chat.session import ENGINE
 from studio.child import Child
 from studio.errors import ExportError, ModelError
-from studio.export import certificate, gguf, merge, quantize
+from studio.export import certificate, gguf, merge, quantize, reference
+from studio.export.known import of_run
 from studio.render import encode
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -101,13 +104,14 @@ def test_an_exported_run_is_the_adapter_on_the_base(sft: runs.Run, tiny: Path, t
     assert kl(paths["F16"], tiny, None, renderer, tmp_path) > 1e-3, "the adapter must show"
     assert kl(Path(result["base_file"]), tiny, None, renderer, tmp_path) < 0.01
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        ["Modelfile"] + [f"my-model-{t}.gguf{s}" for t in paths for s in ("", ".certificate.json")]
+        ["Modelfile"] + [f"my-model-{t}.gguf{s}" for t in paths for s in ("", ".certificate.json", ".certificate.md")]
     )
     for file in result["files"]:
         path = Path(file["path"])
         assert file["bytes"] == path.stat().st_size
         lines = {line["name"]: line for line in json.loads(Path(file["certificate"]).read_text())["lines"]}
-        assert lines["token ids"]["ok"] and lines["prompt"]["ok"] and lines["numbers"]["ok"] and lines["adapter"]["ok"]
+        assert all(lines[name]["ok"] for name in ("token ids", "prompts", "stop tokens", "tensors", "adapter"))
+        assert lines["numbers"]["ok"] is (None if file["type"] == "Q4_K_M" else True)
     text = (tmp_path / "out" / "Modelfile").read_text()
     assert text.startswith("FROM ./my-model-F16.gguf\n") and 'PARAMETER stop "<|im_end|>"' in text
 
@@ -140,19 +144,25 @@ def test_a_merged_folder_loads_in_transformers_and_is_the_adapter_on_the_base(
 def test_a_file_with_another_template_or_tensor_turns_the_certificate_red(
     sft: runs.Run, tiny: Path, tmp_path: Path
 ) -> None:
-    renderer = encode.load(tiny)
-    good = gguf.write(tiny, sft.adapter, tmp_path / "good.gguf", renderer, name="x")
-    reference = certificate.make_reference(tiny, sft.adapter, renderer, [("What is 3 + 3?", "6")], tmp_path)
+    known = dataclasses.replace(of_run(sft), questions=[])
+    good = gguf.write(tiny, sft.adapter, tmp_path / "good.gguf", known.renderer, name="x")
+    numbers = reference.make(known, tmp_path)
 
-    def lines(path: Path) -> dict[str, Any]:
-        made = certificate.make(path, "F16", renderer, reference, [], tuned=True)
-        return {line["name"]: line["ok"] for line in made["lines"]}
+    def red(path: Path) -> set[str]:
+        made = certificate.make(path, known, numbers)
+        return {line["name"] for line in made["lines"] if line["ok"] is False}
 
-    assert all(ok is not False for ok in lines(good).values())
-    plain = gguf.write(tiny, None, tmp_path / "plain.gguf", renderer, name="x")
-    assert lines(plain)["numbers"] is False and lines(plain)["prompt"] is False
+    assert red(good) == set()
+    plain = gguf.write(tiny, None, tmp_path / "plain.gguf", known.renderer, name="x")
+    assert red(plain) == {"prompts", "stop tokens", "numbers", "tensors", "adapter"}
     other = gguf.write(tiny, sft.adapter, tmp_path / "other.gguf", encode.load(tiny, "phi3"), name="x")
-    assert lines(other)["prompt"] is False
+    assert red(other) == {"prompts", "stop tokens"}
+    for type_ in ("Q8_0", "Q4_K_M"):  # rows of 64 fall back to types of 5 bits and more
+        small = quantize.quantize(good, tmp_path / f"{type_}.gguf", type_)
+        assert red(small) == set()
+        for name in ("blk.0.attn_q.weight", "blk.1.ffn_down.weight", "token_embd.weight"):
+            bad = tampering.tamper_tensor(small, tmp_path / f"{type_}-bad.gguf", name)
+            assert "tensors" in red(bad)
 
 
 def test_an_adapter_of_another_base_is_refused(sft: runs.Run, tmp_path: Path) -> None:

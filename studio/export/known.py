@@ -1,0 +1,103 @@
+"""What an exported file is compared with: a base, the adapter on it, the renderer of its training, its questions."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio import paths
+from studio.errors import RunError
+from studio.models import check
+from studio.render import encode
+from studio.runs import Run
+from studio.train.prepare import Trained
+
+if TYPE_CHECKING:
+    from studio.render.encode import Renderer
+
+_LIBRARIES = ("torch", "transformers", "peft", "gguf", "llama-cpp-python")
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A held-out question, with the answers of the run before and after it learned, where they are known."""
+
+    prompt: str
+    before: str = ""
+    after: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """The reference of a certificate. `adapter` None: the base as it is, or (`tuned`) a whole trained model."""
+
+    name: str
+    base: Path
+    adapter: Path | None
+    renderer: Renderer
+    tuned: bool
+    questions: Sequence[Question] = ()
+    data: str = ""
+
+    @property
+    def chats(self) -> bool:
+        """Tell whether a file of it has a template: a base without one of its own has none."""
+        return self.tuned or not self.renderer.added
+
+    @property
+    def end(self) -> str | None:
+        """Give the token at which a file of it stops: the end of a turn, or a base's end of text."""
+        found = self.renderer.stop_tokens[0] if self.chats else self.renderer.tokenizer.eos_token
+        return str(found) if found else None
+
+
+def of_model(name: str, base: Path, template: str = "") -> Known:
+    """Make a model without an adapter the reference."""
+    check.inspect(str(base))
+    return Known(name, base, None, encode.load(base, template), tuned=False)
+
+
+def of_run(run: Run) -> Known:
+    """Make a trained run the reference. Raises RunError for one that answers nothing, or whose base is gone."""
+    made = Trained.of(run)
+    if "scores" in made.about:
+        raise RunError(
+            f"Run {run.id} is a reward model: it scores answers and writes none, so there is no file to chat with.",
+            f"Train with its scores, as `--method ppo --reward {run.id}`, and export that run.",
+        )
+    if not made.base.is_dir():
+        raise RunError(f"The base of {run.id} is gone: {made.base}", "Put the model back, or train again.")
+    # A whole trained model carries its template; an adapter's base may be without the one that was trained on.
+    renderer = encode.load(made.base, made.about.get("template", "") if made.adapter else "")
+    examples = ((run.result() or {}).get("behaviour") or {}).get("examples") or []
+    questions = [Question(e["prompt"], e.get("before", ""), e.get("after", "")) for e in examples]
+    return Known(run.id, made.base, made.adapter, renderer, True, questions, run.config.data)
+
+
+def about(known: Known) -> dict[str, Any]:
+    """Name what a file was made of by hashes, and the libraries that made it; "" where there is none."""
+    shards = check.weight_files(known.base)
+    base = hashlib.sha256("".join(paths.sha256(shard) for shard in shards).encode()).hexdigest()
+    adapter = known.adapter / "adapter_model.safetensors" if known.adapter else None
+    data = Path(known.data).expanduser() if known.data else None
+    return {
+        "base": {"name": str(known.base), "sha256": paths.sha256(shards[0]) if len(shards) == 1 else base},
+        "adapter": {"name": str(known.adapter or ""), "sha256": paths.sha256(adapter) if adapter else ""},
+        "data": {"name": known.data, "sha256": paths.sha256(data) if data and data.is_file() else ""},
+        "template": {
+            "name": known.renderer.family,
+            "sha256": hashlib.sha256(known.renderer.source.encode()).hexdigest() if known.chats else "",
+        },
+        "versions": {name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
