@@ -126,10 +126,11 @@ def model_name(view: View) -> str:
 
 
 def modelfile(scene: Scene) -> tuple[View, Path] | None:
-    """Give the export that is shown and its Modelfile, once there is one."""
+    """Give the export that is shown and its Modelfile, once there is one whose certificate holds."""
     view, result = _result(scene)
     place = str(result.get("modelfile") or "")
-    return (view, Path(place)) if view is not None and place else None
+    holds = (result.get("certificate") or {}).get("ok") is not False
+    return (view, Path(place)) if view is not None and place and holds else None
 
 
 def creating(name: str, said: Sequence[str], done: bool = False) -> str:

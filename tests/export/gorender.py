@@ -181,7 +181,10 @@ def prove(jinjas: Mapping[str, str]) -> dict[str, dict[str, object]]:
         if key in table:
             table[key]["of"] = f"{table[key]['of']}, {name}"
             continue
-        wanted = len(expected(jinja, TOKENS[0]))
+        try:
+            wanted = len(expected(jinja, TOKENS[0]))
+        except StudioError:  # a template that does not compile
+            continue
         found = next((one for one in candidates() if not differing(jinja, one)), None) if wanted else None
         if found is not None:
             go = ollama.digest(found.template(TOKENS[0]))

@@ -300,3 +300,6 @@ def test_the_window_shows_what_ollama_says_or_the_two_lines(
     assert "not on this machine" not in exportview.ollama(live.look())
     *_, before, last = page.into_ollama()
     assert "reading &lt;model&gt;" in before and "success" in last and "ollama run first-b-assistant" in last
+
+    (run.dir / "result.json").write_text(json.dumps({**result, "certificate": {"ok": False, "lines": []}}), "utf-8")
+    assert exportview.modelfile(live.look()) is None, "what does not hold is not brought into Ollama"

@@ -81,7 +81,7 @@ def into_ollama() -> Generator[str]:
     """Run `ollama create` on the export that is shown, and show what it says as it comes."""
     found = exportview.modelfile(live.look())
     if found is None:
-        raise RunError("There is no export to bring into Ollama.", "Export first.")
+        raise RunError("There is no export to bring into Ollama.", "Export first; its certificate must hold.")
     view, place = found
     name, said = exportview.model_name(view), list[str]()
     yield exportview.creating(name, ["..."])
