@@ -334,15 +334,12 @@ def _other(seen: set[tuple[int, int]]) -> Item:
 
 def _delete_from_hub(item: Item) -> None:
     """Delete a repository of the hub's cache, all its revisions; half a download has none and goes as a folder."""
-    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
 
     trash.check(item.place)
     if item.place.parent != Path(constants.HF_HUB_CACHE):
         raise InputError(OUTSIDE, "Look at the list again: studio disk")
-    try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
-        raise InputError("The hub's cache is not there.", "Look at the list again: studio disk") from None
+    cache = scan_cache_dir()
     for repo in cache.repos:
         if Path(repo.repo_path) == item.place:
             alone = dataclasses.replace(cache, repos=frozenset([repo]))  # a copy of it elsewhere has the same commits

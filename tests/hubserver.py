@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hubuploads
+
 SLICE = 32 << 10
 
 
@@ -77,7 +79,7 @@ class Seen:
     headers: dict[str, str]
 
 
-class HubServer:
+class HubServer(hubuploads.Store):
     """The server; a context manager. `sent` counts the bytes of files that it sent, `seen` lists the requests."""
 
     def __init__(self, pace: float = 0.0, cdn: bool = True) -> None:
@@ -85,11 +87,7 @@ class HubServer:
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
         self.sent = 0
-        self.writers: dict[str, str] = {}  # a token, and the account that it may write for
-        self.stored: dict[str, bytes] = {}  # large files by their sha256, committed or not
-        self.parts: dict[str, dict[int, bytes]] = {}
-        self.received = 0
-        self.chunk = 0  # large files come in parts of so many bytes, 0: whole
+        super().__init__()
         self.pace = pace  # bytes/s of a file's body, 0: as fast as it goes
         self._lock = threading.Lock()
         self._servers = [_Server(("127.0.0.1", 0), self) for _ in range(2)]
@@ -167,12 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
         super().setup()
 
-    def do_POST(self) -> None:
-        import hubuploads
-
-        hubuploads.take(self)
-
-    do_PUT = do_POST
+    do_POST = do_PUT = hubuploads.take
 
     def do_HEAD(self) -> None:
         self.do_GET()

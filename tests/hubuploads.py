@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 Answer = tuple[int, Any, dict[str, str]]
 
 
+class Store:
+    """What has been pushed: `writers` are the tokens, and the account that each may write for."""
+
+    def __init__(self) -> None:
+        self.writers: dict[str, str] = {}
+        self.stored: dict[str, bytes] = {}  # large files by their sha256, committed or not
+        self.parts: dict[str, dict[int, bytes]] = {}
+        self.received = 0  # bytes of large files
+        self.chunk = 0  # large files come in parts of so many bytes, 0: whole
+
+
 def take(handler: Any) -> None:
     """Take a POST or PUT from hubserver's handler, with the fault that was asked for."""
     from hubserver import Seen

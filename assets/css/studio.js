@@ -99,6 +99,27 @@
     if (text) input?.setAttribute("aria-invalid", "true"); else input?.removeAttribute("aria-invalid");
   }
 
+  // A run that ends while nobody looks is told in the tab's title, and as a notification where that was allowed.
+  let going = [], before = "";
+  const allowed = () => { root.dataset.stNotify = window.Notification ? Notification.permission : "none"; };
+  function announce() {
+    const told = document.querySelector("[data-st-going]");
+    if (!told || told.dataset.stGoing === before) return;
+    before = told.dataset.stGoing;
+    const now = JSON.parse(before), over = JSON.parse(told.dataset.stOver);
+    const said = going.filter((id) => !now.includes(id)).map((id) => over[id]).filter(Boolean);
+    going = now;
+    if (!said.length || (document.hasFocus() && !document.hidden)) return;
+    document.title = said[0] + " · Studio";
+    if (window.Notification && Notification.permission === "granted") new Notification("Studio", { body: said.join("\n") });
+  }
+  const seen = () => { if (!document.hidden && document.title !== "Studio") document.title = "Studio"; };
+  window.addEventListener("focus", seen);
+  document.addEventListener("visibilitychange", seen);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("[data-st-notify]")) Notification.requestPermission().then(allowed);
+  });
+
   // In a list of rows the arrows go from one to the next; Tab goes past it.
   document.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -147,6 +168,7 @@
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); }).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); announce(); }).observe(root, { childList: true, subtree: true });
+  allowed();
   go();
 })();

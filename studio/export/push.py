@@ -228,11 +228,11 @@ def _send(request: dict[str, Any], total: int, emit: events.Emit, should_stop: C
     sent, last = 0, {}
     try:
         for answer in child.stream(request, timeout=_SILENCE):
-            if should_stop():
-                raise Stopped("The push was stopped; the repository is as it was.", sending.KEPT)
             if "sent" in answer:
                 progress.step(answer["sent"] - sent)
                 sent = answer["sent"]
+            if should_stop():
+                raise Stopped("The push was stopped; the repository is as it was.", sending.KEPT)
             last = answer
     finally:
         child.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -21,6 +22,8 @@ PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
 #: The disk is no step of the path: it stands by itself at the end.
 EVERY = (*PAGES, "disk")
 
+#: How the end of a run is announced; who stopped one knows it. Of so many runs the script is told.
+_ENDED, _TOLD = {"finished": "✓ Finished:", "failed": "✕ Failed:", "interrupted": "✕ Interrupted:"}, 6
 _WORDS = {
     "empty": "nothing yet",
     "ready": "ready",
@@ -72,7 +75,25 @@ def rail(scene: Scene) -> str:
 
 
 def strip(scene: Scene) -> str:
-    """Draw the strip: bar, step, loss, time left; or that nothing is running."""
+    """Draw the strip: bar, step, loss, time left; or that nothing is running. What has ended is left for the script."""
+    return _strip(scene) + ended(scene)
+
+
+def ended(scene: Scene) -> str:
+    """Tell the page's script which runs go, and how those that ended last came out, so that it can announce the end."""
+    going = [view.id for view in (scene.running, scene.beside) if view is not None]
+    latest = sorted(scene.views, key=lambda view: (view.last or {}).get("time", 0.0), reverse=True)[:_TOLD]
+    over = {view.id: f"{_ENDED[view.status]} {view.config.title[:80]}" for view in latest if view.status in _ENDED}
+    ask = (
+        '<button type="button" class="st-button st-notify" data-st-notify>Tell me when it ends</button>'
+        if going
+        else ""
+    )
+    told = f'data-st-going="{esc(json.dumps(going))}" data-st-over="{esc(json.dumps(over))}"'
+    return f'{ask}<span class="st-hidden" {told}></span>'
+
+
+def _strip(scene: Scene) -> str:
     view, queue = scene.running or scene.beside, _queue(scene)
     if view is None and scene.queue:
         text = f"“{scene.queue[0].config.title}” is being started"
