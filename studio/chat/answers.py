@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from studio.chat import prompts
-from studio.chat.llama import Cancelled, Context, Sampler, Weights
+from studio.chat.llama import Cancelled, Context, Weights
+from studio.chat.sampling import Sampler
 from studio.errors import DataError, Stopped
 
 #: Seconds between two pieces of a stream: what comes faster than that goes in one piece.

@@ -62,7 +62,7 @@ def _shared(path: str, device: str, n_ctx: int, busy: bool) -> Weights:
     """Give a file's weights, loaded at the first call; a file that was written anew is loaded anew."""
     try:
         stat = os.stat(path)
-        key = (os.path.realpath(path), stat.st_mtime_ns, stat.st_size, device)
+        key: tuple[Any, ...] = (os.path.realpath(path), stat.st_mtime_ns, stat.st_size, device)
     except OSError:
         key = (path,)
     if key not in _weights:

@@ -101,7 +101,7 @@ class Weights:
         self.vocab = self.lib.llama_model_get_vocab(self.model)
         self.n_vocab = int(self.lib.llama_vocab_n_tokens(self.vocab))
         self.n_ctx_train = int(self.lib.llama_model_n_ctx_train(self.model))
-        self.meta = self._meta()
+        self.meta: dict[str, str] = self._meta()
         self.device = offload.said(plan, gpus, 0 if vocab_only else int(self.lib.llama_model_n_layer(self.model)))
 
     def _load(self, path: str, vocab_only: bool, gpu_layers: int) -> Any:
@@ -114,22 +114,20 @@ class Weights:
         return self.lib.llama_model_load_from_file(path.encode("utf-8"), params)
 
     def _meta(self) -> dict[str, str]:
-        def text(give: Callable[[Any, int], int]) -> str:
+        def text(function: Any, index: int) -> str:
             size = 1 << 10
             while True:
                 buffer = ctypes.create_string_buffer(size)
-                if (length := give(buffer, size)) < size:
+                length = function(self.model, index, buffer, size)
+                if length < size:
                     return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
                 size = length + 1
 
-        lib, model = self.lib, self.model
-        found = {}
-        for index in range(lib.llama_model_meta_count(model)):
-            key = text(lambda buffer, size, at=index: lib.llama_model_meta_key_by_index(model, at, buffer, size))
-            found[key] = text(
-                lambda buffer, size, at=index: lib.llama_model_meta_val_str_by_index(model, at, buffer, size)
-            )
-        return found
+        lib = self.lib
+        return {
+            text(lib.llama_model_meta_key_by_index, index): text(lib.llama_model_meta_val_str_by_index, index)
+            for index in range(lib.llama_model_meta_count(self.model))
+        }
 
     @property
     def type(self) -> str:
@@ -256,12 +254,10 @@ class Context:
         """
         adapter = self.weights.adapter(path) if path and strength else None
         wanted = strength if adapter else 0.0
-        if adapter == self.adapter and wanted == self.strength:
+        if adapter is self.adapter and wanted == self.strength:
             return False
-        adapters = (ctypes.c_void_p * 1)(adapter) if adapter else None
+        adapters = (self.lib.llama_adapter_lora_p_ctypes * 1)(adapter) if adapter else None
         scales = (ctypes.c_float * 1)(wanted) if adapter else None
-        if adapters is not None:
-            adapters = ctypes.cast(adapters, ctypes.POINTER(self.lib.llama_adapter_lora_p_ctypes))
         if self.lib.llama_set_adapters_lora(self.ctx, adapters, int(adapter is not None), scales):
             raise ModelError("llama.cpp could not set the adapter.", "Export the run again.", file=path)
         self.adapter, self.strength = adapter, wanted
@@ -281,7 +277,8 @@ class Context:
         Stopped, and ModelError when llama.cpp fails.
         """
         upto = len(ids) - 1 if logits_from is None else logits_from
-        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(self.ids, ids[:upto])))
+        pairs = zip(self.ids, ids[:upto], strict=False)
+        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         kept = max((start for start in (*self._starts, len(self.ids)) if start <= same), default=0)
         if kept < len(self.ids) and not self.lib.llama_memory_seq_rm(self.memory, 0, kept, -1):
             kept = 0  # this kind of memory cannot be cut
@@ -314,7 +311,7 @@ class Context:
     def _decode(self, part: list[int], first: int) -> None:
         """Evaluate a batch after what is there; logits are made from position `first` of it on."""
         count = len(part)
-        self._tokens[:count] = part
+        self._tokens[:count] = part  # type: ignore[assignment]  # ctypes takes ints
         self._flags[:count] = [int(place >= first) for place in range(count)]
         self._batch.n_tokens = count
         code = self.lib.llama_decode(self.ctx, self._batch)
@@ -334,49 +331,3 @@ class Context:
 
         given = np.ctypeslib.as_array(self.lib.llama_get_logits(self.ctx), shape=(rows, self.weights.n_vocab))
         return given.astype(np.float32, copy=True)
-
-
-class Sampler:
-    """How the next token is chosen: penalties, top-k, top-p, min-p, temperature, in this order; 0 takes the likeliest.
-
-    `options`: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed.
-    """
-
-    LAST = 64  # tokens that the penalties look back
-
-    def __init__(self, context: Context, options: dict[str, Any], before: Sequence[int] = ()) -> None:
-        self._lib, self._ctx = lib, _ = context.lib, context.ctx
-        self.chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-
-        def number(name: str, default: float) -> float:
-            value = options.get(name)
-            return default if value is None else float(value)
-
-        def put(name: str, *values: Any) -> None:
-            lib.llama_sampler_chain_add(self.chain, getattr(lib, f"llama_sampler_init_{name}")(*values))
-
-        repeat = number("repeat_penalty", 1.0)
-        frequency, presence = number("frequency_penalty", 0.0), number("presence_penalty", 0.0)
-        temperature = number("temperature", 0.0)
-        if repeat != 1 or frequency or presence:
-            put("penalties", context.weights.n_vocab, self.LAST, repeat, frequency, presence)
-        if temperature <= 0:
-            put("greedy")
-        else:
-            put("top_k", int(number("top_k", 40)))
-            put("top_p", number("top_p", 0.95), 1)
-            put("min_p", number("min_p", 0.05), 1)
-            put("temp", temperature)
-            put("dist", int(number("seed", 0)) & 0xFFFFFFFF)
-        for token in before[-self.LAST :]:
-            lib.llama_sampler_accept(self.chain, token)
-
-    def __enter__(self) -> Sampler:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._lib.llama_sampler_free(self.chain)
-
-    def __call__(self) -> int:
-        """Choose a token after what was evaluated last."""
-        return int(self._lib.llama_sampler_sample(self.chain, self._ctx, -1))

@@ -173,6 +173,10 @@ class Session:
         """Set how strong a pane's adapter is from the next question on; 0 is the base."""
         self.change(pane, strength=strength)
 
+    def apply(self, pane: int) -> None:
+        """Set a pane's adapter in the engine now; without it the next question does so."""
+        self._child.ask(self._request("adapt", pane, threads=0), timeout=_LOADING)
+
     def change(self, pane: int, **parts: Any) -> None:
         """Change a pane from the next question on: adapter (another checkpoint), strength, raw, template, name."""
         self.panes[pane] = dataclasses.replace(self.panes[pane], **parts)
@@ -180,8 +184,8 @@ class Session:
     def identity(self, pane: int) -> dict[str, Any]:
         """Tell who a pane is.
 
-        {"name", "file", "sha256", "bytes", "adapter", "adapter_sha256", "strength", "raw", "type", "context", "device"};
-        hashes are the first 12 digits. Reads the whole file the first time.
+        {"name", "file", "sha256", "bytes", "adapter", "adapter_sha256", "strength", "raw", "type", "context",
+        "device"}; hashes are the first 12 digits. Reads the whole file the first time.
         """
         chosen = self.panes[pane]
         told = self._child.ask(self._request("load", pane), timeout=_LOADING)
