@@ -112,8 +112,10 @@ def make(weights: Weights, request: dict[str, Any], n_ctx: int = 0) -> Prompt:
     if room and len(made.ids) > room:
         what = f"{len(made.ids)} tokens long, the context {n_ctx}."
         if request.get("overflow") == "shift":
-            raise DataError(f"What cannot be left out is {what}", "Shorten the question or the system text.")
-        raise DataError(f"The conversation is {what}", "Start a new conversation, or let the oldest turns be left out.")
+            remedy = "Shorten the question or the system text."
+            raise DataError(f"What cannot be left out is {what}", remedy, field="context")
+        remedy = "Start a new conversation, or let the oldest turns be left out."
+        raise DataError(f"The conversation is {what}", remedy, field="context")
     return made
 
 
