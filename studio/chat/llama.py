@@ -49,11 +49,11 @@ _listener: Any = None  # llama.cpp holds it by address
 
 
 def _hear(level: int, text: bytes, data: Any) -> None:
-    """Keep warnings and errors of llama.cpp (levels 2 and 3), for the reason of a failure."""
-    if level in (2, 3):
+    """Keep warnings and errors of llama.cpp (ggml's levels 3 and 4), for the reason of a failure."""
+    if level in (3, 4):
         line = text.decode("utf-8", "replace").strip()
         _log.append(line)
-        if level == 3:
+        if level == 4:
             print(line, file=sys.stderr, flush=True)  # a crash is told with the last line
 
 
@@ -133,7 +133,7 @@ class Weights:
     def type(self) -> str:
         """Name the file's type, as Q8_0."""
         name = (self.lib.llama_ftype_name(self.lib.llama_model_ftype(self.model)) or b"").decode()
-        return name.replace("(guessed)", "").strip().split(" - ")[0]
+        return name.replace("(guessed)", "").split(" - ")[0].removeprefix("all ").strip()
 
     def close(self) -> None:
         """Give the memory back; adapters go with it."""

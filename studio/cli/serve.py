@@ -91,6 +91,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if sys.platform != "win32":  # there the option would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
+        sock.listen()  # a client that comes while the model loads waits
     except (OSError, OverflowError) as error:
         raise InputError(f"{host}, port {port}, cannot be listened on: {error}", "Choose another --port.") from None
     return sock
