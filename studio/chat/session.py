@@ -3,6 +3,7 @@ file share its weights."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -131,7 +132,8 @@ class Session:
     def stop(self, asks: Sequence[str]) -> None:
         """Stop answers that were asked for with `ask` names; they end with `cancelled`."""
         if self._child.pid is not None:
-            self._child.ask({"op": "stop", "asks": list(asks)}, timeout=_SILENCE)
+            with contextlib.suppress(StudioError):  # an engine that died has stopped
+                self._child.ask({"op": "stop", "asks": list(asks)}, timeout=_SILENCE)
 
     def answer(self, pane: int, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
         """Ask one pane and wait: {"who", "text", "tokens", "stopped", "tokens_per_s"}, and what `done` tells beside."""
