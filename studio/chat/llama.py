@@ -18,6 +18,7 @@ from typing import Any
 
 from studio.chat import offload
 from studio.errors import ModelError, Stopped, ToolMissing
+from studio.models import ggufhead
 
 #: Tokens evaluated at once: Stop is heard in between, and the buffers are that much smaller. A GPU wants more.
 CHUNK, CHUNK_GPU = 128, 512
@@ -73,8 +74,7 @@ class Weights:
         self, path: str, *, device: str = "auto", vocab_only: bool = False, n_ctx: int = 2048, busy: bool = False
     ) -> None:
         self.lib = library()
-        if not os.path.isfile(path):
-            raise ModelError("There is no such file.", "Export the model again.", file=path)
+        ggufhead.read(path)  # llama.cpp aborts on some files that were made to break it, and hangs on others
         self.path, self.contexts, self.cache, self._lock = path, 0, dict[Any, Any](), threading.Lock()
         self._adapters: collections.OrderedDict[tuple[str, int, int], Any] = collections.OrderedDict()
         self._pieces: dict[tuple[int, bool], bytes] = {}
