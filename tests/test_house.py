@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "studio"
 
 LAYERS = [
-    {"errors", "config", "events", "paths", "disk", "child", "redact", "awake"},
+    {"errors", "config", "events", "paths", "disk", "child", "redact", "awake", "loopback"},
     {"runs", "jobs", "trash", "stock", "backends", "hardware", "models", "data", "objectives"},
     {"render", "chat"},
     {"methods", "train"},
@@ -23,8 +23,9 @@ LAYERS = [
     {"worker"},
     {"cli", "ui", "__init__", "__main__"},
 ]
-LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact", "awake"]
-LIGHT += ["runs", "jobs", "trash", "stock", "backends", "models", "data", "chat/session"]
+LIGHT = ["errors", "config", "events", "paths", "disk", "child", "redact", "awake", "loopback"]
+LIGHT += ["runs", "jobs", "trash", "stock", "backends", "models", "data"]
+LIGHT += ["chat/session", "chat/identity", "chat/protocol", "chat/serve"]
 HEAVY = {"torch", "transformers", "llama_cpp", "gradio"}
 
 

@@ -1,48 +1,51 @@
 """llama.cpp in a process of its own (child.py): load GGUF files, answer, tokenise, compare. Never in the window.
 
 Prompts are rendered by `render/template` from the file's own template and passed as token ids, so that nothing is
-guessed from names; text that a person typed never becomes a control token. Each loaded file has its own context;
-requests for different files run at the same time.
+guessed from names; text that a person typed never becomes a control token. A file's weights are loaded once; each pane
+has its own context on them, and requests for different panes run at the same time.
 """
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import dataclasses
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from studio.chat import answers, prompts
+from studio.chat.answers import log_softmax
+from studio.chat.llama import Cancelled, Context, Weights, library
 from studio.data.records import Message
-from studio.errors import DataError, ExportError, ModelError, ToolMissing
-from studio.models import ggufhead
-from studio.render.template import ChatTemplate, Piece
+from studio.errors import DataError, ExportError, ModelError
 
-Cancelled = Callable[[], bool]
+__all__ = ["handle", "library", "log_softmax"]
 
 
 @dataclasses.dataclass
 class Loaded:
-    """A GGUF file with its context, its template and the tokens that end an answer."""
+    """A pane: a context on weights that others may share."""
 
-    llama: Any
-    template: ChatTemplate | None
-    stops: dict[int, str]
-    adds_bos: bool
-    lock: threading.Lock
+    context: Context
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 _loaded: dict[str, Loaded] = {}
+_weights: dict[tuple[Any, ...], Weights] = {}
+_asked: dict[str, threading.Event] = {}
+_opening = threading.Lock()
 
 
 def handle(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    """Answer one request; `op` is load, unload, ask, tokens, prompt, compare or about."""
-    op = {
+    """Answer one request; `op` names it. `pane` tells apart the panes of one file."""
+    op: Callable[[dict[str, Any], Cancelled], Iterator[dict[str, Any]]] = {
         "load": _load,
         "unload": _unload,
         "ask": _ask,
+        "stop": _stop,
+        "adapt": _adapt,
+        "scores": _scores,
         "tokens": _tokens,
         "prompt": _prompt,
         "compare": _compare,
@@ -51,230 +54,213 @@ def handle(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, 
     yield from op(request, cancelled)
 
 
-def library() -> Any:
-    """Give llama_cpp; ToolMissing says how to install it."""
-    try:
-        import llama_cpp
-    except (ImportError, OSError, RuntimeError) as error:
-        raise ToolMissing(
-            f"llama-cpp-python is not installed or does not load here ({error}).", "Install it with: ./run install"
-        ) from None
-    return llama_cpp
+def _key(request: dict[str, Any]) -> str:
+    return f"{request['gguf']}\0{request.get('pane', '')}"
 
 
-def _open(path: str, *, n_ctx: int = 512, vocab_only: bool = False, logits_all: bool = False, threads: int = 0) -> Any:
-    binding = library()
-    ggufhead.read(path)  # llama.cpp aborts on some files that were made to break it, and hangs on others
-    cores = threads or os.cpu_count() or 1
+def _shared(path: str, device: str, n_ctx: int, busy: bool) -> Weights:
+    """Give a file's weights, loaded at the first call; a file that was written anew is loaded anew."""
     try:
-        return binding.Llama(
-            path,
-            n_ctx=n_ctx,
-            n_batch=min(n_ctx, 512),
-            vocab_only=vocab_only,
-            logits_all=logits_all,
-            n_threads=cores,
-            n_threads_batch=cores,
-            verbose=False,
-            **({"type_k": 0, "type_v": 0} if logits_all else {}),
-        )
-    except (ValueError, AssertionError, RuntimeError) as error:
-        raise ModelError(
-            f"llama.cpp cannot load this file: {error}", "It is damaged, or of a kind it does not know.", file=path
-        ) from None
+        stat = os.stat(path)
+        key: tuple[Any, ...] = (os.path.realpath(path), stat.st_mtime_ns, stat.st_size, device)
+    except OSError:
+        key = (path,)
+    if key not in _weights:
+        _weights[key] = Weights(path, device=device, n_ctx=n_ctx, busy=busy)
+    return _weights[key]
+
+
+def _open(request: dict[str, Any]) -> Loaded:
+    """Give a pane, opened if it is not; where the GPU has no room for its context, the processor takes all of it."""
+    key, n_ctx = _key(request), int(request.get("n_ctx") or 2048)
+    with _opening:
+        if key not in _loaded:
+            path, device = request["gguf"], str(request.get("device") or "auto")
+            weights = _shared(path, device, n_ctx, bool(request.get("busy")))
+            try:
+                context = Context(weights, n_ctx, threads=int(request.get("threads") or 0))
+            except ModelError as error:
+                if not weights.gpu_layers:
+                    _sweep()
+                    raise
+                _sweep()
+                weights = _shared(path, "cpu", n_ctx, False)
+                weights.reason = f"the GPU has no room for the context ({error.message})"
+                context = Context(weights, n_ctx, threads=int(request.get("threads") or 0))
+            _loaded[key] = Loaded(context)
+        return _loaded[key]
+
+
+def _sweep() -> None:
+    """Free the weights that no context is on."""
+    for key, weights in list(_weights.items()):
+        if not weights.contexts:
+            del _weights[key]
+            weights.close()
 
 
 def _load(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    path = request["gguf"]
-    if path not in _loaded:
-        llama = _open(path, n_ctx=request.get("n_ctx", 2048), threads=request.get("threads", 0))
-        _loaded[path] = _describe(llama)
-    loaded = _loaded[path]
+    """Open a pane and describe it."""
+    context = _open(request).context
+    weights = context.weights
+    facts = prompts.facts(weights)
     yield {
-        "name": loaded.llama.metadata.get("general.name", ""),
-        "has_template": loaded.template is not None,
-        "stops": list(loaded.stops.values()),
-        "n_ctx": loaded.llama.n_ctx(),
+        "name": weights.meta.get("general.name", ""),
+        "has_template": facts.template is not None,
+        "thinks": facts.template is not None and "enable_thinking" in facts.template.source,
+        "stops": list(facts.stops.values()),
+        "n_ctx": context.n_ctx,
+        "n_ctx_train": weights.n_ctx_train,
+        "type": weights.type,
+        "device": weights.device,
+        "reason": weights.reason,
+        "shared": weights.contexts,
     }
-
-
-def _describe(llama: Any) -> Loaded:
-    """Read template and stop tokens from the file itself."""
-    binding, vocab = library(), llama._model.vocab
-    stops, control = {}, []
-    texts: dict[int, str] = {}
-    for token in range(llama.n_vocab()):
-        ends = binding.llama_vocab_is_eog(vocab, token)
-        if ends or binding.llama_vocab_is_control(vocab, token):
-            text = (binding.llama_vocab_get_text(vocab, token) or b"").decode("utf-8", "replace")
-            texts[token] = text
-            control.append(text)
-            if ends:
-                stops[token] = text
-    meta = llama.metadata
-    tokens = {
-        f"{name}_token": texts.get(int(meta.get(f"tokenizer.ggml.{name}_token_id", -1)), "")
-        for name in ("bos", "eos", "pad")
-    }
-    source = meta.get("tokenizer.chat_template", "")
-    return Loaded(
-        llama=llama,
-        template=ChatTemplate(source, tokens, control) if source else None,
-        stops=stops,
-        adds_bos=meta.get("tokenizer.ggml.add_bos_token", "false") == "true",
-        lock=threading.Lock(),
-    )
 
 
 def _unload(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    for path in [request["gguf"]] if "gguf" in request else list(_loaded):
-        if loaded := _loaded.pop(path, None):
-            with loaded.lock:
-                loaded.llama.close()
+    """Close a pane, all panes of a file, or all."""
+    wanted = _key(request) if "pane" in request else request.get("gguf", "") + "\0" if "gguf" in request else ""
+    with _opening:
+        gone = [_loaded.pop(key) for key in list(_loaded) if key.startswith(wanted)]
+    for loaded in gone:  # an answer that is being given ends first
+        with loaded.lock:
+            loaded.context.close()
+    with _opening:
+        _sweep()
     yield {"ok": True}
 
 
-def _ids(llama: Any, pieces: Sequence[Piece]) -> list[int]:
-    """Tokenise rendered pieces.
-
-    What the template wrote with control tokens, what people typed without. No BOS is added.
-    """
-    ids: list[int] = []
-    for piece in pieces:
-        ids += llama.tokenize(piece.text.encode("utf-8"), add_bos=False, special=not piece.plain)
-    return ids
-
-
-def _prompt_ids(loaded: Loaded, messages: Sequence[Message], raw: bool) -> list[int]:
-    """Make the prompt: through the file's template, or as raw text that a base model goes on with."""
-    if raw or loaded.template is None:
-        text = "\n".join(message.content for message in messages)
-        ids: list[int] = loaded.llama.tokenize(text.encode("utf-8"), add_bos=loaded.adds_bos, special=False)
-        return ids
-    return _ids(loaded.llama, loaded.template.pieces(messages, generate=True))
-
-
-def _messages(request: dict[str, Any]) -> list[Message]:
-    return [Message(m["role"], m["content"]) for m in request["messages"]]
+@contextlib.contextmanager
+def _held(request: dict[str, Any]) -> Iterator[Context]:
+    """Give a pane's context to one request at a time, with threads and adapter as the request wants them."""
+    while True:
+        loaded = _open(request)
+        with loaded.lock:
+            context = loaded.context
+            if not context.ctx:
+                continue  # it was closed while we waited
+            context.set_threads(int(request.get("threads") or 0))
+            if context.adapt(str(request.get("adapter") or ""), float(request.get("strength", 1.0))):
+                with _opening:
+                    context.weights.drop_adapters([pane.context.adapter for pane in _loaded.values()])
+            yield context
+            return
 
 
 def _ask(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    """Stream an answer: {"text"} pieces, then {"done", "tokens", "tokens_per_s", "first_s", "stopped", ...}."""
-    loaded = _loaded.get(request["gguf"])
-    if loaded is None:
-        for _ in _load(request, cancelled):
-            pass
-        loaded = _loaded[request["gguf"]]
-    limit = int(request.get("max_tokens", 256))
-    with loaded.lock:
-        ids = _prompt_ids(loaded, _messages(request), bool(request.get("raw")))
-        room = loaded.llama.n_ctx() - len(ids)
-        if room <= 1:
-            raise DataError(
-                f"The conversation is {len(ids)} tokens long, the context {loaded.llama.n_ctx()}.",
-                "Start a new conversation.",
-            )
-        yield from _generate(loaded, ids, min(limit, room - 1), request, cancelled)
+    """Stream an answer, see `answers.stream`; `ask` names it for `stop`."""
+    stop = threading.Event()
+    name = str(request.get("ask") or id(stop))
+    _asked[name] = stop
+
+    def stopped() -> bool:
+        return stop.is_set() or cancelled()
+
+    try:
+        with _held(request) as context:
+            yield from answers.stream(context, request, stopped)
+    finally:
+        _asked.pop(name, None)
 
 
-def _generate(
-    loaded: Loaded, ids: list[int], limit: int, request: dict[str, Any], cancelled: Cancelled
-) -> Iterator[dict[str, Any]]:
-    llama = loaded.llama
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    start = time.monotonic()
-    first, count, stop = 0.0, 0, ""
-    llama.set_seed(int(request.get("seed", 0)))
-    tokens = llama.generate(
-        ids,
-        temp=float(request.get("temperature", 0.0)),
-        top_p=float(request.get("top_p", 0.95)),
-        top_k=int(request.get("top_k", 40)),
-        min_p=float(request.get("min_p", 0.05)),
-        repeat_penalty=float(request.get("repeat_penalty", 1.0)),
-    )
-    seen = list(ids)
-    if ids and limit > 0:
-        for token in tokens:
-            first = first or time.monotonic() - start
-            if token in loaded.stops:
-                stop = loaded.stops[token]
-                break
-            count += 1
-            text = decoder.decode(llama.detokenize([token], prev_tokens=seen))
-            seen.append(token)
-            if text:
-                yield {"text": text}
-            if count >= limit or cancelled():
-                break
-    if rest := decoder.decode(b"", True):
-        yield {"text": rest}
-    seconds = max(1e-9, time.monotonic() - start - first)
-    yield {
-        "done": True,
-        "tokens": count,
-        "tokens_per_s": (count - 1) / seconds if count > 1 else 0.0,
-        "first_s": first,
-        "stopped": bool(stop),
-        "stop_token": stop,
-        "cancelled": cancelled(),
-    }
+def _stop(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
+    """Stop answers by their names; those that ended are left in peace."""
+    for name in request["asks"]:
+        if event := _asked.get(name):
+            event.set()
+    yield {"ok": True}
+
+
+def _adapt(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
+    """Set a pane's adapter and strength now, so that the next question does not wait for it."""
+    with _held(request) as context:
+        yield {"strength": context.strength}
+
+
+def _scores(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
+    """Give the probability of each token of an answer, see `answers.scores`."""
+    with _held(request) as context:
+        yield answers.scores(context, request, cancelled)
+
+
+def _vocabulary(path: str) -> Weights:
+    return Weights(path, vocab_only=True)
 
 
 def _tokens(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
     """Tokenise plain texts with the file's vocabulary."""
-    llama = _open(request["gguf"], vocab_only=True)
+    weights = _vocabulary(request["gguf"])
     special = bool(request.get("special"))
-    yield {"ids": [llama.tokenize(text.encode("utf-8"), add_bos=False, special=special) for text in request["texts"]]}
-    llama.close()
+    try:
+        yield {"ids": [weights.tokenize(text, special=special) for text in request["texts"]]}
+    finally:
+        weights.close()
 
 
 def _prompt(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    """Render conversations with the file's own template and tokenise them, up to the assistant's turn."""
-    llama = _open(request["gguf"], vocab_only=True)
-    loaded = _describe(llama)
-    rows: list[list[int] | dict[str, str]] = []
-    for conversation in request["conversations"]:
-        try:
-            rows.append(_prompt_ids(loaded, [Message(m["role"], m["content"]) for m in conversation], raw=False))
-        except (DataError, ModelError) as error:
-            rows.append({"error": error.message})
-    yield {"ids": rows, "has_template": loaded.template is not None, "stops": list(loaded.stops.values())}
-    llama.close()
+    """Show prompts as the model sees them, up to the assistant's turn.
+
+    With `conversations`: {"ids": [ids or {"error"}], "has_template", "stops"}. With `messages`, as for `ask`: {"ids",
+    "tokens": [{"id", "text"}], "pieces": [{"text", "plain"}], "left_out", "n_ctx"}.
+    """
+    if "messages" in request:
+        context = _open(request).context
+        made = prompts.make(context.weights, request, context.n_ctx)
+        yield {
+            "ids": made.ids,
+            "tokens": prompts.spelled(context.weights, made.ids),
+            "pieces": [dataclasses.asdict(piece) for piece in made.pieces],
+            "left_out": made.left_out,
+            "n_ctx": context.n_ctx,
+        }
+        return
+    weights = _vocabulary(request["gguf"])
+    try:
+        facts = prompts.facts(weights)
+        rows: list[list[int] | dict[str, str]] = []
+        for talk in request["conversations"]:
+            try:
+                turns = [Message(turn["role"], turn["content"]).to_dict() for turn in talk]
+                rows.append(prompts.make(weights, {"messages": turns}).ids)
+            except (DataError, ModelError) as error:
+                rows.append({"error": error.message})
+        yield {"ids": rows, "has_template": facts.template is not None, "stops": list(facts.stops.values())}
+    finally:
+        weights.close()
 
 
 def _compare(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
     """Compare next-token distributions with reference ones: mean KL(reference || file) and top-1 agreement.
 
     `rows` are token ids; `reference` is a .npy file of float32 logits, one line per position of all rows in order.
+    `adapter` and `strength` as for `ask`.
     """
     import numpy as np
 
     reference = np.load(request["reference"], mmap_mode="r")
     rows = request["rows"]
-    llama = _open(request["gguf"], n_ctx=max(8, max(map(len, rows))), logits_all=True)
-    if reference.shape[1] != llama.n_vocab():
-        raise ExportError(f"The file has {llama.n_vocab()} tokens, the model {reference.shape[1]}.", "Export it again.")
-    total, same, count = 0.0, 0, 0
-    for row in rows:
-        llama.reset()
-        llama.eval(row)
-        p = log_softmax(np.asarray(reference[count : count + len(row)], dtype=np.float64))
-        q = log_softmax(np.asarray(llama.scores[: len(row)], dtype=np.float64))
-        total += float((np.exp(p) * (p - q)).sum())
-        same += int((p.argmax(-1) == q.argmax(-1)).sum())
-        count += len(row)
-        yield {"done": count}
-    llama.close()
+    weights = Weights(request["gguf"], n_ctx=max(map(len, rows)))
+    try:
+        context = Context(weights, max(8, max(map(len, rows))), exact=True)
+        context.adapt(str(request.get("adapter") or ""), float(request.get("strength", 1.0)))
+        if reference.shape[1] != weights.n_vocab:
+            raise ExportError(
+                f"The file has {weights.n_vocab} tokens, the model {reference.shape[1]}.", "Export it again."
+            )
+        total, same, count = 0.0, 0, 0
+        for row in rows:
+            context.forget()
+            p = log_softmax(np.asarray(reference[count : count + len(row)], dtype=np.float64))
+            q = log_softmax(context.feed(row, cancelled, logits_from=0).astype(np.float64))
+            total += float((np.exp(p) * (p - q)).sum())
+            same += int((p.argmax(-1) == q.argmax(-1)).sum())
+            count += len(row)
+            yield {"done": count}
+        context.close()
+    finally:
+        weights.close()
     yield {"kl": total / count, "top1": same / count, "n": count}
-
-
-def log_softmax(logits: Any) -> Any:
-    """Normalise logits (T, V) to log-probabilities, row by row."""
-    import numpy as np
-
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def _about(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:

@@ -3,55 +3,87 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import studio
 from studio import runs
-from studio.chat.session import Pane, Session
+from studio.chat.session import Pane, Session, why
 from studio.cli.output import Out
 from studio.cli.running import watching
-from studio.errors import RunError
+from studio.errors import ConfigError, RunError
 
-Turn = dict[str, str]
+Turn = dict[str, Any]
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
     verb = verbs.add_parser("chat", parents=[common], help="chat with a run or a GGUF file, side by side if you like")
     verb.add_argument("who", metavar="RUN|GGUF")
-    verb.add_argument("--against", default="", metavar="base|RUN|GGUF")
     verb.add_argument("--prompt", default="", help="ask this once and leave")
     verb.add_argument("--system", default="", help="a system text")
-    verb.add_argument("--temperature", type=float, default=0.0)
+    verb.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
+    verb.add_argument("--top-p", type=float, default=0.95, help="the likeliest tokens that hold this share")
+    verb.add_argument("--top-k", type=int, default=40, help="so many of the likeliest tokens; 0: all")
+    verb.add_argument("--min-p", type=float, default=0.05, help="tokens at least this likely beside the likeliest")
+    verb.add_argument("--repeat-penalty", type=float, default=1.0, help="above 1: what was said gets less likely")
     verb.add_argument("--max-tokens", type=int, default=256)
     verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--template", default="", metavar="FAMILY|FILE", help="a chat template in place of its own")
+    verb.add_argument("--thinking", choices=("on", "off"), help="for templates that can do both")
+    verb.add_argument("--shift", action="store_true", help="leave out the oldest turns when the context is full")
+    add_panes(verb)
     verb.set_defaults(do=_chat)
 
 
-def _panes(args: argparse.Namespace) -> list[Pane]:
-    panes = [Pane("tuned", _file(args.who))]
-    if args.against == "base":
-        if not runs.is_run(args.who):
-            raise RunError("--against base needs a run: a GGUF file does not say what its base is.", "Name two files.")
-        panes.insert(0, Pane("base", _base(runs.find(args.who)), raw=True))
-    elif args.against:
-        panes.insert(0, Pane(Path(args.against).name, _file(args.against)))
-    return panes
+def add_panes(verb: argparse.ArgumentParser) -> None:
+    """Add what says which models answer, and where."""
+    verb.add_argument("--against", default="", metavar="base|RUN|GGUF", help="a second model to answer beside")
+    verb.add_argument("--strength", type=float, help="of the run's adapter: 0 is the base, 1 as trained, up to 1.5")
+    verb.add_argument("--context", type=int, default=2048, help="tokens of a conversation, answers included")
+    verb.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu: nothing goes to the GPU")
 
 
-def _file(name: str) -> str:
-    """Give a GGUF file: named, or the newest export of a run, or one made now."""
-    if Path(name).suffix == ".gguf":
-        return str(Path(name).expanduser().resolve())
-    run = runs.find(name)
-    result = run.result() if run.config.kind == "export" else _exported(run)
-    if result is None:
-        print(f"Exporting {run.id} as Q8_0 first.", file=sys.stderr)
-        with watching() as watch:
-            result = studio.export_model(str(run.dir), **watch)
-    return str(result["files"][0]["path"])
+def panes(args: argparse.Namespace) -> list[Pane]:
+    """Give the panes asked for, the other one first; a run and its base share one copy of the weights.
+
+    Raises RunError and ConfigError.
+    """
+    if args.context < 8:
+        raise ConfigError("--context must be 8 or more.", "2048 is usual.")
+    if args.strength is not None and not 0 <= args.strength <= 1.5:
+        raise ConfigError("--strength must be from 0 to 1.5.", "0 is the base, 1 the adapter as trained.")
+    tuned = _pane("tuned", args.who, together=bool(args.against) or args.strength is not None)
+    if args.strength is not None:
+        if not tuned.adapter:
+            raise RunError(f"There is no adapter in {args.who} to make stronger or weaker.", "Name a LoRA run.")
+        tuned = dataclasses.replace(tuned, strength=args.strength)
+    if not args.against:
+        return [tuned]
+    if args.against != "base":
+        return [_pane(Path(args.against).name, args.against, together=True), tuned]
+    if not runs.is_run(args.who):
+        raise RunError("--against base needs a run: a GGUF file does not say what its base is.", "Name two files.")
+    return [_base(runs.find(args.who), tuned), tuned]
+
+
+def _pane(name: str, who: str, together: bool) -> Pane:
+    """Give a file's pane, or a run's: its newest export where it answers alone, else its adapter on the shared base."""
+    if Path(who).suffix == ".gguf":
+        return Pane(name, str(Path(who).expanduser().resolve()))
+    run = runs.find(who)
+    result = run.result() if run.config.kind == "export" else None if together else _exported(run)
+    if result is not None:
+        return Pane(name, str(result["files"][0]["path"]))
+    from studio.export import chatfiles
+
+    with watching() as watch:
+        files = chatfiles.of_run(_trained(run), watch["emit"])
+    if files.note:
+        print(files.note, file=sys.stderr)
+    return Pane(name, str(files.gguf), adapter=str(files.adapter or ""))
 
 
 def _exported(run: runs.Run) -> dict[str, Any] | None:
@@ -62,25 +94,50 @@ def _exported(run: runs.Run) -> dict[str, Any] | None:
     return None
 
 
-def _base(run: runs.Run) -> str:
-    from studio.export import chatfiles
+def _trained(run: runs.Run) -> Any:
     from studio.train.prepare import Trained
 
     trained = run if run.config.kind == "train" else run.parent()
     if trained is None:
-        raise RunError(f"{run.id} has no base to compare with.", "Name a run that was trained.")
-    return str(chatfiles.of_base(Trained.of(trained).root))
+        raise RunError(f"{run.id} was not trained here.", "Name a run that was trained, or a GGUF file.")
+    return Trained.of(trained)
+
+
+def _base(run: runs.Run, tuned: Pane) -> Pane:
+    """Give the base of a run: on the tuned pane's own weights where they are the base's.
+
+    A base that brings no template is asked in plain text.
+    """
+    from studio.export import chatfiles
+    from studio.models import check
+
+    trained = _trained(run)
+    own = check.read_template(trained.root)
+    shared = tuned.adapter and trained.base == trained.root
+    file = tuned.gguf if shared else str(chatfiles.of_base(trained.root))
+    return Pane("base", file, raw=not own, template=own)
 
 
 def _chat(args: argparse.Namespace, out: Out) -> None:
-    panes = _panes(args)
-    session = Session(panes)
-    options = {"system": args.system, "temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
+    session = Session(panes(args), n_ctx=args.context, device=args.device)
+    options = {name: getattr(args, name) for name in _OPTIONS}
+    options["overflow"] = "shift" if args.shift else ""
+    if args.template:
+        file = Path(args.template)
+        text = file.read_text("utf-8") if file.is_file() else args.template
+        for index in range(len(session.panes)):
+            session.change(index, template=text, raw=False)
+    if args.thinking:
+        options["template_args"] = {"enable_thinking": args.thinking == "on"}
     try:
-        session.load()
+        for told in session.load():
+            if told["reason"]:
+                print(f"{told['device']}: {told['reason']}.", file=sys.stderr)
         if args.prompt or args.json:
-            histories = [[{"role": "user", "content": args.prompt}] for _ in panes]
+            histories = [[{"role": "user", "content": args.prompt}] for _ in session.panes]
             answers = _ask(session, histories, options, live=False)
+            if args.json:
+                answers = [{**answer, "identity": session.identity(i)} for i, answer in enumerate(answers)]
             out.result({"answers": answers}, "\n\n".join(f"{a['who']}: {a['text']}" for a in answers))
         else:
             _talk(session, options)
@@ -88,8 +145,13 @@ def _chat(args: argparse.Namespace, out: Out) -> None:
         session.close()
 
 
-def _ask(session: Session, histories: list[list[Turn]], options: dict[str, Any], live: bool) -> list[dict[str, Any]]:
-    answers = [
+_OPTIONS = ("system", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "max_tokens", "seed")
+
+
+def _ask(
+    session: Session, histories: Sequence[Sequence[Turn]], options: dict[str, Any], live: bool
+) -> list[dict[str, Any]]:
+    answers: list[dict[str, Any]] = [
         {"who": pane.name, "text": "", "tokens": 0, "stopped": False, "tokens_per_s": 0.0} for pane in session.panes
     ]
     alone = len(answers) == 1
@@ -99,6 +161,7 @@ def _ask(session: Session, histories: list[list[Turn]], options: dict[str, Any],
             answer["text"] += f"[{item['error']['message']}]"
         elif item.get("done"):
             answer.update(tokens=item["tokens"], stopped=item["stopped"], tokens_per_s=round(item["tokens_per_s"], 1))
+            answer.update(why=why(item), left_out=item["left_out"])
         else:
             answer["text"] += item["text"]
             if live and alone:
@@ -123,3 +186,5 @@ def _talk(session: Session, options: dict[str, Any]) -> None:
             history.append({"role": "assistant", "content": answer["text"]})
             if len(answers) > 1:
                 print(f"{answer['who']}: {answer['text']}")
+            if answer.get("left_out"):
+                print(f"\n{answer['left_out']} of the oldest turns had no room and were left out.", file=sys.stderr)

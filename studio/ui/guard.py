@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from studio import loopback
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -88,14 +90,14 @@ class Guard:
 
     def __init__(self, app: Callable[..., Awaitable[None]], door: Door) -> None:
         self._app, self._door = app, door
-        self._hosts = {f"127.0.0.1:{door.port}", f"localhost:{door.port}"}
+        self._hosts = loopback.hosts(door.port)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = _headers(scope)
+        headers = loopback.headers(scope)
         reason = self._refusal(scope, headers)
         if scope["type"] != "http":
             if reason or not self._door.admits(headers.get("cookie", "")):
@@ -120,14 +122,7 @@ class Guard:
         await _reply(send, 401, _page("This window is locked", _LOCKED))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> str:
-        """Say why a request is refused; an empty text lets it pass."""
-        hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
-        host = headers.get("host", "")
-        if len(hosts) != 1 or host not in self._hosts:
-            return "Studio answers on 127.0.0.1 and localhost only. Open the address that the terminal printed."
-        origin = headers.get("origin")
-        if origin is not None and origin != f"http://{host}":
-            return "Another page tried to use this window."
+        """Say why a request is refused; an empty text lets it pass. A link elsewhere may lead to the first page."""
         top = (
             scope["type"] == "http"
             and scope["method"] == "GET"
@@ -135,16 +130,12 @@ class Guard:
             and headers.get("sec-fetch-mode", "navigate") == "navigate"
             and headers.get("sec-fetch-dest", "document") == "document"
         )
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not top:
-            return "Another page tried to use this window."
+        if reason := loopback.refusal(scope, self._hosts, linked=top):
+            return reason
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY:
             return f"More than {MAX_BODY >> 20} MB at once. Put the file on this machine and write its path instead."
         return ""
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _hardened(send: Send) -> Send:

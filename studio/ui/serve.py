@@ -14,9 +14,8 @@ from typing import Any
 
 from studio import paths
 from studio.errors import InputError
+from studio.loopback import ADDRESS
 from studio.ui.guard import Door, Guard
-
-LOOPBACK = "127.0.0.1"
 
 
 def launch(port: int = 7860, browser: bool = True, data_dir: str = "", offline: bool = False) -> None:
@@ -85,7 +84,7 @@ def _free_port(port: int) -> socket.socket:
         if sys.platform != "win32":  # there the option would let two windows share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind((LOOPBACK, number))
+            sock.bind((ADDRESS, number))
         except OSError:
             sock.close()
             continue

@@ -85,7 +85,13 @@ def test_the_path_from_data_to_a_file_that_chats(
         capsys, "chat", made["files"][0]["path"], "--prompt", "Hi", "--max-tokens", 4, "--against", dpo["dir"], "--json"
     )
     assert code == 0
-    assert [set(a) for a in said["answers"]] == [{"who", "text", "tokens", "stopped", "tokens_per_s"}] * 2
+    assert all(set(a) >= {"who", "text", "tokens", "stopped", "tokens_per_s"} for a in said["answers"])
+    assert [a["who"] for a in said["answers"]] == [Path(dpo["dir"]).name, "tuned"]
+    against = ["chat", dpo["dir"], "--prompt", "Hi", "--max-tokens", 4, "--against", "base", "--json"]
+    code, said, _ = call(capsys, *against, "--strength", 0.5, "--temperature", 1, "--top-k", 5, "--min-p", 0.1)
+    base, tuned = (a["identity"] for a in said["answers"])
+    assert code == 0 and base["sha256"] == tuned["sha256"], "base and run have a copy of the weights each"
+    assert base["raw"] and not base["adapter"] and tuned["adapter"] and tuned["strength"] == 0.5
     code, _, _ = call(capsys, "merge", dpo["dir"], "--out", tmp_path / "merged", "--json")
     assert code == 0 and (tmp_path / "merged" / "model.safetensors").is_file()
     code, listed, _ = call(capsys, "runs", "--json")

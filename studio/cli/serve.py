@@ -1,0 +1,116 @@
+"""`studio serve RUN|GGUF [--against base|RUN|GGUF --split 0.5]`: an OpenAI-compatible server on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+import sys
+from typing import Any
+
+from studio import loopback, paths
+from studio.chat import serve
+from studio.chat.session import Pane, Session
+from studio.cli import chat
+from studio.cli.output import Out
+from studio.errors import ConfigError, InputError
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser("serve", parents=[common], help="serve a run or a GGUF file to OpenAI-compatible clients")
+    verb.add_argument("who", metavar="RUN|GGUF")
+    chat.add_panes(verb)
+    verb.set_defaults(context=4096)
+    verb.add_argument("--split", type=float, default=0.5, help="RUN's share of the requests, beside --against")
+    verb.add_argument("--host", default=loopback.ADDRESS, help="an address of this machine")
+    verb.add_argument("--port", type=int, default=8080, help="0: any that is free")
+    verb.add_argument("--allow-remote", action="store_true", help="let other machines in, with a key")
+    verb.add_argument("--shift", action="store_true", help="leave out the oldest turns when the context is full")
+    verb.set_defaults(do=_serve)
+
+
+def _serve(args: argparse.Namespace, out: Out) -> None:
+    """Serve until Ctrl+C."""
+    if not 0 <= args.split <= 1:
+        raise ConfigError("--split must be from 0 to 1.", "0.5 sends half of the requests to each.")
+    if args.host not in (loopback.ADDRESS, "localhost") and not args.allow_remote:
+        raise ConfigError(
+            f"--host {args.host} would let other machines in.", "Add --allow-remote; clients then need a key."
+        )
+    sock = _listen(args.host, args.port)
+    session = None
+    try:
+        panes = chat.panes(args)
+        panes.reverse()  # the named model first: --split is its share
+        session = Session(panes, n_ctx=args.context, device=args.device)
+        told = session.load()
+        if args.context > min(one["n_ctx_train"] for one in told):
+            print("The model was trained on shorter conversations than --context allows.", file=sys.stderr)
+        key = _key() if args.allow_remote else ""
+        port = sock.getsockname()[1]
+        models = serve.served(session, _names(panes, args))
+        app = serve.Server(
+            session,
+            models,
+            hosts=None if args.allow_remote else loopback.hosts(port),
+            key=key,
+            share=args.split,
+            overflow="shift" if args.shift else "",
+        )
+        address = f"http://{args.host}:{port}/v1"
+        document = {"address": address, "models": [serve.ANY, *(model.name for model in models)], "key": key}
+        out.result(document, f"Serving at {address} as {', '.join(document['models'])}. Ctrl+C: end.")
+        if key and not args.json:
+            print(f"Clients need this key: {key}")
+        sys.stdout.flush()
+        _run(app, sock)
+    finally:
+        sock.close()
+        if session is not None:
+            session.close()
+
+
+def _names(panes: list[Pane], args: argparse.Namespace) -> list[str]:
+    """Name the models after what was asked for."""
+    wanted = [args.who, args.against][: len(panes)]
+    names = [paths.slug(os.path.basename(name.rstrip("/\\")).removesuffix(".gguf"), "model") for name in wanted]
+    taken = {serve.ANY}
+    for index, name in enumerate(names):
+        names[index] = name = name if name not in taken else f"{name}-{index + 1}"
+        taken.add(name)
+    return names
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take exactly this port: clients are told one address."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # there the option would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen()  # a client that comes while the model loads waits
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{host}, port {port}, cannot be listened on: {error}", "Choose another --port.") from None
+    return sock
+
+
+def _key() -> str:
+    """Keep the key across restarts, readable by its owner only."""
+    path = paths.home() / "serve.key"
+    if path.is_file() and len(text := path.read_text("ascii").strip()) >= 43:
+        return text
+    text = secrets.token_urlsafe(32)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(text)
+    return text
+
+
+def _run(app: serve.Server, sock: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none")
+    uvicorn.Server(config).run(sockets=[sock])
