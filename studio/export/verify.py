@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studio import events, paths, runs
 from studio.chat.session import ENGINE
@@ -20,9 +20,6 @@ from studio.export import certificate, facts, gguf, reference, repair
 from studio.export import known as knowing
 from studio.export.known import Known
 from studio.models import ggufhead, hub
-
-if TYPE_CHECKING:
-    pass
 
 #: The lines of a certificate that new metadata can mend, and what they need.
 MENDABLE = {"prompts": "template", "beginning": "bos", "stop tokens": "stops", "ending": "stops"}

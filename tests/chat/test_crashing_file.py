@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from pathlib import Path
 
@@ -54,5 +55,36 @@ def test_the_engine_refuses_a_malformed_file_before_llama_cpp_sees_it(tmp_path: 
                 child.ask({"op": op, "gguf": str(tmp_path / "bad.gguf")})
             assert pid in (None, child.pid), "the engine was started anew"
             pid = child.pid
+    finally:
+        child.close()
+
+
+def test_mutated_files_that_pass_the_check_are_loaded_or_refused_and_the_engine_lives_on(tmp_path: Path) -> None:
+    base = make_model(tmp_path / "model")
+    good = gguf.write(base, None, tmp_path / "good.gguf", encode.load(base), name="x")
+    data, end = good.read_bytes(), ggufhead.read(good).infos[1]
+    child, path, outcomes = Child(ENGINE), tmp_path / "mutated.gguf", {"loaded": 0, "refused": 0, "ended": 0}
+    try:
+        for seed in range(150):
+            dice = random.Random(seed)
+            mutated = bytearray(data)
+            for _ in range(2):
+                mutated[dice.randrange(24, end)] = dice.choice([0, 1, 2, 127, 128, 255, dice.randrange(256)])
+            path.write_bytes(mutated)
+            try:
+                ggufhead.read(path)
+            except ModelError:
+                continue
+            try:
+                child.ask({"op": "load", "gguf": str(path), "n_ctx": 64}, timeout=20)
+                child.ask({"op": "unload"}, timeout=20)
+                outcomes["loaded"] += 1
+            except ModelError:
+                outcomes["refused"] += 1
+            except ChildCrashed as error:
+                assert "no answer within" not in error.message, f"seed {seed} hangs llama.cpp"
+                outcomes["ended"] += 1
+        assert child.ask({"op": "load", "gguf": str(good)})["n_ctx"] > 0
+        assert outcomes["loaded"] > 5, outcomes
     finally:
         child.close()
