@@ -21,6 +21,7 @@ from studio.child import Child
 from studio.errors import ExportError, Stopped
 from studio.export import decode, ggml
 from studio.export.matrixfile import Matrix, load, save
+from studio.models import quants
 
 #: A batch of fewer tokens tells too little: llama-imatrix passes it over, too.
 FEWEST = 16
@@ -55,18 +56,49 @@ def make(
     return out
 
 
+def choose(asked: str, types: Sequence[str]) -> tuple[str, list[str]]:
+    """Say where the importance matrix comes from ("", "auto" or a file's place) and which types are made with it.
+
+    `asked` is what the user said: nothing makes one where a type needs it, and for those types only. ExportError before
+    anything is made: for a file that is damaged, and where this llama.cpp cannot be listened to.
+    """
+    needing = [name for name in types if quants.TYPES[name].needs_imatrix]
+    taking = [name for name in types if quants.TYPES[name].takes_imatrix]
+    if asked and asked != "auto":
+        place = Path(asked).expanduser().resolve()
+        if not any(name.startswith("blk.") for name in check(place)):
+            raise ExportError(
+                "The importance matrix names no tensor of a language model.",
+                "Name a file that llama-imatrix or Studio made, or say --imatrix auto.",
+                file=str(place),
+            )
+        return str(place), taking
+    used = taking if asked else needing
+    if used:
+        _ask({"op": "guard"})
+    return ("auto" if used else ""), used
+
+
 def check(path: Path) -> dict[str, int]:
     """Read a file that somebody brought, in a child; gives its tensors with their columns. ExportError when damaged."""
-    child = Child("studio.export.imatrix:handle", memory_mb=8192)
-    try:
-        found: dict[str, int] = child.ask({"op": "read", "path": str(path)}, timeout=120)["columns"]
-    finally:
-        child.close()
+    found: dict[str, int] = _ask({"op": "read", "path": str(path)}, memory_mb=8192)["columns"]
     return found
 
 
+def _ask(request: dict[str, Any], memory_mb: int | None = None) -> dict[str, Any]:
+    child = Child("studio.export.imatrix:handle", memory_mb=memory_mb)
+    try:
+        return child.ask(request, timeout=120)
+    finally:
+        child.close()
+
+
 def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    """Do the work in the child; `op` is make or read."""
+    """Do the work in the child; `op` is make, read or guard."""
+    if request["op"] == "guard":
+        ggml.functions()
+        yield {"ok": True}
+        return
     if request["op"] == "read":
         yield {"columns": {name: sums.shape[-1] for name, sums in load(Path(request["path"])).sums.items()}}
         return

@@ -177,7 +177,7 @@ def _bytes(made: Setup, child: Run, exported: dict[str, Any]) -> dict[str, int]:
     files = sum(file["bytes"] for file in exported.get("files", ()))
     types = [file["type"] for file in exported.get("files", ())]
     source = [t for t in exporting.wanted_types(types) if t not in types] if types else []
-    making = files + sum(quantize.predicted_bytes(made.info.parameters, t) for t in source)
+    making = files + sum(quantize.predicted_bytes(made.folder, t) for t in source)
     return {"kept": KEEP * each, "most": (KEEP + 1) * each, "left": left, "files": files, "making": making}
 
 

@@ -36,11 +36,11 @@ class Weight:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A file before it is made: bytes in all, how many tensors get which type, and how many a fallback one."""
+    """A file before it is made: bytes in all, how many tensors get which type, and how many fall back to which."""
 
     bytes: int
     types: dict[str, int]
-    fallback: int
+    fallen: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,15 +119,29 @@ def predict(type_: str, made: Model, imatrix: bool = False) -> Prediction:
     """
     kind = TYPES[type_]
     imatrix = (imatrix or kind.needs_imatrix) and kind.takes_imatrix
-    total, fallback, found = _HEAD + _TOKEN * made.vocabulary, 0, Counter[str]()
+    total, fallen, found = _HEAD + _TOKEN * made.vocabulary, Counter[str](), Counter[str]()
     for weight in made.weights:
         wanted = "F32" if weight.kind == "plain" else _wanted(kind, weight, made, imatrix)
         got = _fitting(wanted, weight.columns)
-        fallback += got != wanted
+        fallen[got] += got != wanted
         per, size = block(got)
         total += _ENTRY + weight.rows * (weight.columns // per) * size
         found[got] += 1
-    return Prediction(total, dict(found.most_common()), fallback)
+    return Prediction(total, dict(found.most_common()), dict((+fallen).most_common()))
+
+
+def told(types: Mapping[str, int], fallen: Mapping[str, int]) -> str:
+    """Say in a sentence which tensors fell back to another type; "" when none did."""
+    count = sum(fallen.values())
+    if not count:
+        return ""
+    *first, last = fallen
+    named = f"{', '.join(first)} or {last}" if first else last
+    one = count == 1
+    return (
+        f"{count} of {sum(types.values())} tensors {'is' if one else 'are'} {named}: "
+        f"{'its' if one else 'their'} rows are no multiple of 256."
+    )
 
 
 #: What a tensor becomes whose rows are no multiple of its type's block.
