@@ -18,6 +18,7 @@ from typing import Any
 from studio.models import tensors
 from studio.models.folder import read_object
 from studio.models.quants import TYPES, Type, block
+from studio.models.shape import Shape
 
 #: Bytes of a GGUF file beside its weights: a token of the vocabulary with its merge, a tensor's entry with its
 #: padding, the rest.
@@ -79,7 +80,7 @@ _KINDS = (
 def model(config: Mapping[str, Any], shapes: Iterable[tuple[str, tuple[int, ...]]]) -> Model:
     """Read a model from config.json and the (name, shape) of its checkpoint's tensors."""
     text = config.get("text_config") or config
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
+    tied = Shape.of(dict(text), 1).tied
     found: dict[tuple[str, int], Weight] = {}
     loose: list[Weight] = []
     for name, shape in shapes:
