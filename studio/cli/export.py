@@ -109,7 +109,7 @@ def _quality(found: dict[str, Any]) -> list[str]:
     where = "held-out rows" if found["held_out"] else "training rows (none were held out)"
     return [
         "",
-        table(["TYPE", "SIZE", f"KL TO {found['reference']}", "SAME TOKEN", "PERPLEXITY", "TOKENS/S"], rows),
+        table(rows, ["TYPE", "SIZE", f"KL TO {found['reference']}", "SAME TOKEN", "PERPLEXITY", "TOKENS/S"]),
         f"Measured on {found['tokens']:,} tokens of the answers of {where}.",
         *([found["suggestion"]["text"]] if found["suggestion"]["text"] else []),
         "",

@@ -55,7 +55,7 @@ def measure(
         "wanted": [rowsource.predicting(row) for row in rows],
         "prompts": [_prompt(row) for row in rows[:_TIMED]],
     }
-    others = [file for file in files if file[1] != reference[1]]
+    others = sorted((f for f in files if f[1] != reference[1]), key=lambda f: -f[1].stat().st_size)
     progress = events.Progress(emit, "Measuring quality", (1 + len(others)) * len(rows), "rows") if emit else None
     child = Child("studio.export.quality:handle")
     measured = []
