@@ -11,7 +11,7 @@ from disk import write_run
 
 from studio.models import mixture, quants
 from studio.runs import RunConfig
-from studio.ui import live, plots, qualityview
+from studio.ui import choice, live, plots, qualityview
 from studio.ui.pages import export
 
 CONFIG = {
@@ -113,6 +113,7 @@ def test_the_page_reads_the_base_of_a_run_and_says_its_sizes(home: Path, tiny: P
     run = write_run(home, RUN, config, [{"type": "finished"}], {"metrics": {}})
     run.adapter.mkdir()
     (run.adapter / "studio.json").write_text(json.dumps({"base": str(tiny)}))
+    choice.update(model=str(tiny))
     view = next(view for view in export.trained(live.look()) if view.id == RUN)
     model = qualityview.model_of(view)
     assert model is not None and model.layers == 2
