@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studio.errors import ExportError
+from studio.errors import ExportError, ModelError
+from studio.models import ggufhead
 
 CHUNK = 512
 _MOST_NAME = 1024
@@ -70,6 +69,8 @@ def load(path: Path) -> Matrix:
         found = _load_gguf(path) if new else _load_old(path)
     except OSError as error:
         raise ExportError(f"The importance matrix does not open ({error.strerror}).", "Check --imatrix.") from None
+    except ModelError as error:
+        raise _damaged(path, error.message.rstrip(".")) from None
     except (ValueError, KeyError, IndexError, struct.error, UnicodeDecodeError) as error:
         raise _damaged(path, str(error)) from None
     if not found.sums or not all(np.isfinite(sums).all() for sums in found.sums.values()):
@@ -83,26 +84,29 @@ def _damaged(path: Path, why: str) -> ExportError:
 
 
 def _load_gguf(path: Path) -> Matrix:
-    from gguf import GGUFReader
+    head = ggufhead.parse(path)
+    made = Matrix(chunk=max(1, int(head.metadata.get("imatrix.chunk_size") or CHUNK)))
+    names = head.metadata.get("imatrix.datasets")
+    made.dataset = str(names[0]) if isinstance(names, list) and names else ""
+    tensors = {tensor.name: tensor for tensor in head.tensors}
+    with path.open("rb") as file:
 
-    reader = GGUFReader(path)
-    made, size = Matrix(), reader.fields.get("imatrix.chunk_size")
-    if size is not None:
-        made.chunk = max(1, int(size.contents()))
-    names = reader.fields.get("imatrix.datasets")
-    with contextlib.suppress(TypeError, IndexError):
-        made.dataset = str(names.contents()[0]) if names is not None else ""
-    tensors: Mapping[str, Any] = {tensor.name: tensor for tensor in reader.tensors}
-    for name, tensor in tensors.items():
-        base, dot, kind = name.rpartition(".")
-        if not dot or kind != "in_sum2":
-            continue
-        counts = np.asarray(tensors[f"{base}.counts"].data, np.float64).reshape(-1)
-        sums = np.asarray(tensor.data, np.float64)
-        made.sums[base] = sums.reshape(-1, sums.shape[-1])
-        made.counts[base] = np.rint(counts).astype(np.int64)
-        if len(counts) not in (1, len(made.sums[base])):
-            raise ValueError(f"{base} has {len(counts)} counts for {len(made.sums[base])} maps")
+        def values(name: str) -> np.ndarray[Any, Any]:
+            tensor = tensors[name]
+            if tensor.type_name != "F32":
+                raise ValueError(f"{name} is {tensor.type_name}, not F32")
+            file.seek(head.data_offset + tensor.offset)
+            data = np.frombuffer(file.read(tensor.nbytes), "<f4").astype(np.float64)
+            return data.reshape(-1, tensor.shape[0])
+
+        for name in tensors:
+            base, dot, kind = name.rpartition(".")
+            if not dot or kind != "in_sum2":
+                continue
+            made.sums[base], counts = values(name), values(f"{base}.counts").reshape(-1)
+            if len(counts) not in (1, len(made.sums[base])):
+                raise ValueError(f"{base} has {len(counts)} counts for {len(made.sums[base])} maps")
+            made.counts[base] = np.rint(counts).astype(np.int64)
     return made
 
 

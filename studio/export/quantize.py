@@ -22,7 +22,7 @@ from studio.chat.engine import library
 from studio.child import Child
 from studio.errors import ExportError, Stopped
 from studio.export import matrixfile
-from studio.models import mixture, quants
+from studio.models import ggufhead, mixture, quants
 
 #: Bytes of rows that llama.cpp keeps in memory at once; the file is the same whatever it is.
 _BUFFER = 256 << 20
@@ -163,8 +163,6 @@ def _refused(type_: str, log: str, code: int) -> ExportError:
 
 
 def _types(path: str) -> dict[str, int]:
-    """Count the types of the tensors of a file that we made."""
-    from gguf import GGUFReader
-
-    found = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
+    """Count the types of the tensors of a file, read from its head."""
+    found = Counter(tensor.type_name for tensor in ggufhead.read(path).tensors)
     return dict(found.most_common())
