@@ -128,14 +128,21 @@ def export_model(
     quants: Sequence[str] = (),
     out: str | Path = "",
     system: str = "",
+    imatrix: str = "",
+    quality: bool = False,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Write a run, or a model without an adapter, as GGUF files, each with a certificate, and a Modelfile."""
+    """Write a run, or a model without an adapter, as GGUF files, each with a certificate, and a Modelfile.
+
+    `imatrix` is "auto" or a file, for all types that take an importance matrix (by default one is made where a type
+    needs it); `quality` measures each file against the 16-bit one on held-out rows.
+    """
     from studio.runs import RunConfig
 
     model, parent, title = _source(source)
     options: dict[str, Any] = {"quants": list(quants), "system": system, "name": title}
+    options |= {"imatrix": imatrix, "quality": quality}
     if out:
         options["out"] = str(Path(out).expanduser().resolve())
     return _do(RunConfig("export", title, model, parent=parent, options=options), None, emit, should_stop)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import studio
-from studio.cli.output import Out
+from studio.cli.output import Out, table
 from studio.cli.running import watching
 from studio.errors import CheckFailed, ExportError
 from studio.export import ollama
+from studio.models import mixture, quants
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -24,8 +25,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     export = verbs.add_parser("export", parents=[common], help="write GGUF files, each with a certificate")
     export.add_argument("source", metavar="RUN|MODEL")
     export.add_argument(
-        "--quant", action="append", default=[], help="F32, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M; may be repeated"
+        "--quant", action="append", default=[], metavar="TYPE", help=f"may be repeated: {', '.join(quants.TYPES)}"
     )
+    export.add_argument(
+        "--imatrix",
+        default="",
+        metavar="FILE|auto",
+        help="an importance matrix for all types that take one (by default one is made where a type needs it)",
+    )
+    export.add_argument("--quality", action="store_true", help="measure quality against size on held-out rows")
     export.add_argument("--out", default="", help="a folder (by default in the run's directory)")
     export.add_argument("--system", default="", help="a system text for the Modelfile")
     export.add_argument(
@@ -44,8 +52,16 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     if args.ollama:
         ollama.check_name(args.ollama)
     with watching() as watch:
-        result = studio.export_model(args.source, quants=args.quant, out=args.out, system=args.system, **watch)
-    lines = [f"{f['path']}  {f['bytes'] / 1e6:.1f} MB  sha256 {f['sha256'][:12]}" for f in result["files"]]
+        options = {"imatrix": args.imatrix, "quality": args.quality}
+        result = studio.export_model(
+            args.source, quants=args.quant, out=args.out, system=args.system, **options, **watch
+        )
+    lines = []
+    for file in result["files"]:
+        lines.append(f"{file['path']}  {file['bytes'] / 1e6:.1f} MB  sha256 {file['sha256'][:12]}")
+        if said := mixture.told(file.get("types") or {}, file.get("fallen") or {}):
+            lines.append(f"  {said}")
+    lines += _quality(result.get("quality") or {})
     lines += written(result["certificate"]["lines"])
     ok = result["certificate"]["ok"]
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
@@ -73,6 +89,31 @@ def _into_ollama(name: str, modelfile: Path, ok: bool) -> dict[str, Any]:
     except ExportError as error:  # the files are made all the same
         return {**answer, "failed": True, "lines": [error.message, f"  {error.remedy}"]}
     return {**answer, "created": True, "lines": [f"{name} is in Ollama: {run}"]}
+
+
+def _quality(found: dict[str, Any]) -> list[str]:
+    """Write the table of quality against size, and what it suggests."""
+    if not found:
+        return []
+    rows = [
+        [
+            one["type"],
+            f"{one['bytes'] / 1e6:.1f} MB",
+            f"{one['kl']:.2g}",
+            f"{100 * one['top1']:.1f}%",
+            f"{one['perplexity']:.3f}",
+            f"{one['tokens_per_s']:.0f}",
+        ]
+        for one in found["files"]
+    ]
+    where = "held-out rows" if found["held_out"] else "training rows (none were held out)"
+    return [
+        "",
+        table(rows, ["TYPE", "SIZE", f"KL TO {found['reference']}", "SAME TOKEN", "PERPLEXITY", "TOKENS/S"]),
+        f"Measured on {found['tokens']:,} tokens of the answers of {where}.",
+        *([found["suggestion"]["text"]] if found["suggestion"]["text"] else []),
+        "",
+    ]
 
 
 def written(found: Sequence[dict[str, Any]]) -> list[str]:

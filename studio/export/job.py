@@ -16,12 +16,10 @@ from studio.export import certificate, chatfiles, gguf, ollama, quantize, refere
 from studio.export import known as knowing
 from studio.export import merge as merging
 from studio.export.known import Known
+from studio.export.order import Order
 from studio.models import check, hub
 from studio.runs import Run
 from studio.train.prepare import Trained
-
-#: what other types are quantized from
-SOURCE = "F16"
 
 
 def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -46,19 +44,20 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     """Write one GGUF file per type, check each by opening it, and write the Modelfile.
 
     options: `quants` (types), `out` (a folder, by default RUN/files), `name`, `system`, `base` (also make the base's
-    own file, for chatting side by side).
+    own file, for chatting side by side), `imatrix` ("auto" or a file, for all types that take one; by default one is
+    made where a type needs it), `quality` (measure quality against size on held-out rows).
     """
     began = time.monotonic()
     options, parent = run.config.options, run.parent()
     known = _known(run)
     base, adapter, renderer = known.base, known.adapter, known.renderer
-    types = quantize.check_types(list(options.get("quants") or []))
     info = check.inspect(str(base))
     out = _out(run, "files", may_exist=True)
     name = paths.slug(str(options.get("name") or run.config.title), "model")
-    needs = [Need(t, quantize.predicted_bytes(info.parameters, t), out) for t in wanted_types(types)]
+    order = Order.of(run, base, renderer, emit, should_stop)
+    needs = order.needs(out)
     if options.get("base"):
-        size = quantize.predicted_bytes(info.parameters, chatfiles.TYPE)
+        size = quantize.predicted_bytes(base, chatfiles.TYPE)
         needs.append(Need(f"the base's {chatfiles.TYPE}", size, paths.home()))
 
     def halt() -> None:
@@ -68,21 +67,11 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     out.mkdir(parents=True, exist_ok=True)
     with _room(needs):
         writing: dict[str, Any] = {"name": name, "tuned": known.tuned, "emit": emit, "should_stop": halt}
-        source = out / f"{name}-{SOURCE}.gguf"
-        made: list[tuple[str, Path]] = []
-        for type_ in wanted_types(types):  # what is quantized comes after what it is made from
-            halt()
-            path = out / f"{name}-{type_}.gguf"
-            if type_ in gguf.TYPES:
-                gguf.write(base, adapter, path, renderer, dtype=type_, **writing)
-            else:
-                emit(events.event("note", level="info", code="quantize", text=f"Quantizing to {type_}."))
-                quantize.quantize(source, path, type_)
-            made.append((type_, path))
-        if SOURCE not in types:
-            source.unlink(missing_ok=True)
-            made = [(type_, path) for type_, path in made if type_ != SOURCE]
-        made.sort(key=lambda one: types.index(one[0]))
+
+        def write(path: Path, type_: str) -> None:
+            gguf.write(base, adapter, path, renderer, dtype=type_, **writing)
+
+        made = order.make(out, name, write, emit, should_stop)
     compared = reference.make(known, run.dir)
     progress = events.Progress(emit, "Checking the files", len(made), "files")
     files: list[dict[str, Any]] = []
@@ -100,6 +89,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
                     "bytes": path.stat().st_size,
                     "sha256": proof["sha256"],
                     "certificate": str(written),
+                    **order.about(type_),
                 }
             )
             lines += [{**line, "file": path.name} for line in proof["lines"]]
@@ -126,6 +116,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         "files": files,
         "modelfile": str(modelfile),
         "certificate": {"ok": all(line["ok"] is not False for line in lines), "lines": lines},
+        **order.result(),
         "seconds": round(time.monotonic() - began, 1),
     }
     if options.get("base"):
@@ -137,16 +128,6 @@ def _window(parent: Run | None, context: int) -> int | None:
     """Give the context to ask of Ollama: its usual 4096 tokens, or the longest row in training, if the model has it."""
     trained = int(parent.config.settings.get("max_length") or 0) if parent is not None else 0
     return min(context, max(4096, trained)) or None
-
-
-def wanted_types(types: Sequence[str]) -> list[str]:
-    """Give the types of all files that are there at once, each after the one that it is made from.
-
-    F32, F16, BF16 and Q8_0 are written in one pass from the model; the others are made from a file of 16 bits.
-    """
-    direct = [type_ for type_ in types if type_ in gguf.TYPES]
-    others = [type_ for type_ in types if type_ not in gguf.TYPES]
-    return list(dict.fromkeys([*direct, *([SOURCE] if others else []), *others]))
 
 
 def _known(run: Run) -> Known:

@@ -18,8 +18,7 @@ from studio import disk, events, paths
 from studio.chat.session import Pane, Session
 from studio.disk import Need
 from studio.errors import Stopped, StudioError, TrainingError
-from studio.export import job as exporting
-from studio.export import quantize
+from studio.export import order, quantize
 from studio.lab import few, forecast
 from studio.lab.forecast import Plan, Size
 from studio.methods.online import Online
@@ -176,8 +175,8 @@ def _bytes(made: Setup, child: Run, exported: dict[str, Any]) -> dict[str, int]:
     left = disk.held(child.dir / prepare.MODEL) + disk.held(child.adapter)
     files = sum(file["bytes"] for file in exported.get("files", ()))
     types = [file["type"] for file in exported.get("files", ())]
-    source = [t for t in exporting.wanted_types(types) if t not in types] if types else []
-    making = files + sum(quantize.predicted_bytes(made.info.parameters, t) for t in source)
+    source = order.source(types)
+    making = files + (quantize.predicted_bytes(made.folder, source) if source and source not in types else 0)
     return {"kept": KEEP * each, "most": (KEEP + 1) * each, "left": left, "files": files, "making": making}
 
 

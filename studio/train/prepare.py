@@ -137,6 +137,18 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     return made
 
 
+def rows_of(
+    run: Run, emit: events.Emit, should_stop: Callable[[], bool]
+) -> tuple[dataset.Dataset, Collection[int], TrainConfig]:
+    """Read the rows of a run again, for what is made of it later: its data, the numbers held out, its settings."""
+    asked, method, parent = run.config, _method(run.config.method), run.parent()
+    begins = Trained.of(parent) if parent is not None else None
+    info = check.inspect(str(begins.base) if begins is not None else asked.model)
+    config = _config(method, asked, begins, info.context)
+    data = _data(asked, method, emit, should_stop)
+    return data, split.held_out(data.records(), config.held_out, config.seed), config
+
+
 def _tell_rows(made: Setup) -> None:
     """Say where what is held out is not what was asked for, and where there are more rows than the defaults are for."""
     config, rows, aside = made.config, made.data.usable, len(made.aside)

@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.export import ollama as into
 from studio.paths import slug
-from studio.ui import kit, parts, rail, terminal
+from studio.ui import kit, parts, qualityview, rail, terminal
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -46,7 +46,7 @@ def files(scene: Scene) -> str:
     _, result = _result(scene)
     rows = [
         (
-            f"<b>{esc(file.get('type', ''))}</b>",
+            f"<b>{esc(file.get('type', ''))}</b>{qualityview.fell(file)}",
             esc(parts.size(float(file.get("bytes") or 0))),
             f'<code title="{esc(file.get("sha256", ""))}">{esc(str(file.get("sha256") or "")[:12])}</code>',
             _verdict(_lines_of(result, file)),
@@ -54,6 +54,11 @@ def files(scene: Scene) -> str:
         for file in result.get("files") or []
     ]
     return parts.card("Files", parts.table(("Type", "Size", "sha256", "Certificate"), rows, (1,))) if rows else ""
+
+
+def quality(scene: Scene) -> str:
+    """Draw quality against size, where it was measured."""
+    return qualityview.table(_result(scene)[1])
 
 
 def _lines_of(result: Mapping[str, Any], file: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -174,6 +179,9 @@ def command(scene: Scene) -> str:
     words = ["export", Path(view.config.parent).name or view.config.model]
     for name in view.config.options.get("quants") or []:
         words += ["--quant", str(name)]
+    if view.config.options.get("imatrix"):
+        words += ["--imatrix", str(view.config.options["imatrix"])]
+    words += ["--quality"] if view.config.options.get("quality") else []
     if view.config.options.get("out"):
         words += ["--out", str(view.config.options["out"])]
     return parts.terminal(terminal.line(words))

@@ -123,6 +123,65 @@ def spark(points: Sequence[Point], label: str, width: int = 84, height: int = 22
     return f"{svg}{_line(placed, 'accent')}</svg>"
 
 
+def against(
+    points: Sequence[tuple[str, float, float]],
+    *,
+    label: str,
+    x_name: str,
+    y_name: str,
+    chosen: str = "",
+    width: int = 600,
+    height: int = 240,
+) -> str:
+    """Draw named points (name, x, y) on a line, x from 0 on and y in powers of ten; `chosen` stands out.
+
+    Points whose y is not above 0 have no place on such an axis and are left out.
+    """
+    kept = sorted((p for p in points if math.isfinite(p[1]) and math.isfinite(p[2]) and p[2] > 0), key=lambda p: p[1])
+    if len(kept) < 2:
+        return ""
+    low, high = math.floor(math.log10(min(p[2] for p in kept))), math.ceil(math.log10(max(p[2] for p in kept)))
+    powers = range(low, max(high, low + 1) + 1)
+    ticks = nice([0.0, max(p[1] for p in kept)])
+    left, right, top, bottom = 44, 16, 24, 30
+
+    def px(x: float) -> float:
+        return left + (width - left - right) * x / ticks[-1]
+
+    def py(y: float) -> float:
+        return top + (height - top - bottom) * (powers[-1] - math.log10(y)) / (powers[-1] - powers[0])
+
+    out = [_open(width, height, label), _text(0, 10, y_name)]
+    for power in powers:
+        out.append(_rule(left, py(10.0**power), width - right))
+        name = f"{10.0**power:g}" if power >= -2 else f"1e{power}"
+        out.append(_text(left - 8, py(10.0**power) + 4, name, anchor="end"))
+    for tick in ticks:
+        last = tick == ticks[-1]
+        text = f"{_short(tick, ticks)}{' ' + x_name if last else ''}"
+        out.append(_text(px(tick), height - 8, text, anchor="end" if last else "middle" if tick else "start"))
+    out.append(_line([(px(x), py(y)) for _, x, y in kept], "muted"))
+    taken: list[tuple[float, float, float]] = []
+    for name, x, y in kept:
+        colour = "accent" if name == chosen else "muted"
+        out.append(_dot(px(x), py(y), colour))
+        half = 3.2 * len(name)
+        at = min(max(px(x), left + half), width - right - half)
+        lines = (py(y) + over for over in (-8, 17, -20, 29, -32, 41))
+        place = next((v for v in lines if top - 12 <= v <= height - bottom and _free(taken, at, v, half)), None)
+        if place is not None:
+            taken.append((at, place, half))
+            halo = 'style="paint-order:stroke;stroke:var(--st-card, #fff);stroke-width:4px;'
+            words = _text(at, place, name, colour if name == chosen else "text", anchor="middle")
+            out.append(words.replace('style="', halo))
+    return "".join([*out, "</svg>"])
+
+
+def _free(taken: Sequence[tuple[float, float, float]], x: float, y: float, half: float) -> bool:
+    """Tell whether a name of this width stands clear of those that stand there."""
+    return all(abs(x - other) >= half + wide + 4 or abs(y - line) >= 12 for other, line, wide in taken)
+
+
 def _finite(series: Sequence[Series]) -> list[Series]:
     kept = [Series(s.name, thin([p for p in s.points if math.isfinite(p[1])]), s.colour, s.dots) for s in series]
     return [s for s in kept if s.points]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ import gradio as gr
 from studio import runs
 from studio.errors import RunError
 from studio.export import ollama
-from studio.ui import choice, exportview, kit, live
+from studio.models.quants import TYPES
+from studio.ui import choice, exportview, kit, live, qualityview
 from studio.ui.pages.tune import header
-
-#: What llama.cpp can write, smallest last.
-TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 
 
 def page(tools: kit.Kit) -> None:
@@ -28,17 +26,25 @@ def page(tools: kit.Kit) -> None:
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
             tools.live(kit.slot(), exportview.going)
             tools.live(kit.slot(), exportview.files)
+            tools.live(kit.slot(), exportview.quality)
             tools.live(kit.slot(), exportview.certificate)
             with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
                 source = gr.Dropdown(
                     [], label="Trained run", info="The newest aligned run, else the newest taught one."
                 )
-                quants = gr.CheckboxGroup(
-                    list(TYPES),
-                    value=["Q8_0"],
-                    label="Types",
-                    elem_id="st-quants",
-                    info="Q8_0 is nearly exact at half the size of F16; Q4_K_M is a quarter, with more mistakes.",
+                picked = [_group("recommended", ["Q8_0"])]
+                with gr.Accordion("More types", open=False, elem_classes="st-drawer"):
+                    picked += [_group("small"), _group("other")]
+                about = kit.slot(qualityview.chosen(["Q8_0"], None))
+                quality = gr.Checkbox(
+                    label="Measure quality against size",
+                    elem_id="st-quality",
+                    info="Each file against the 16-bit one, on your held-out rows; takes a few minutes.",
+                )
+                matrix = gr.Checkbox(
+                    label="Importance matrix for all types",
+                    elem_id="st-imatrix",
+                    info="Better files below 6 bits; the types that need one get one in any case.",
                 )
                 out = gr.Textbox(label="Folder", placeholder="in the run's own folder", max_lines=1)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
@@ -51,27 +57,31 @@ def page(tools: kit.Kit) -> None:
                 again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small st-last", visible=False)
                 start = gr.Button("Export", elem_id="st-export-start", variant="primary", elem_classes="st-small")
     tools.live(kit.slot(), exportview.command)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    source.change(_offer, [source, *picked], [*picked, about], queue=False, **quiet)
+    for group in picked:
+        group.change(_about, [source, *picked], about, queue=False, **quiet)
     tools.live(source, _sources)
     tools.live(box, _box)
     tools.live(start, _start)
     tools.live(make, lambda s: gr.update(visible=exportview.modelfile(s) is not None and ollama.binary() is not None))
     tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    tools.after(start.click(kit.edge(begin), [source, quants, out], trouble, **quiet))
     make.click(kit.edges(into_ollama), None, making, **quiet)
+    tools.after(start.click(kit.edge(begin), [source, out, quality, matrix, *picked], trouble, **quiet))
     tools.after(again.click(kit.edge(lambda: kit.resume("export")), None, trouble, **quiet))
 
 
-def begin(source: str, quants: list[str], out: str) -> str:
+def begin(source: str, out: str, quality: bool, matrix: bool, *picked: list[str]) -> str:
     """Start the export of a trained run."""
-    view = next((view for view in trained(live.look()) if view.id == source), None)
+    view = _view(source)
     if view is None:
         raise RunError("No trained run is chosen.", "Train first; then choose the run here.")
-    types = [name for name in TYPES if name in (quants or [])]
+    types = _types(picked)
     if not types:
         raise RunError("No type is chosen.", "Tick at least one; Q8_0 is a good start.")
     folder = str(Path(out.strip()).expanduser()) if out and out.strip() else ""
-    options = {"quants": types, "out": folder, "base": True}
+    options = {"quants": types, "out": folder, "base": True, "quality": bool(quality)}
+    options["imatrix"] = "auto" if matrix else ""
     kit.begin(runs.RunConfig("export", view.config.title, view.config.model, parent=str(view.run.dir), options=options))
     choice.update(runs={"export": None})
     return ""
@@ -89,6 +99,34 @@ def into_ollama() -> Generator[str]:
         said.append(line)
         yield exportview.creating(name, said)
     yield exportview.creating(name, said, done=True)
+
+
+def _group(name: str, value: Sequence[str] = ()) -> Any:
+    label, info = qualityview.GROUPS[name]
+    return gr.CheckboxGroup(
+        qualityview.choices(name, None), value=list(value), label=label, info=info, elem_id=f"st-quants-{name}"
+    )
+
+
+def _view(source: str) -> live.View | None:
+    return next((view for view in trained(live.look()) if view.id == source), None)
+
+
+def _types(picked: Sequence[list[str]]) -> list[str]:
+    """Put the ticks of all groups together, the largest type first."""
+    ticked = {name for group in picked for name in group or []}
+    return [name for name in TYPES if name in ticked]
+
+
+def _offer(source: str, *picked: list[str]) -> list[Any]:
+    """Write the predicted sizes of the chosen run's model to the types."""
+    model = qualityview.model_of(_view(source))
+    groups = [gr.update(choices=qualityview.choices(name, model)) for name in qualityview.GROUPS]
+    return [*groups, qualityview.chosen(_types(picked), model)]
+
+
+def _about(source: str, *picked: list[str]) -> str:
+    return qualityview.chosen(_types(picked), qualityview.model_of(_view(source)))
 
 
 def trained(scene: live.Scene) -> list[live.View]:
