@@ -165,6 +165,10 @@ class Weights:
             made = self._pieces[token, special] = buffer.raw[:length]
         return made
 
+    def takes_spaces(self, token: int) -> bool:
+        """Tell whether a token takes the spaces behind it with it, as Phi-3's do."""
+        return bool(self.lib.llama_vocab_get_attr(self.vocab, token) & self.lib.LLAMA_TOKEN_ATTR_RSTRIP)
+
     def text(self, token: int) -> str:
         """Give a token as people can read it; bytes that are no whole character are written as numbers."""
         return self.piece(token, True).decode("utf-8", "backslashreplace")
@@ -178,6 +182,7 @@ class Weights:
         key = (path, stat.st_mtime_ns, stat.st_size)
         with self._lock:
             if key not in self._adapters:
+                ggufhead.read(path)
                 _log.clear()
                 made = self.lib.llama_adapter_lora_init(self.model, path.encode("utf-8"))
                 if not made:

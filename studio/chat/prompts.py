@@ -85,7 +85,11 @@ def messages(turns: Sequence[dict[str, Any]]) -> list[Message]:
 
 def ids_of(weights: Weights, pieces: Sequence[Piece]) -> list[int]:
     """Tokenise pieces: what the template wrote with control tokens, what people typed without. No BOS is added."""
-    return [token for piece in pieces for token in weights.tokenize(piece.text, special=not piece.plain)]
+    ids: list[int] = []
+    for piece in pieces:
+        taken = piece.plain and ids and weights.takes_spaces(ids[-1])
+        ids += weights.tokenize(piece.text.lstrip() if taken else piece.text, special=not piece.plain)
+    return ids
 
 
 def make(weights: Weights, request: dict[str, Any], n_ctx: int = 0) -> Prompt:

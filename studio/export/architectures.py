@@ -2,7 +2,8 @@
 
 Shown bit-identical to llama.cpp's own converter: the rows of q and k are reordered where llama.cpp rotates neighbouring
 pairs; Gemma's norms are stored as w - 1 and written as w; llama3's and longrope's factors are tensors of their own.
-What llama.cpp computes with constants of its own is compared with config.json, and refused where it differs.
+What llama.cpp computes with constants of its own is compared with config.json (models/agreement), and refused where it
+differs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studio.errors import ModelError
-from studio.models.architecture import EXPORTABLE
+from studio.models import agreement
+from studio.models.agreement import rope, scaling
 from studio.models.shape import Shape
 
 if TYPE_CHECKING:
@@ -34,14 +36,12 @@ class Architecture:
     """How a transformers class becomes llama.cpp's architecture.
 
     `pairs`: the rows of q and k are reordered, because llama.cpp rotates pairs of neighbours; `norm`: what is added to
-    every norm's weights; `more(writer, config)`: hyperparameters of its own; `agrees(config)`: what llama.cpp takes for
-    granted, as (what, what config.json says, what llama.cpp computes).
+    every norm's weights; `more(writer, config)`: hyperparameters of its own.
     """
 
     pairs: bool = False
     norm: float = 0.0
     more: Callable[[GGUFWriter, Config], None] = _nothing
-    agrees: Callable[[Config], list[tuple[str, Any, Any]]] = lambda config: []
 
 
 def _gemma2(writer: GGUFWriter, config: Config) -> None:
@@ -61,37 +61,10 @@ def _gemma3(writer: GGUFWriter, config: Config) -> None:
 def _phi3(writer: GGUFWriter, config: Config) -> None:
     writer.add_sliding_window(config.get("sliding_window") or 0)
     writer.add_rope_scaling_orig_ctx_len(_original(config))
-    if _kind(rope(config)) == "longrope":
+    if scaling(config) == "longrope":
         ratio = float(rope(config).get("factor", config["max_position_embeddings"] / _original(config)))
         usual = math.sqrt(1 + math.log(ratio) / math.log(_original(config))) if ratio > 1 else 1.0
         writer.add_rope_scaling_attn_factors(float(rope(config).get("attention_factor", usual)))
-
-
-def _every(step: int, config: Config) -> list[str]:
-    layers = range(1, config["num_hidden_layers"] + 1)
-    return ["full_attention" if layer % step == 0 else "sliding_attention" for layer in layers]
-
-
-def _gemma_scale(config: Config, largest: int) -> float:
-    """What llama.cpp divides the scores by, squared: the 27B models have a rule of their own."""
-    whole = config["num_hidden_layers"] == largest
-    return config["hidden_size"] // config["num_attention_heads"] if whole else config["head_dim"]
-
-
-def _gemma_agrees(step: int, largest: int) -> Callable[[Config], list[tuple[str, Any, Any]]]:
-    def agrees(config: Config) -> list[tuple[str, Any, Any]]:
-        usual = _every(step, config)
-        return [
-            ("layer_types", config.get("layer_types") or usual, usual),
-            ("query_pre_attn_scalar", config.get("query_pre_attn_scalar", 256), _gemma_scale(config, largest)),
-        ]
-
-    return agrees
-
-
-def _smollm3_agrees(config: Config) -> list[tuple[str, Any, Any]]:
-    usual = [int(layer % 4 != 0) for layer in range(1, config["num_hidden_layers"] + 1)]
-    return [("no_rope_layers", config.get("no_rope_layers") or usual, usual)]
 
 
 #: transformers' class -> the row. EXPORTABLE (models/architecture) has the same classes with llama.cpp's names.
@@ -101,10 +74,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "Qwen2ForCausalLM": Architecture(),
     "Qwen3ForCausalLM": Architecture(),
     "GemmaForCausalLM": Architecture(norm=1.0),
-    "Gemma2ForCausalLM": Architecture(norm=1.0, more=_gemma2, agrees=_gemma_agrees(2, 46)),
-    "Gemma3ForCausalLM": Architecture(norm=1.0, more=_gemma3, agrees=_gemma_agrees(6, 62)),
+    "Gemma2ForCausalLM": Architecture(norm=1.0, more=_gemma2),
+    "Gemma3ForCausalLM": Architecture(norm=1.0, more=_gemma3),
     "Phi3ForCausalLM": Architecture(more=_phi3),
-    "SmolLM3ForCausalLM": Architecture(pairs=True, agrees=_smollm3_agrees),
+    "SmolLM3ForCausalLM": Architecture(pairs=True),
     "Olmo2ForCausalLM": Architecture(),
 }
 
@@ -115,13 +88,9 @@ def find(config: Config) -> Architecture:
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"{kind or 'This architecture'} cannot be exported yet.", f"Studio exports: {known}.")
-    for what, says, takes in ARCHITECTURES[kind].agrees(config):
-        if says != takes:
-            raise ModelError(
-                f"llama.cpp has {takes!r:.80} for {what} built in for {EXPORTABLE[kind]}; this model has {says!r:.80}.",
-                "It would talk nonsense there: use it through `studio merge` instead.",
-                field=what,
-            )
+    if why := agreement.problem(kind, config):
+        remedy = "It would talk nonsense there: use it through `studio merge` instead."
+        raise ModelError(f"This model cannot be exported: {why}.", remedy)
     return ARCHITECTURES[kind]
 
 
@@ -147,7 +116,7 @@ def write_config(writer: GGUFWriter, config: Config, rows: int) -> None:
 def _scaling(writer: GGUFWriter, turn: Config, config: Config) -> None:
     from gguf import RopeScalingType
 
-    kind = _kind(turn)
+    kind = scaling(config)
     if kind in ("default", "llama3"):  # llama3's factors are a tensor
         return
     if kind == "longrope":
@@ -155,7 +124,7 @@ def _scaling(writer: GGUFWriter, turn: Config, config: Config) -> None:
     elif kind == "linear":
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(turn["factor"]))
-    elif kind == "yarn" and not {"mscale", "mscale_all_dim", "truncate"} & set(turn):
+    elif kind == "yarn":
         writer.add_rope_scaling_type(RopeScalingType.YARN)
         writer.add_rope_scaling_factor(float(turn["factor"]))
         writer.add_rope_scaling_orig_ctx_len(_original(config))
@@ -168,16 +137,12 @@ def _scaling(writer: GGUFWriter, turn: Config, config: Config) -> None:
         if turn.get("attention_factor") is not None:
             usual = 0.1 * math.log(float(turn["factor"])) + 1  # llama.cpp multiplies by this itself
             writer.add_rope_scaling_attn_factors(float(turn["attention_factor"]) / usual)
-    else:
-        raise ModelError(
-            f"The rope scaling {kind!r} of this model cannot be exported yet.", "Choose a model without it."
-        )
 
 
 def extra(config: Config) -> Extra:
     """Give tensors that the checkpoint does not hold: factors of the rotary embedding (head_dim / 2,)."""
     turn, shape = rope(config), Shape.of(config, 1)
-    if _kind(turn) == "longrope":
+    if scaling(config) == "longrope":
         made = {
             f"rope_factors_{name}.weight": np.asarray(turn[f"{name}_factor"], np.float32) for name in ("long", "short")
         }
@@ -185,7 +150,7 @@ def extra(config: Config) -> Extra:
         if any(factors.shape != (count,) for factors in made.values()):
             raise ModelError(f"The rope factors of this model are not {count} numbers.", "Download config.json again.")
         return made
-    if _kind(turn) != "llama3":
+    if scaling(config) != "llama3":
         return {}
     factor, original = float(turn["factor"]), float(turn["original_max_position_embeddings"])
     low, high = float(turn["low_freq_factor"]), float(turn["high_freq_factor"])
@@ -193,21 +158,6 @@ def extra(config: Config) -> Extra:
     lengths = 2 * math.pi * float(turn.get("rope_theta", 10000.0)) ** (half / shape.head_dim)
     smooth = np.clip((original / lengths - low) / (high - low), 0.0, 1.0)
     return {"rope_freqs.weight": (1.0 / ((1.0 - smooth) / factor + smooth)).astype(np.float32)}
-
-
-def rope(config: Config) -> Config:
-    """Read rope settings as transformers 5 writes them (rope_parameters) or as 4 did (rope_theta, rope_scaling).
-
-    Where layers of two kinds have settings of their own, those of the full-attention layers.
-    """
-    old = {"rope_theta": config.get("rope_theta", 10000.0), **(config.get("rope_scaling") or {})}
-    found = config.get("rope_parameters") or old
-    return found.get("full_attention") or found
-
-
-def _kind(turn: Config) -> str:
-    kind = turn.get("rope_type") or turn.get("type") or "default"
-    return "longrope" if kind == "su" else str(kind)
 
 
 def _share(config: Config) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelError
+from studio.models import agreement, splitting
 from studio.models.shape import Shape
 from studio.models.tensors import TensorInfo
 
@@ -42,11 +43,24 @@ EMBEDDING = "model.embed_tokens.weight"
 _MOST = 1 << 31
 
 
-def support(architecture: str) -> tuple[bool, str]:
-    """Say whether an architecture can be trained and exported, and in words what can be done with it."""
-    if architecture in EXPORTABLE:
+def support(
+    architecture: str, config: dict[str, Any] | None = None, tokenizer: dict[str, Any] | None = None
+) -> tuple[bool, str]:
+    """Say whether a model can be trained and exported, and in words what can be done with it.
+
+    Of a model whose files are not there, only what its architecture says.
+    """
+    why = f"{architecture} cannot be exported yet" if architecture not in EXPORTABLE else ""
+    try:
+        if not why and config is not None:
+            why = agreement.problem(architecture, config)
+        if not why and tokenizer is not None:
+            why = splitting.problem(tokenizer)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        why = "its config.json or tokenizer.json holds values that make no sense"
+    if not why:
         return True, "can be trained and exported"
-    return False, f"can be read and previewed; {architecture} cannot be exported yet, so it is not trained either"
+    return False, f"can be read and previewed; {why}, so it is not trained either"
 
 
 def choose(config: dict[str, Any], folder: Path) -> str:

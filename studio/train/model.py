@@ -19,7 +19,7 @@ import psutil
 
 from studio.errors import ConfigError, ModelError
 from studio.hardware import choose, fast_bf16
-from studio.models.check import UNTRAINED_NORM
+from studio.models.check import UNTRAINED_NORM, read_config
 from studio.train import together, variants
 from studio.train.policy import Policy
 
@@ -162,7 +162,7 @@ def load_base(folder: Path, quantize_base: str, where: torch.device, dtype: torc
             dtype=dtype,
             quantization_config=quantization,
             device_map={"": where.type if where.index is None else where},
-            attn_implementation="sdpa",
+            attn_implementation="sdpa" if _scaled_dot_product(folder) else "eager",
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -182,6 +182,14 @@ def load_base(folder: Path, quantize_base: str, where: torch.device, dtype: torc
         _check_blocks(base)
         _keep_differentiable(base)
     return base
+
+
+def _scaled_dot_product(folder: Path) -> bool:
+    """Tell whether transformers computes this architecture's attention in one call; Gemma 2 caps its scores between."""
+    import transformers
+
+    kind = (read_config(folder).get("architectures") or [""])[0]
+    return bool(getattr(getattr(transformers, kind, None), "_supports_sdpa", True))
 
 
 def storage(dtype: torch.dtype) -> torch.dtype:

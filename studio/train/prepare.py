@@ -119,9 +119,7 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
     variants.check(method, config, continued=adapts is not None)
     if not info.exportable:
         known = ", ".join(sorted(check.EXPORTABLE))
-        raise ModelError(
-            f"{info.architecture} cannot be exported yet, so Studio does not train it.", f"Choose one of: {known}."
-        )
+        raise ModelError(f"This model {info.use}.", f"Choose another model; Studio exports: {known}.")
     if adapts is not None:
         adapter.check(adapts, info)
     if config.tuning == "full" and "learning_rate" not in asked.settings:

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -329,11 +330,42 @@ def test_what_transformers_writes_by_itself_is_fine(folder: Path) -> None:
     assert check.inspect(str(folder)).exportable
 
 
-def test_what_cannot_be_exported_can_be_read_and_says_so(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "rope scaling 'dynamic'"),
+        ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope for Phi-3 only"),
+        (
+            {
+                "architectures": ["Gemma2ForCausalLM"],
+                "model_type": "gemma2",
+                "head_dim": 16,
+                "query_pre_attn_scalar": 144,
+            },
+            "query_pre_attn_scalar = 16 built in, this model has 144",
+        ),
+        (
+            {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "no_rope_layers": [0, 0]},
+            "no_rope_layers = [1, 1] built in, this model has [0, 0]",
+        ),
+    ],
+)
+def test_what_llama_cpp_would_compute_otherwise_is_said_before_training(
+    folder: Path, changes: dict[str, Any], said: str
+) -> None:
     assert check.support("LlamaForCausalLM") == (True, "can be trained and exported")
-    _config({"architectures": ["MistralForCausalLM"], "model_type": "mistral"})(folder)
+    _config(changes)(folder)
     info = check.inspect(str(folder))
-    assert not info.exportable and "read and previewed" in info.use and "cannot be exported yet" in info.use
+    assert not info.exportable and "read and previewed" in info.use and said in info.use
+
+
+def test_a_tokenizer_that_no_gguf_file_can_hold_is_said_before_training(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text("utf-8"))
+    data["model"] = {"type": "WordLevel", "vocab": data["model"]["vocab"], "unk_token": "a"}
+    path.write_text(json.dumps(data), "utf-8")
+    info = check.inspect(str(folder))
+    assert not info.exportable and "tokenizer is of the kind WordLevel" in info.use
 
 
 def test_five_hundred_mutated_headers_give_model_errors_and_no_hang(folder: Path) -> None:
