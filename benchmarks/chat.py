@@ -95,6 +95,14 @@ def timed(session: Session, **options: Any) -> float:
     return (count - 1) / (time.monotonic() - first)
 
 
+def steady(session: Session, **options: Any) -> float:
+    """Give the mean over answers of at least a second and a half: a step of a training is longer than a short one."""
+    rates, end = [], time.monotonic() + 1.5
+    while not rates or time.monotonic() < end:
+        rates.append(timed(session, **options))
+    return statistics.harmonic_mean(rates)
+
+
 def bare(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
     """The bare loop, in a process of its own: load once, then generate at each request."""
     import llama_cpp
@@ -258,9 +266,9 @@ def training(file: Path, repeat: int, scratch: Path) -> dict[str, Any]:
         timed(session)
         for _ in range(repeat):
             worker.send_signal(signal.SIGSTOP)
-            idle.append(timed(session, threads=os.cpu_count()))
+            idle.append(steady(session, threads=os.cpu_count()))
             worker.send_signal(signal.SIGCONT)
-            beside.append(timed(session))
+            beside.append(steady(session))
         if worker.poll() is not None:
             raise SystemExit("The training ended before the chat was measured.")
     finally:

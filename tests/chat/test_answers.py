@@ -245,6 +245,20 @@ def test_threads_are_chosen_anew_for_each_question(file: str, monkeypatch: pytes
     assert asked == [2, 1, 2]
 
 
+def test_a_model_takes_a_thread_for_each_32_mib_of_it(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from studio.chat.llama import Context, Weights
+
+    weights = Weights(file)
+    for size, wanted in ((1, 1), (32 << 20, 2), (65 << 20, 3), (10 << 30, 8)):
+        monkeypatch.setattr(weights.lib, "llama_model_size", lambda model, size=size: size)
+        context = Context(weights, 128, threads=8)
+        assert weights.lib.llama_n_threads(context.ctx) == wanted
+        context.set_threads(2)
+        assert weights.lib.llama_n_threads(context.ctx) == min(2, wanted)
+        context.close()
+    weights.close()
+
+
 def test_two_questions_to_one_pane_wait_for_each_other(session: Session) -> None:
     said: list[Any] = []
     asks = [
