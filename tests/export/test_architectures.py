@@ -161,7 +161,7 @@ def test_a_converted_model_gives_transformers_logits(case: str, tmp_path: Path) 
         assert compared(file, rows, logits, tmp_path) < limit, dtype
 
 
-#: What transformers reads back from a GGUF file whole; of others it takes its own defaults for what it does not look for.
+#: What transformers reads back whole; of other files it takes defaults for what it does not look for.
 READ_BACK = ("llama2", "smollm2", "qwen2", "qwen2-tied")
 
 
