@@ -153,3 +153,18 @@ def test_packing_switched_off_stays_off() -> None:
     policy = make("llama")
     proof.settle(policy, TrainConfig(packing=False), lambda *_: None)
     assert (policy.packed, policy.shared, policy.segmented) == (False, False, False)
+
+
+def test_transformers_takes_both_attentions_for_ours_and_looks_for_no_package() -> None:
+    """A name with "flash" in it made every training on a GPU end before its first step."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = LlamaForCausalLM(config)
+    ids = torch.arange(8)[None]
+    plain = model(ids).logits
+    for name in (attention.NAME, attention.FLASH):
+        model.set_attn_implementation(name)
+        assert torch.allclose(model(ids).logits, plain, atol=1e-5)
