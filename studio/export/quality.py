@@ -193,7 +193,7 @@ def _compared(kept: Any, logits: Any, targets: Sequence[int]) -> np.ndarray[Any,
 
 
 def _speed(decoder: decode.Decoder, prompts: Sequence[Sequence[int]]) -> float:
-    """Time answers, token by token behind the first: tokens a second of the fastest, which other programs slow least."""
+    """Time answers, token by token behind the first: tokens a second of the fastest, the least disturbed one."""
     found = []
     for prompt in prompts:
         decoder.forget()
