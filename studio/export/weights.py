@@ -73,9 +73,10 @@ def _distance(data: Any, head: Head, tensor: TensorHead, blocks: Any, limit: flo
             lengths = np.linalg.norm(wanted, axis=1)
             largest = max(largest, float(lengths.max()))
             apart = np.linalg.norm(found.reshape(wanted.shape) - wanted, axis=1)
-            worst = max(worst, float((apart / np.maximum(lengths, 1e-3 * largest + 1e-30)).max()))
+            far = float((apart / np.maximum(lengths, 1e-3 * largest + 1e-30)).max())
+            worst = max(worst, far if math.isfinite(far) else math.inf)  # max() passes over a NaN
         at += len(rows)
-    return worst if math.isfinite(worst) else math.inf
+    return worst
 
 
 def _stretches(picked: Any, step: int) -> list[tuple[int, int]]:

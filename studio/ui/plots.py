@@ -163,8 +163,6 @@ def against(
     out.append(_line([(px(x), py(y)) for _, x, y in kept], "muted"))
     taken: list[tuple[float, float, float]] = []
     for name, x, y in kept:
-        colour = "accent" if name == chosen else "muted"
-        out.append(_dot(px(x), py(y), colour))
         half = 3.2 * len(name)
         at = min(max(px(x), left + half), width - right - half)
         lines = (py(y) + over for over in (-8, 17, -20, 29, -32, 41))
@@ -172,8 +170,9 @@ def against(
         if place is not None:
             taken.append((at, place, half))
             halo = 'style="paint-order:stroke;stroke:var(--st-card, #fff);stroke-width:4px;'
-            words = _text(at, place, name, colour if name == chosen else "text", anchor="middle")
+            words = _text(at, place, name, "accent" if name == chosen else "text", anchor="middle")
             out.append(words.replace('style="', halo))
+    out += [_dot(px(x), py(y), "accent" if name == chosen else "muted") for name, x, y in kept]
     return "".join([*out, "</svg>"])
 
 

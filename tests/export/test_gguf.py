@@ -158,7 +158,7 @@ def test_a_file_with_another_template_or_tensor_turns_the_certificate_red(
     other = gguf.write(tiny, sft.adapter, tmp_path / "other.gguf", encode.load(tiny, "phi3"), name="x")
     assert red(other) == {"prompts"}
     for type_ in ("Q8_0", "Q4_K_M"):  # rows of 64 fall back to types of 5 bits and more
-        small = quantize.quantize(good, tmp_path / f"{type_}.gguf", type_)
+        small = quantize.quantize(good, tmp_path / f"{type_}.gguf", type_).path
         assert red(small) == set()
         for name in ("blk.0.attn_q.weight", "blk.1.ffn_down.weight", "token_embd.weight"):
             bad = tampering.tamper_tensor(small, tmp_path / f"{type_}-bad.gguf", name)
