@@ -23,6 +23,7 @@ _PREFIX = "base_model.model."
 _NAME = re.compile(r"[A-Za-z_][\w.]{0,199}")
 _HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
 _LENGTHS = ".lora_magnitude_vector"
+_QUANTIZED = re.compile(r"(-unsloth)?-(bnb-)?(4|8)bit$|-int[48]$|-(gptq|awq)(-.*)?$")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 #: Keys of adapter_config.json that change nothing about what the weights mean, or are checked below.
@@ -164,11 +165,14 @@ def _modules(config: dict[str, Any], folder: Path) -> None:
 
 
 def _base(config: dict[str, Any], base: ModelInfo, folder: Path) -> str:
-    """Compare the hub ids where both have one; a path says nothing (folders move), the shapes decide then."""
+    """Compare the hub ids where both have one; a path says nothing (folders move), the shapes decide then.
+
+    An adapter that was trained on a quantized copy belongs to the model that was copied, whoever made the copy.
+    """
     named = config.get("base_model_name_or_path")
     named = named if isinstance(named, str) else ""
     wanted, here = _hub_id(named), _hub_id(base.name)
-    if wanted and here and wanted.lower() != here.lower():
+    if wanted and here and not _same(wanted.lower(), here.lower()):
         raise ModelError(
             f"The adapter was made for {wanted}, this base is {here}.",
             f"Choose {wanted} as the base model.",
@@ -183,6 +187,12 @@ def _hub_id(name: str) -> str:
         return reference(name).repo
     except ModelError:
         return ""
+
+
+def _same(wanted: str, here: str) -> bool:
+    """Tell whether two hub ids are one model, or one of them a quantized copy of the other."""
+    copied = _QUANTIZED.sub("", wanted)
+    return wanted == here or (copied != wanted and copied.rpartition("/")[2] == here.rpartition("/")[2])
 
 
 def _tokens(config: dict[str, Any], folder: Path) -> list[int]:
