@@ -42,7 +42,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(base: Path, folder: Path, named: str | None = None, **config: Any) -> Path:
+def made(base: Path, folder: Path, named: str | None = None, size: float = 0.05, **config: Any) -> Path:
     """Train nothing, but let an adapter change much: random halves, lengths and rows, as peft saves them."""
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False, dtype=torch.float32)
@@ -50,9 +50,9 @@ def made(base: Path, folder: Path, named: str | None = None, **config: Any) -> P
     made = peft.get_peft_model(model, peft.LoraConfig(**{**settings, **config}))  # type: ignore[arg-type]
     for name, parameter in made.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
+            torch.nn.init.normal_(parameter, std=size)
         elif "magnitude" in name:
-            parameter.data.mul_(1.3)
+            parameter.data.mul_(1 + 6 * size)
         elif "trainable_tokens" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     made.save_pretrained(folder, save_embedding_layers=False)
@@ -127,7 +127,7 @@ def test_it_is_talked_to_beside_its_base_on_one_copy_of_the_weights(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    folder = made(base, tmp_path / "made", **KINDS[kind])
+    folder = made(base, tmp_path / "made", size=2.0, **KINDS[kind])
     words = ["--against", "base", "--prompt", "What do cows eat?", "--max-tokens", 6]
     code, said = call(capsys, "chat", folder, *words)
     plain, tuned = (answer["identity"] for answer in said["answers"])
@@ -191,7 +191,7 @@ def test_without_any_template_its_files_have_none_and_it_is_asked_in_plain_text(
     code, done = call(capsys, "export", folder, "--quant", "F16", "--out", tmp_path / "out")
     assert code == 0 and done["certificate"]["ok"]
     head = ggufhead.read(Path(done["files"][0]["path"]))
-    assert "tokenizer.chat_template" not in head.metadata and "TEMPLATE" not in Path(done["modelfile"]).read_text()
+    assert "tokenizer.chat_template" not in head.metadata and "\nTEMPLATE" not in Path(done["modelfile"]).read_text()
     code, said = call(capsys, "chat", folder, "--prompt", "The capital", "--max-tokens", 4)
     assert code == 0 and said["answers"][0]["identity"]["raw"]
 
