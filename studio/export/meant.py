@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,6 @@ from studio.export import known as knowing
 from studio.export.known import Known
 from studio.models import elsewhere, hub
 from studio.runs import Run
-
-#: What programs call the folder of any adapter.
-_SAYS_NOTHING = re.compile(r"(?i)adapters?|lora|peft|model|output|outputs|final|checkpoint-\d+|step-\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +29,9 @@ class Meant:
     @property
     def title(self) -> str:
         """Give what files made of it are named after; "" for a model, which has a name of its own."""
-        if self.run is not None or self.adapter is None:
-            return self.run.config.title if self.run is not None else ""
-        name = self.adapter.name
-        return f"{self.adapter.parent.name} {name}" if _SAYS_NOTHING.fullmatch(name) else name
+        if self.run is not None:
+            return self.run.config.title
+        return elsewhere.title(self.adapter) if self.adapter is not None else ""
 
     def known(self, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> Known:
         """Read it as what its files are made of and compared with; a model of the hub is fetched.

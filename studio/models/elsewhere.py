@@ -6,6 +6,7 @@ What its files may hold is checked in adapter.py; here is what a run of ours wou
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from studio.errors import ConfigError, ModelError
@@ -15,6 +16,8 @@ from studio.models.check import ModelInfo
 from studio.models.folder import read_object
 
 CONFIG = "adapter_config.json"
+#: What programs call the folder of any adapter.
+_SAYS_NOTHING = re.compile(r"(?i)adapters?|lora|peft|model|outputs?|final|checkpoint-\d+|step-\d+")
 _NAME_IT = "Name its base: --model FOLDER, or a hub id"
 
 
@@ -25,6 +28,11 @@ def folder_of(name: str) -> Path | None:
         return path.resolve() if name.strip() and os.path.lexists(path / CONFIG) else None
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, a home that does not exist
         return None
+
+
+def title(folder: Path) -> str:
+    """Name what is made of an adapter: after its folder, and the one around it where that says nothing."""
+    return f"{folder.parent.name} {folder.name}" if _SAYS_NOTHING.fullmatch(folder.name) else folder.name
 
 
 def base_of(folder: Path, given: str = "") -> str:
