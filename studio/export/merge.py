@@ -118,7 +118,7 @@ class Merged:
     def _read_adapter(self, base: Path, folder: Path, rows_only: bool) -> None:
         from safetensors.torch import load_file
 
-        found = adapter_check.check(folder, check.inspect(str(base)))
+        found = adapter_check.check(folder, check.inspect(str(base)), merges=True)
         self.scale = found.scale
         halves: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "adapter_model.safetensors").items():

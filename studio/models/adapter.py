@@ -60,11 +60,15 @@ class AdapterInfo:
     bytes: int
 
 
-def check(folder: Path, base: ModelInfo) -> AdapterInfo:
-    """Check an adapter's folder against the base it is meant for and describe it; ModelError with a remedy if not."""
+def check(folder: Path, base: ModelInfo, merges: bool = False) -> AdapterInfo:
+    """Check an adapter's folder against the base it is meant for and describe it; ModelError with a remedy if not.
+
+    `merges`: only its tensors are used, by name, and a pattern in `target_modules` is matched by nobody.
+    """
     config = _config(folder)
     r, alpha = _numbers(config, folder)
-    _modules(config, folder)
+    if not merges:
+        _modules(config, folder)
     named = _base(config, base, folder)
     tokens = _tokens(config, folder)
     found = read_header(_weights(folder))

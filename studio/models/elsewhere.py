@@ -63,7 +63,7 @@ def base_of(folder: Path, given: str = "") -> str:
 def inspect(folder: Path, given: str = "") -> tuple[AdapterInfo, ModelInfo]:
     """Check an adapter against its base and describe both. Raises ModelError with a remedy when they do not fit."""
     base = check.inspect(base_of(folder, given))
-    found = adapter.check(folder, base)
+    found = adapter.check(folder, base, merges=True)
     _same_words(folder, base, found)
     return found, base
 

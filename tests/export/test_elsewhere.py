@@ -329,6 +329,16 @@ def test_a_run_of_ours_is_a_run_and_its_adapters_folder_an_adapter(tiny: Path, t
     assert ours.renderer.source == theirs.renderer.source, "the template that training added lies beside the adapter"
 
 
+def test_a_pattern_in_its_config_which_nobody_matches_does_not_keep_it_from_being_merged(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made(base, tmp_path / "made")
+    write(folder, target_modules="(a|a)*" * 20 + "$")
+    assert call(capsys, "merge", folder, "--out", tmp_path / "merged")[0] == 0
+    with pytest.raises(ModelError, match="the pattern"):
+        adapter.check(folder, check.inspect(str(base)))  # to train on from it, a library would match it
+
+
 def test_weights_with_the_wrong_half_are_refused(base: Path, tmp_path: Path) -> None:
     folder = made(base, tmp_path / "made")
     path = folder / "adapter_model.safetensors"
