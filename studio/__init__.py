@@ -7,6 +7,7 @@ house: a function of such a name would be lost as soon as the room is opened.)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,13 @@ def train_model(
     """Train with a method; a bad setting is refused before anything is written.
 
     With `rehearse` a few rows go the whole way instead, and the document says what all of them will take
-    (lab/rehearse.py). `reading` says how the file is read; `parent` is the run to go on from (its model is taken when
-    none is named); `reward` is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out`
-    the run's directory. Of several `processes` (train/together.py) each learns from `batch_size` rows in a step.
+    (lab/rehearse.py). `data` is a file, or "votes" (data/votes.py); `reading` says how it is read; `parent` is the run
+    to go on from (its model is taken when none is named); `reward` is what scores the answers of ppo and rloo, a reward
+    run or a rule (data/rules.py); `out` the run's directory. Of several `processes` (train/together.py) each learns
+    from `batch_size` rows in a step.
     """
     from studio import config, runs
+    from studio.data import votes
     from studio.errors import ConfigError
     from studio.methods import METHODS
 
@@ -80,7 +83,8 @@ def train_model(
     if processes < 1 or (processes > 1 and METHODS[method].kind == "online"):
         why = f"{method} runs in one process." if processes > 0 else "A run takes at least one process."
         raise ConfigError(why, "Leave --processes out.", field="processes")
-    folder, file = Path(base).expanduser(), Path(data).expanduser()
+    folder = Path(base).expanduser()
+    file = votes.named(data, "kto" if "kto" in METHODS[method].kinds else "preference")
     if rehearse and out is not None:
         options["place"], out = str(Path(out).expanduser().resolve()), None
     made = runs.RunConfig(
@@ -112,19 +116,22 @@ def _rule(spec: str, method: str) -> str:
 
 
 def merge_model(
-    source: str, out: str | Path, *, emit: Emit | None = None, should_stop: Callable[[], bool] | None = None
+    source: str,
+    out: str | Path,
+    *,
+    model: str = "",
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Write a run merged into its 16-bit base as an ordinary model folder."""
-    from studio.runs import RunConfig
-
-    model, parent, title = _source(source)
-    options = {"out": str(Path(out).expanduser().resolve())}
-    return _do(RunConfig("merge", f"merge {title}", model, parent=parent, options=options), None, emit, should_stop)
+    """Write a run, or an adapter made elsewhere (a PEFT folder, on the base `model`), as an ordinary model folder."""
+    made = _of(source, model, "merge", {"out": str(Path(out).expanduser().resolve())})
+    return _do(dataclasses.replace(made, title=f"merge {made.title}"), None, emit, should_stop)
 
 
 def export_model(
     source: str,
     *,
+    model: str = "",
     quants: Sequence[str] = (),
     out: str | Path = "",
     system: str = "",
@@ -133,33 +140,36 @@ def export_model(
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Write a run, or a model without an adapter, as GGUF files, each with a certificate, and a Modelfile.
+    """Write a run, an adapter made elsewhere, or a model as GGUF files, each with a certificate, and a Modelfile.
 
-    `imatrix` is "auto" or a file, for all types that take an importance matrix (by default one is made where a type
-    needs it); `quality` measures each file against the 16-bit one on held-out rows.
+    `model` is the base of an adapter made elsewhere, where its folder does not name it. `imatrix` is "auto" or a file,
+    for all types that take an importance matrix (by default one is made where a type needs it); `quality` measures each
+    file against the 16-bit one on held-out rows.
     """
-    from studio.runs import RunConfig
-
-    model, parent, title = _source(source)
-    options: dict[str, Any] = {"quants": list(quants), "system": system, "name": title}
-    options |= {"imatrix": imatrix, "quality": quality}
+    options: dict[str, Any] = {"quants": list(quants), "system": system, "imatrix": imatrix, "quality": quality}
     if out:
         options["out"] = str(Path(out).expanduser().resolve())
-    return _do(RunConfig("export", title, model, parent=parent, options=options), None, emit, should_stop)
+    made = _of(source, model, "export", options)
+    made.options["name"] = made.title
+    return _do(made, None, emit, should_stop)
 
 
 def verify_file(
     gguf: str | Path,
     *,
     model: str = "",
+    base: str = "",
     repair: str | Path = "",
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Make a GGUF file's certificate anew, also of one made elsewhere; `repair` names a copy to mend what fails."""
+    """Make a GGUF file's certificate anew, also of one made elsewhere; `repair` names a copy to mend what fails.
+
+    `model` is what it was made of: a run, a model, or an adapter's folder with its `base`.
+    """
     from studio.export import verify
 
-    return verify.verify(gguf, model, repair, emit, should_stop)
+    return verify.verify(gguf, model, repair, emit, should_stop, base)
 
 
 def run_demo(
@@ -171,14 +181,18 @@ def run_demo(
     return _do(RunConfig("demo", "First assistant", "starter", options={"seed": seed}), None, emit, should_stop)
 
 
-def _source(name: str) -> tuple[str, str, str]:
-    """Read RUN|MODEL: (model, the run's directory, title)."""
-    from studio import runs
+def _of(name: str, base: str, kind: str, options: dict[str, Any]) -> RunConfig:
+    """Make the config of a run of this kind for RUN|ADAPTER|MODEL, checked before anything is written."""
+    from studio.export import meant
+    from studio.models import elsewhere
+    from studio.runs import RunConfig
 
-    if runs.is_run(name):
-        run = runs.find(name)
-        return run.config.model, str(run.dir), run.config.title
-    return name, "", check_model(name).name
+    found = meant.find(name, base)
+    if found.adapter is not None:
+        elsewhere.inspect(found.adapter, found.model)
+        options = {**options, "adapter": str(found.adapter)}
+    title = found.title or check_model(found.model).name
+    return RunConfig(kind, title, found.model, parent=str(found.run.dir) if found.run else "", options=options)
 
 
 def _do(

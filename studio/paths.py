@@ -2,7 +2,8 @@
 
 $STUDIO_HOME (else the platform's data folder)/studio
 ├── runs/     one directory a run
-├── data/     what was imported or made: votes, judgements, converted files
+├── data/     what was imported or made: uploads, rows written by hand
+├── preferences/   votes and judgements (data/votes.py)
 ├── cache/    what can be made again: tokens of data files
 ├── base/     bases as files for the chat
 ├── trash/    what was deleted, until it is emptied (trash.py)

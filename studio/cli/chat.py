@@ -1,4 +1,4 @@
-"""`studio chat RUN|GGUF [--against base|RUN|GGUF]`: ask once with --prompt, or talk."""
+"""`studio chat RUN|ADAPTER|MODEL|GGUF [--against base|...]`: ask once with --prompt, or talk."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 
 from studio import runs
 from studio.chat.session import Pane, Session, why
+from studio.cli.export import BASE
 from studio.cli.output import Out
 from studio.cli.running import watching
 from studio.errors import ConfigError, RunError
+from studio.export import meant
+from studio.models import elsewhere, hub
 
 Turn = dict[str, Any]
 
@@ -21,7 +24,7 @@ Turn = dict[str, Any]
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
     verb = verbs.add_parser("chat", parents=[common], help="chat with a run or a GGUF file, side by side if you like")
-    verb.add_argument("who", metavar="RUN|GGUF")
+    verb.add_argument("who", metavar="RUN|ADAPTER|MODEL|GGUF")
     verb.add_argument("--prompt", default="", help="ask this once and leave")
     verb.add_argument("--system", default="", help="a system text")
     verb.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
@@ -40,7 +43,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def add_panes(verb: argparse.ArgumentParser) -> None:
     """Add what says which models answer, and where."""
-    verb.add_argument("--against", default="", metavar="base|RUN|GGUF", help="a second model to answer beside")
+    verb.add_argument("--model", default="", metavar="BASE", help=BASE)
+    verb.add_argument("--against", default="", metavar="base|RUN|...|GGUF", help="a second model to answer beside")
     verb.add_argument("--strength", type=float, help="of the run's adapter: 0 is the base, 1 as trained, up to 1.5")
     verb.add_argument("--context", type=int, default=2048, help="tokens of a conversation, answers included")
     verb.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu: nothing goes to the GPU")
@@ -55,35 +59,46 @@ def panes(args: argparse.Namespace) -> list[Pane]:
         raise ConfigError("--context must be 8 or more.", "2048 is usual.")
     if args.strength is not None and not 0 <= args.strength <= 1.5:
         raise ConfigError("--strength must be from 0 to 1.5.", "0 is the base, 1 the adapter as trained.")
-    tuned = _pane("tuned", args.who, together=bool(args.against) or args.strength is not None)
+    tuned = _pane("tuned", args.who, args.model, together=bool(args.against) or args.strength is not None)
     if args.strength is not None:
         if not tuned.adapter:
-            raise RunError(f"There is no adapter in {args.who} to make stronger or weaker.", "Name a LoRA run.")
+            raise RunError(
+                f"There is no adapter in {args.who} to make stronger or weaker.", "Name a LoRA run or adapter."
+            )
         tuned = dataclasses.replace(tuned, strength=args.strength)
     if not args.against:
         return [tuned]
     if args.against != "base":
-        return [_pane(Path(args.against).name, args.against, together=True), tuned]
-    if not runs.is_run(args.who):
-        raise RunError("--against base needs a run: a GGUF file does not say what its base is.", "Name two files.")
-    return [_base(runs.find(args.who), tuned), tuned]
+        base = args.model if elsewhere.folder_of(args.against) else ""
+        return [_pane(Path(args.against).name, args.against, base, together=True), tuned]
+    return [_base(*_roots(args.who, args.model), tuned), tuned]
 
 
-def _pane(name: str, who: str, together: bool) -> Pane:
-    """Give a file's pane, or a run's: its newest export where it answers alone, else its adapter on the shared base."""
+def _pane(name: str, who: str, base: str, together: bool) -> Pane:
+    """Give a file's pane, or a run's: its newest export where it answers alone, else its adapter on the shared base.
+
+    An adapter made elsewhere stands on its base in the same way, a model alone.
+    """
     if Path(who).suffix == ".gguf":
         return Pane(name, str(Path(who).expanduser().resolve()))
-    run = runs.find(who)
-    result = run.result() if run.config.kind == "export" else None if together else _exported(run)
+    found, raw = meant.find(who, base), False
+    run = found.run
+    result = None
+    if run is not None:
+        result = run.result() if run.config.kind == "export" else None if together else _exported(run)
     if result is not None:
         return Pane(name, str(result["files"][0]["path"]))
     from studio.export import chatfiles
 
     with watching() as watch:
-        files = chatfiles.of_run(_trained(run), watch["emit"])
+        if run is not None:
+            files = chatfiles.of_run(_trained(run), watch["emit"])
+        else:
+            known = found.known(**watch)
+            files, raw = chatfiles.of_known(known, watch["emit"]), not known.chats
     if files.note:
         print(files.note, file=sys.stderr)
-    return Pane(name, str(files.gguf), adapter=str(files.adapter or ""))
+    return Pane(name, str(files.gguf), raw=raw, adapter=str(files.adapter or ""))
 
 
 def _exported(run: runs.Run) -> dict[str, Any] | None:
@@ -103,18 +118,32 @@ def _trained(run: runs.Run) -> Any:
     return Trained.of(trained)
 
 
-def _base(run: runs.Run, tuned: Pane) -> Pane:
-    """Give the base of a run: on the tuned pane's own weights where they are the base's.
+def _roots(who: str, base: str) -> tuple[Path, Path]:
+    """Give what a run's lineage, or an adapter made elsewhere, began with, and the base that its adapter stands on."""
+    found = None if Path(who).suffix == ".gguf" else meant.find(who, base)
+    run = found.run if found is not None else None
+    if run is not None and (run.config.kind == "train" or run.config.parent):
+        trained = _trained(run)
+        return trained.root, trained.base
+    options = run.config.options if run is not None else {}
+    if found is None or not (found.adapter or options.get("adapter")):
+        what = "a GGUF file does not say what its base is" if found is None else f"{who} is a base itself"
+        raise RunError(f"--against base needs a run or an adapter: {what}.", "Name two files, runs or models.")
+    root = hub.resolve(found.model)
+    return root, root
+
+
+def _base(root: Path, base: Path, tuned: Pane) -> Pane:
+    """Give what it began with as a pane: on the tuned pane's own weights where they are the base's.
 
     A base that brings no template is asked in plain text.
     """
     from studio.export import chatfiles
     from studio.models import check
 
-    trained = _trained(run)
-    own = check.read_template(trained.root)
-    shared = tuned.adapter and trained.base == trained.root
-    file = tuned.gguf if shared else str(chatfiles.of_base(trained.root))
+    own = check.read_template(root)
+    shared = tuned.adapter and base == root
+    file = tuned.gguf if shared else str(chatfiles.of_base(root))
     return Pane("base", file, raw=not own, template=own)
 
 

@@ -1,4 +1,4 @@
-"""`studio merge` and `studio export`: files made of a run."""
+"""`studio merge` and `studio export`: files made of a run, of an adapter made elsewhere, or of a model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from studio.errors import CheckFailed, ExportError
 from studio.export import ollama
 from studio.models import mixture, quants
 
+BASE = "of an adapter made elsewhere (a PEFT folder) that does not name it, or names another place: its base"
+
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verbs."""
     merge = verbs.add_parser("merge", parents=[common], help="write a run as an ordinary model folder")
-    merge.add_argument("run")
+    merge.add_argument("source", metavar="RUN|ADAPTER")
+    merge.add_argument("--model", default="", metavar="BASE", help=BASE)
     merge.add_argument("--out", required=True)
     merge.set_defaults(do=_merge)
     export = verbs.add_parser("export", parents=[common], help="write GGUF files, each with a certificate")
-    export.add_argument("source", metavar="RUN|MODEL")
+    export.add_argument("source", metavar="RUN|ADAPTER|MODEL")
+    export.add_argument("--model", default="", metavar="BASE", help=BASE)
     export.add_argument(
         "--quant", action="append", default=[], metavar="TYPE", help=f"may be repeated: {', '.join(quants.TYPES)}"
     )
@@ -44,7 +48,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _merge(args: argparse.Namespace, out: Out) -> None:
     with watching() as watch:
-        result = studio.merge_model(args.run, args.out, **watch)
+        result = studio.merge_model(args.source, args.out, model=args.model, **watch)
     out.result(result, f"Merged into {result['out']}")
 
 
@@ -52,7 +56,7 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     if args.ollama:
         ollama.check_name(args.ollama)
     with watching() as watch:
-        options = {"imatrix": args.imatrix, "quality": args.quality}
+        options = {"imatrix": args.imatrix, "quality": args.quality, "model": args.model}
         result = studio.export_model(
             args.source, quants=args.quant, out=args.out, system=args.system, **options, **watch
         )

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from studio import hardware
+from studio.cli.export import BASE
 from studio.cli.output import Out, table
 from studio.cli.running import watching
 from studio.errors import ConfigError
-from studio.models import catalogue, check, hub
+from studio.models import catalogue, check, elsewhere, hub
 from studio.render import vet
 
 _ABOUT = """\
 studio models [QUERY]              list base models: what each needs beside what this machine has
 studio models get ID               download one from the hub (org/name, org/name@revision, or its address)
 studio models check MODEL [--nan]  look at a model: starter, a folder, or a hub id; --nan reads all weights
+studio models check ADAPTER [--model BASE]  look at an adapter (a PEFT folder), against its base
 """
 
 
@@ -32,6 +34,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("words", nargs="*", metavar="QUERY | get ID | check MODEL")
     verb.add_argument("--nan", action="store_true", help="check: read all weights and look for NaNs and infinities")
+    verb.add_argument("--model", default="", metavar="BASE", help=f"check: {BASE}")
     verb.set_defaults(do=_do)
 
 
@@ -44,7 +47,7 @@ def _do(args: argparse.Namespace, out: Out) -> None:
     elif action == "get":
         _get(rest[0], out)
     else:
-        _check(rest[0], args.nan, out)
+        _check(rest[0], args.nan, args.model, out)
 
 
 def _list(query: str, out: Out) -> None:
@@ -92,7 +95,12 @@ def _get(model: str, out: Out) -> None:
     out.result(document, f"{model} is here: {folder}")
 
 
-def _check(model: str, nan: bool, out: Out) -> None:
+def _check(model: str, nan: bool, base: str, out: Out) -> None:
+    folder = elsewhere.folder_of(model)
+    if folder is not None:
+        _check_adapter(folder, base, out)
+        return
+    elsewhere.refuse_base(model, base)
     with watching() as watch:
         info = vet.inspect(check.inspect(model, **watch))
         if nan:
@@ -100,4 +108,20 @@ def _check(model: str, nan: bool, out: Out) -> None:
     facts = dataclasses.asdict(info)
     facts.pop("config")
     facts["nan"] = False if nan else None
+    out.result(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def _check_adapter(folder: Path, base: str, out: Out) -> None:
+    """Describe an adapter that fits its base, and say what its files will be like."""
+    found, on = elsewhere.inspect(folder, base)
+    own = elsewhere.speaker(Path(on.folder), folder) == folder
+    text = elsewhere.template(Path(on.folder), folder)
+    facts = {
+        **dataclasses.asdict(found),
+        "on": on.name,
+        "base_folder": on.folder,
+        "tokenizer": "its own" if own else "the base's",
+        "template": "its own" if check.read_template(folder) else "the base's" if text else "none",
+        "exportable": on.exportable,
+    }
     out.result(facts, "\n".join(f"{name}: {value}" for name, value in facts.items()))

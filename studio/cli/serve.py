@@ -20,7 +20,7 @@ from studio.errors import ConfigError, InputError
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
     verb = verbs.add_parser("serve", parents=[common], help="serve a run or a GGUF file to OpenAI-compatible clients")
-    verb.add_argument("who", metavar="RUN|GGUF")
+    verb.add_argument("who", metavar="RUN|ADAPTER|MODEL|GGUF")
     chat.add_panes(verb)
     verb.set_defaults(context=4096)
     verb.add_argument("--split", type=float, default=0.5, help="RUN's share of the requests, beside --against")

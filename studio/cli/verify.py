@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 import studio
-from studio.cli.export import written
+from studio.cli.export import BASE, written
 from studio.cli.output import Out
 from studio.cli.running import watching
 from studio.errors import CheckFailed
@@ -20,8 +20,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--model",
         default="",
         metavar="M",
-        help="the model or run that it was made from (by default the run that made it, if there is one)",
+        help="the run, adapter or model that it was made from (by default the run that made it, if there is one)",
     )
+    verb.add_argument("--base", default="", metavar="BASE", help=f"with --model: {BASE}")
     verb.add_argument(
         "--repair",
         default="",
@@ -33,7 +34,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _verify(args: argparse.Namespace, out: Out) -> int:
     with watching() as watch:
-        found = studio.verify_file(args.gguf, model=args.model, repair=args.repair, **watch)
+        found = studio.verify_file(args.gguf, model=args.model, base=args.base, repair=args.repair, **watch)
     text = written([{**line, "file": found["file"]} for line in found["lines"]])
     against = f"compared with {found['model']}" if found["model"] else "compared with no model: name one with --model"
     text.append(against)

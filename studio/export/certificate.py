@@ -18,7 +18,7 @@ from studio.export import chatlines, ollama, probes, rendered, vocab, weights
 from studio.export.chatlines import line
 from studio.export.known import Known
 from studio.export.reference import Reference
-from studio.models import ggufhead, splitting
+from studio.models import elsewhere, ggufhead, splitting
 from studio.models.check import read_json
 from studio.models.ggufhead import Head
 
@@ -107,7 +107,7 @@ def type_of(head: Head) -> str:
 def _token_ids(engine: Child, head: Head, known: Known) -> dict[str, Any]:
     tokenizer = known.renderer.tokenizer
     texts = probes.texts(tokenizer)
-    folder = known.adapter or known.base
+    folder = elsewhere.speaker(known.base, known.adapter)
     data = read_json(folder / "tokenizer.json")
     # where llama.cpp puts no space in front, texts are compared as they stand in a chat: behind a special token
     inside = splitting.sentencepiece(data) and head.metadata.get("tokenizer.ggml.add_space_prefix") is False

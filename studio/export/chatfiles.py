@@ -17,10 +17,11 @@ from studio.errors import RunError
 from studio.export import adapter as lora
 from studio.export import gguf
 from studio.export.merge import Merged
-from studio.models import check
+from studio.models import check, elsewhere
 from studio.render import encode
 
 if TYPE_CHECKING:
+    from studio.export.known import Known
     from studio.render.encode import Renderer
 
 TYPE = "Q8_0"
@@ -46,18 +47,30 @@ def of_adapter(base: Path, adapter: Path | None, template: str = "", emit: event
     `template` names the family that was trained on, "" for the model's own. With DoRA, which no adapter file can hold,
     the two are merged, and the weights are there a second time.
     """
-    renderer = encode.load(base, template)
+    return _files(base, adapter, encode.load(base, template), True, emit)
+
+
+def of_known(known: Known, emit: events.Emit | None = None) -> Files:
+    """Give the files of anything that can be exported (known.py): a run, an adapter made elsewhere, a model."""
+    if known.adapter is None and not known.tuned:
+        return Files(of_base(known.base, emit))
+    return _files(known.base, known.adapter, known.renderer, known.tuned, emit)
+
+
+def _files(base: Path, adapter: Path | None, renderer: Renderer, tuned: bool, emit: events.Emit | None) -> Files:
     if adapter is None:
-        whole = _made(base, ["whole"], lambda path: _write(base, None, path, renderer, True, False, emit))
+        whole = _made(base, ["whole"], lambda path: _write(base, None, path, renderer, tuned, False, emit))
         return Files(whole, note="A whole model: its weights are in memory beside the base's.")
     merged = Merged(base, adapter)
     weights = paths.sha256(adapter / "adapter_model.safetensors")
+    spoken = [renderer.source if tuned else "", paths.sha256(elsewhere.speaker(base, adapter) / "tokenizer.json")]
     if merged.scaled:
-        path = _made(base, ["merged", weights], lambda path: _write(base, adapter, path, renderer, True, False, emit))
+        key = ["merged", weights, *spoken]
+        path = _made(base, key, lambda path: _write(base, adapter, path, renderer, tuned, False, emit))
         return Files(path, note="A DoRA adapter is merged: its weights are in memory beside the base's.")
     rows = gguf.rows_of(base, adapter)
-    key = ["shared", renderer.source, rows]
-    shared = _made(base, key, lambda path: _write(base, adapter, path, renderer, True, True, emit))
+    key = ["shared", rows, *spoken]
+    shared = _made(base, key, lambda path: _write(base, adapter, path, renderer, tuned, True, emit))
     on_it = _made(
         base,
         ["lora", weights],

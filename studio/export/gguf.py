@@ -23,7 +23,7 @@ from studio.errors import ExportError, ModelError
 from studio.export import architectures, vocab
 from studio.export.architectures import Architecture
 from studio.export.merge import Merged
-from studio.models import check
+from studio.models import check, elsewhere
 from studio.models.architecture import EXPORTABLE
 from studio.models.shape import Shape
 from studio.render.labels import Plan
@@ -84,7 +84,7 @@ def write(
     facts = architectures.find(config)
     merged = Merged(base, adapter, rows_only=rows_only)
     parts, extra = plan(merged, config, dtype), architectures.extra(config)
-    carrier = adapter or base
+    carrier = elsewhere.speaker(base, adapter)
     beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         writer = gguf.GGUFWriter(beside, EXPORTABLE[config["architectures"][0]])

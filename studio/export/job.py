@@ -15,16 +15,15 @@ from studio.errors import ExportError, RunError, Stopped
 from studio.export import certificate, chatfiles, gguf, ollama, quantize, reference
 from studio.export import known as knowing
 from studio.export import merge as merging
-from studio.export.known import Known
 from studio.export.order import Order
-from studio.models import check, hub
+from studio.models import check
 from studio.runs import Run
 from studio.train.prepare import Trained
 
 
 def merge(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Write base + adapter, or a whole trained model, as an ordinary 16-bit folder, at options["out"] or RUN/model."""
-    known = _known(run)
+    known = knowing.of_job(run)
     base, adapter = known.base, known.adapter
     out = _out(run, "model")
     staging = out.with_name(f".{out.name}.tmp")
@@ -49,7 +48,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     """
     began = time.monotonic()
     options, parent = run.config.options, run.parent()
-    known = _known(run)
+    known = knowing.of_job(run)
     base, adapter, renderer = known.base, known.adapter, known.renderer
     info = check.inspect(str(base))
     out = _out(run, "files", may_exist=True)
@@ -128,15 +127,6 @@ def _window(parent: Run | None, context: int) -> int | None:
     """Give the context to ask of Ollama: its usual 4096 tokens, or the longest row in training, if the model has it."""
     trained = int(parent.config.settings.get("max_length") or 0) if parent is not None else 0
     return min(context, max(4096, trained)) or None
-
-
-def _known(run: Run) -> Known:
-    """Find what is exported or merged: the parent run, or a model without an adapter."""
-    parent = run.parent()
-    if parent is not None:
-        return knowing.of_run(parent)
-    template = str(run.config.options.get("template") or "")
-    return knowing.of_model(run.config.model, hub.resolve(run.config.model), template)
 
 
 def _out(run: Run, default: str, may_exist: bool = False) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import paths
+from studio import events, paths
 from studio.errors import RunError
-from studio.models import check
+from studio.models import check, elsewhere, hub
 from studio.render import encode
 from studio.runs import Run
 from studio.train.prepare import Trained
@@ -76,6 +76,29 @@ def of_run(run: Run) -> Known:
     examples = ((run.result() or {}).get("behaviour") or {}).get("examples") or []
     questions = [Question(e["prompt"], e.get("before", ""), e.get("after", "")) for e in examples]
     return Known(run.id, made.base, made.adapter, renderer, True, questions, run.config.data)
+
+
+def of_adapter(folder: Path, base: Path, template: str = "") -> Known:
+    """Make an adapter that was made elsewhere the reference: a PEFT folder on the base that it was made for.
+
+    Tokenizer and chat template are its own where it brings them, else the base's; `template` names a family instead.
+    Where there is none at all, it is not known how its conversations looked, and its files have none. Raises ModelError
+    when the two do not fit.
+    """
+    elsewhere.inspect(folder, str(base))
+    renderer = encode.load(base, template, adapter=folder)
+    return Known(str(folder), base, folder, renderer, tuned=bool(template) or not renderer.added)
+
+
+def of_job(run: Run, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> Known:
+    """Give what an export or a merge is, or was, made of: a run, an adapter made elsewhere, or a model."""
+    parent, options, model = run.parent(), run.config.options, run.config.model
+    if parent is not None:
+        return of_run(parent)
+    base, template = hub.resolve(model, emit, should_stop), str(options.get("template") or "")
+    if options.get("adapter"):
+        return of_adapter(Path(options["adapter"]), base, template)
+    return of_model(model, base, template)
 
 
 def about(known: Known) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.models import adapter as adapter_check
-from studio.models import check
+from studio.models import check, elsewhere
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +118,7 @@ class Merged:
     def _read_adapter(self, base: Path, folder: Path, rows_only: bool) -> None:
         from safetensors.torch import load_file
 
-        found = adapter_check.check(folder, check.inspect(str(base)))
+        found = adapter_check.check(folder, check.inspect(str(base)), merges=True)
         self.scale = found.scale
         halves: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "adapter_model.safetensors").items():
@@ -173,10 +173,16 @@ def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 4 
         index = {"metadata": {"total_size": sum(f.stat().st_size for f in files)}, "weight_map": weight_map}
         (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     _write_config(base, merged, out)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        source = next((f / name for f in (adapter, base) if f is not None and (f / name).is_file()), None)
-        if source is not None:
-            (out / name).write_bytes(source.read_bytes())
+    speaker = elsewhere.speaker(base, adapter)
+    for folder, name in (
+        (speaker, "tokenizer.json"),
+        (speaker, "tokenizer_config.json"),
+        (base, "generation_config.json"),
+    ):
+        if (folder / name).is_file():
+            (out / name).write_bytes((folder / name).read_bytes())
+    if template := elsewhere.template(base, adapter):
+        (out / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
     return files
 
 

@@ -16,10 +16,9 @@ from studio import events, paths, runs
 from studio.chat.session import ENGINE
 from studio.child import Child
 from studio.errors import CheckFailed, ModelError
-from studio.export import certificate, facts, gguf, reference, repair
-from studio.export import known as knowing
+from studio.export import certificate, facts, gguf, meant, reference, repair
 from studio.export.known import Known
-from studio.models import ggufhead, hub
+from studio.models import ggufhead
 
 #: The lines of a certificate that new metadata can mend, and what they need.
 MENDABLE = {"prompts": "template", "beginning": "bos", "stop tokens": "stops", "ending": "stops"}
@@ -31,17 +30,20 @@ def verify(
     out: str | Path = "",
     emit: events.Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
+    base: str = "",
 ) -> dict[str, Any]:
     """Make a file's certificate; with `out`, write a mended copy there where lines failed, and give the copy's.
 
-    `model` is a model or a run; "" looks for the run that made the file. Raises ModelError for what is no GGUF model,
+    `model` is a model, a run or an adapter's folder (of which `base` names the base, where it does not say itself); ""
+    looks for the run that made the file. Raises ModelError for what is no GGUF model,
     CheckFailed where a copy is wanted and nothing that failed can be mended.
     """
     path = Path(gguf).expanduser().absolute()
     head = ggufhead.parse(path)  # a stop token that is no token is a fault to mend, not the end
     if head.metadata.get("general.type") == "adapter":
         raise ModelError("This is a LoRA adapter, not a model.", "Verify the run that it came from.", file=str(path))
-    known = _known(model or _made_by(path), emit, should_stop)
+    reference = model or _made_by(path)
+    known = meant.find(reference, base).known(emit, should_stop) if reference else None
     if not out:
         return _certificate(path, known, emit)
     return _mended(path, Path(out).expanduser().absolute(), known, emit, should_stop)
@@ -116,20 +118,6 @@ def _from_itself(path: Path, wanted: Iterable[str]) -> dict[str, Any]:
     finally:
         child.close()
     return {} if found is None else {"eos": found, "eot": found}
-
-
-def _known(model: str, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> Known | None:
-    """Read a model or a run as what a file of it is compared with."""
-    if not model:
-        return None
-    if not runs.is_run(model):
-        return knowing.of_model(model, hub.resolve(model, emit, should_stop))
-    run = runs.find(model)
-    trained = run if run.config.kind == "train" else run.parent()
-    if trained is not None:
-        return knowing.of_run(trained)
-    base = hub.resolve(run.config.model, emit, should_stop)  # an export of a model without an adapter
-    return knowing.of_model(run.id, base, str(run.config.options.get("template") or ""))
 
 
 def _made_by(path: Path) -> str:

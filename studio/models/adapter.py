@@ -23,6 +23,7 @@ _PREFIX = "base_model.model."
 _NAME = re.compile(r"[A-Za-z_][\w.]{0,199}")
 _HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
 _LENGTHS = ".lora_magnitude_vector"
+_QUANTIZED = re.compile(r"(-unsloth)?-(bnb-)?(4|8)bit$|-int[48]$|-(gptq|awq)(-.*)?$")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 #: Keys of adapter_config.json that change nothing about what the weights mean, or are checked below.
@@ -59,11 +60,15 @@ class AdapterInfo:
     bytes: int
 
 
-def check(folder: Path, base: ModelInfo) -> AdapterInfo:
-    """Check an adapter's folder against the base it is meant for and describe it; ModelError with a remedy if not."""
+def check(folder: Path, base: ModelInfo, merges: bool = False) -> AdapterInfo:
+    """Check an adapter's folder against the base it is meant for and describe it; ModelError with a remedy if not.
+
+    `merges`: only its tensors are used, by name, and a pattern in `target_modules` is matched by nobody.
+    """
     config = _config(folder)
     r, alpha = _numbers(config, folder)
-    _modules(config, folder)
+    if not merges:
+        _modules(config, folder)
     named = _base(config, base, folder)
     tokens = _tokens(config, folder)
     found = read_header(_weights(folder))
@@ -164,11 +169,14 @@ def _modules(config: dict[str, Any], folder: Path) -> None:
 
 
 def _base(config: dict[str, Any], base: ModelInfo, folder: Path) -> str:
-    """Compare the hub ids where both have one; a path says nothing (folders move), the shapes decide then."""
+    """Compare the hub ids where both have one; a path says nothing (folders move), the shapes decide then.
+
+    An adapter that was trained on a quantized copy belongs to the model that was copied, whoever made the copy.
+    """
     named = config.get("base_model_name_or_path")
     named = named if isinstance(named, str) else ""
     wanted, here = _hub_id(named), _hub_id(base.name)
-    if wanted and here and wanted.lower() != here.lower():
+    if wanted and here and not _same(wanted.lower(), here.lower()):
         raise ModelError(
             f"The adapter was made for {wanted}, this base is {here}.",
             f"Choose {wanted} as the base model.",
@@ -183,6 +191,12 @@ def _hub_id(name: str) -> str:
         return reference(name).repo
     except ModelError:
         return ""
+
+
+def _same(wanted: str, here: str) -> bool:
+    """Tell whether two hub ids are one model, or one of them a quantized copy of the other."""
+    copied = _QUANTIZED.sub("", wanted)
+    return wanted == here or (copied != wanted and copied.rpartition("/")[2] == here.rpartition("/")[2])
 
 
 def _tokens(config: dict[str, Any], folder: Path) -> list[int]:

@@ -132,15 +132,17 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
     )
 
 
-def refuse_damaged(folder: Path) -> dict[str, Any]:
+def refuse_damaged(folder: Path, whole: bool = True) -> dict[str, Any]:
     """Refuse what reading config, tokenizer and template would trip over, follow out of the folder, or run.
 
     Of the weights, where there are some, only the embedding's size is looked at. Gives config.json, {} where there is
-    none: a run's folder carries its tokenizer beside an adapter. Raises ModelError.
+    none: a run's folder carries its tokenizer beside an adapter. `whole` False looks at tokenizer and template alone.
+    Raises ModelError.
     """
     _plain_files(folder)
     path = folder / "config.json"
-    config = read_config(folder) if path.exists() or path.is_symlink() else {}
+    refuse_code(_tokenizer_config(folder), str(folder / "tokenizer_config.json"))
+    config = read_config(folder) if whole and (path.exists() or path.is_symlink()) else {}
     vocabulary = read_vocabulary(folder)
     read_template(folder)
     if config and any(folder.glob("*.safetensors")):

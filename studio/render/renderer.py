@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio.data.records import Message
 from studio.errors import DataError, ModelError, StudioError
-from studio.models import check, family
+from studio.models import check, elsewhere, family
 from studio.render import probes
 from studio.render.labels import Encoded, Plan, labelled
 from studio.render.sandbox import SAID
@@ -288,17 +288,26 @@ class Renderer:
 
 
 def load(
-    folder: Path, template: str = "", *, now: datetime | None = None, options: dict[str, Any] | None = None
+    folder: Path,
+    template: str = "",
+    *,
+    adapter: Path | None = None,
+    now: datetime | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Renderer:
     """Make the renderer of a model folder (or of an adapter folder that carries its tokenizer).
 
     `template` names a family to use instead of the model's own template; `now` and `options` are the Renderer's. Of
-    several templates the one named `default` is taken. Code in the folder is never run. Raises ModelError for what
-    `check.refuse_damaged` refuses.
+    several templates the one named `default` is taken. `adapter` is one made elsewhere, whose tokenizer and template
+    count where it brings them. Code in the folder is never run. Raises ModelError for what `check.refuse_damaged`
+    refuses.
     """
     info: Any = check.refuse_damaged(folder)
-    tokenizer = _tokenizer(folder)
-    own = tokenizer.chat_template
+    speaker = elsewhere.speaker(folder, adapter)
+    if speaker != folder:
+        check.refuse_damaged(speaker, whole=False)
+    tokenizer = _tokenizer(speaker)
+    own: Any = elsewhere.template(folder, adapter) if adapter is not None else tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")
     architecture = (info.get("architectures") or [""])[0]

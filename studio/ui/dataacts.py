@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from studio.data import votes
 from studio.data.formats.base import ROLES
 from studio.errors import ConfigError, DataError
 from studio.methods import adviser
@@ -48,6 +49,11 @@ def open_file(file: str) -> str:
 def open_sample(step: str) -> str:
     """Show the data that ships with the starter."""
     return open_file(str(starter.sample(step)))
+
+
+def open_votes(kind: str) -> str:
+    """Show the votes as rows of a kind, as they stand now."""
+    return open_file(str(votes.snapshot(kind)))
 
 
 def open_used() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from studio.data import votes
 from studio.data.formats.base import ROLES
 from studio.ui import controls, examine, parts, starter
 from studio.ui.live import Scene
@@ -270,6 +273,29 @@ def samples() -> str:
     have = [parts.press(f"st-sample-{step}", names[step]) for step in starter.SAMPLES if starter.sample(step).is_file()]
     hand = parts.press("st-hand-open", "Write rows by hand")
     return f'<div class="st-samples"><span class="st-muted">No file at hand?</span>{"".join(have)}{hand}</div>'
+
+
+def voted(scene: Scene) -> str:
+    """Draw the way to the votes of the Chat page, once there are some that make rows."""
+    pairs, rated = _votes(*_stamp(votes.file()))
+    have = [("preference", f"{pairs:,} pair{'s' * (pairs != 1)}", pairs), ("kto", f"{rated:,} rated answers", rated)]
+    found = "".join(parts.press(f"st-votes-{kind}", text) for kind, text, count in have if count)
+    return f'<div class="st-samples"><span class="st-muted">Your votes:</span>{found}</div>' if found else ""
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), stat.st_mtime_ns, stat.st_size
+
+
+@functools.lru_cache(maxsize=4)
+def _votes(path: str, changed: int, size: int) -> tuple[int, int]:
+    """Count the pairs and the rated answers of the votes, once for as long as their file stays as it is."""
+    found = votes.all() if size else []
+    return len(votes.pairs(found)), len(votes.rated(found))
 
 
 def nothing(scene: Scene) -> str:

@@ -34,7 +34,8 @@ def going(scene: Scene) -> str:
         if ready:
             return ""
         button = parts.link("train", "Go to Train")
-        return parts.card("", parts.empty("Nothing to export yet", "A file is made from a trained run.", button))
+        why = "A file is made from a trained run, or from an adapter that was made elsewhere (Settings)."
+        return parts.card("", parts.empty("Nothing to export yet", why, button))
     if view.running:
         said = " · ".join(rail.now(view.newest()))
         return parts.card("Exporting", f'<div class="st-waiting">{parts.note(said)}</div>', esc(view.config.title))
@@ -176,7 +177,9 @@ def command(scene: Scene) -> str:
     view = scene.line.get("export")
     if view is None:
         return ""
-    words = ["export", Path(view.config.parent).name or view.config.model]
+    adapter = str(view.config.options.get("adapter") or "")
+    words = ["export", adapter or Path(view.config.parent).name or view.config.model]
+    words += ["--model", view.config.model] if adapter else []
     for name in view.config.options.get("quants") or []:
         words += ["--quant", str(name)]
     if view.config.options.get("imatrix"):

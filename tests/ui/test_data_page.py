@@ -16,6 +16,7 @@ from making import write_jsonl
 from test_browser import PALE
 from test_parts import PAYLOADS
 
+from studio.data import votes
 from studio.data.records import Message
 from studio.errors import ConfigError, DataError
 from studio.methods import METHODS
@@ -90,6 +91,26 @@ def row() -> str:
 
 def used(step: str = "train") -> dict[str, Any]:
     return live.look().data(step)
+
+
+def test_votes_of_the_chat_are_opened_as_pairs_or_as_rated_answers(model: Path) -> None:
+    assert dataview.voted(live.look()) == "", "without votes there is no way to them"
+    asked = [{"role": "user", "content": "What is 2?"}]
+    for choice_, edited in (("a", ""), ("b", "An even number."), ("tie", "")):
+        votes.add(votes.Vote(asked, votes.Answer("A number."), votes.Answer("Two"), choice_, edited=edited))
+    drawn = dataview.voted(live.look())
+    assert words(drawn) == "Your votes: 3 pairs 5 rated answers"
+    assert "st-votes-preference" in drawn and "st-votes-kto" in drawn
+    dataacts.open_votes("preference")
+    found = see()
+    assert (found["kind"], found["usable"]) == ("preference", 3) and "3 pairs" in words(page())
+    dataacts.open_votes("kto")
+    found = see()
+    assert (found["kind"], found["usable"]) == ("kto", 5)
+    dataacts.use()
+    assert used("align")["kind"] == "kto" and Path(used("align")["file"]).is_file()
+    votes.remove(votes.all()[1].id)
+    assert words(dataview.voted(live.look())) == "Your votes: 1 pair 2 rated answers"
 
 
 def test_a_file_is_shown_with_its_format_row_lengths_split_and_table(model: Path, tmp_path: Path) -> None:

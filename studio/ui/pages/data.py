@@ -45,6 +45,7 @@ def page(tools: kit.Kit) -> None:
             read = gr.Button("Open", elem_id="st-data-open", elem_classes="st-small")
             upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id="st-data-drop")
         kit.slot(dataview.samples)
+        tools.live(kit.slot(), dataview.voted)
     trouble = kit.slot()
 
     def opens(event: Any) -> None:
@@ -80,6 +81,9 @@ def page(tools: kit.Kit) -> None:
     for step in starter.SAMPLES:
         button = gr.Button(step, elem_id=f"st-sample-{step}", elem_classes="st-hidden")
         opens(button.click(kit.edge(functools.partial(dataacts.open_sample, step)), None, trouble, **QUIET))
+    for kind in ("preference", "kto"):
+        button = gr.Button(kind, elem_id=f"st-votes-{kind}", elem_classes="st-hidden")
+        opens(button.click(kit.edge(functools.partial(dataacts.open_votes, kind)), None, trouble, **QUIET))
     button = gr.Button("look", elem_id="st-open-used", elem_classes="st-hidden")
     opens(button.click(kit.edge(dataacts.open_used), None, trouble, **QUIET))
     for name, follow in ((controls.DO, tools.after), (controls.SET, tools.renew)):

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from studio import runs
-from studio.errors import RunError
+from studio.errors import ModelError, RunError
 from studio.export import ollama
+from studio.models import elsewhere
 from studio.models.quants import TYPES
 from studio.ui import choice, exportview, kit, live, qualityview
 from studio.ui.pages.tune import header
@@ -31,6 +32,13 @@ def page(tools: kit.Kit) -> None:
             with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
                 source = gr.Dropdown(
                     [], label="Trained run", info="The newest aligned run, else the newest taught one."
+                )
+                adapter = gr.Textbox(
+                    label="Or an adapter made elsewhere",
+                    placeholder="a folder with adapter_config.json",
+                    info="A LoRA of the picked model, as peft and others save it. It is exported in place of a run.",
+                    max_lines=1,
+                    elem_id="st-export-adapter",
                 )
                 picked = [_group("recommended", ["Q8_0"])]
                 with gr.Accordion("More types", open=False, elem_classes="st-drawer"):
@@ -67,24 +75,41 @@ def page(tools: kit.Kit) -> None:
     tools.live(make, lambda s: gr.update(visible=exportview.modelfile(s) is not None and ollama.binary() is not None))
     tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
     make.click(kit.edges(into_ollama), None, making, **quiet)
-    tools.after(start.click(kit.edge(begin), [source, out, quality, matrix, *picked], trouble, **quiet))
+    tools.after(start.click(kit.edge(begin), [source, adapter, out, quality, matrix, *picked], trouble, **quiet))
     tools.after(again.click(kit.edge(lambda: kit.resume("export")), None, trouble, **quiet))
 
 
-def begin(source: str, out: str, quality: bool, matrix: bool, *picked: list[str]) -> str:
-    """Start the export of a trained run."""
+def begin(source: str, adapter: str, out: str, quality: bool, matrix: bool, *picked: list[str]) -> str:
+    """Start the export of a trained run, or of an adapter made elsewhere where a folder is named."""
     view = _view(source)
-    if view is None:
-        raise RunError("No trained run is chosen.", "Train first; then choose the run here.")
+    if view is None and not (adapter or "").strip():
+        raise RunError(
+            "No trained run is chosen.", "Train first, then choose the run here; or name the folder of an adapter."
+        )
     types = _types(picked)
     if not types:
         raise RunError("No type is chosen.", "Tick at least one; Q8_0 is a good start.")
     folder = str(Path(out.strip()).expanduser()) if out and out.strip() else ""
     options = {"quants": types, "out": folder, "base": True, "quality": bool(quality)}
     options["imatrix"] = "auto" if matrix else ""
-    kit.begin(runs.RunConfig("export", view.config.title, view.config.model, parent=str(view.run.dir), options=options))
+    kit.begin(_foreign(adapter.strip(), options) if view is None or (adapter or "").strip() else _ours(view, options))
     choice.update(runs={"export": None})
     return ""
+
+
+def _ours(view: live.View, options: dict[str, Any]) -> runs.RunConfig:
+    return runs.RunConfig("export", view.config.title, view.config.model, parent=str(view.run.dir), options=options)
+
+
+def _foreign(name: str, options: dict[str, Any]) -> runs.RunConfig:
+    """Make the export of an adapter's folder; it must fit the picked model. Raises ModelError."""
+    folder, base = elsewhere.folder_of(name.strip("'\"")), live.look().model
+    if folder is None:
+        raise ModelError(f"There is no adapter in {name[:200]!r}.", "Choose the folder with adapter_config.json.")
+    if not base:
+        raise ModelError("No base is picked for the adapter.", "Pick the model that it was made for on the Model page.")
+    elsewhere.inspect(folder, base)
+    return runs.RunConfig("export", elsewhere.title(folder), base, options={**options, "adapter": str(folder)})
 
 
 def into_ollama() -> Generator[str]:
@@ -142,7 +167,7 @@ def _sources(scene: live.Scene) -> Any:
 
 def _start(scene: live.Scene) -> Any:
     done = bool(exportview.onward(scene))
-    ready = scene.running is None and bool(trained(scene))
+    ready = scene.running is None and bool(scene.model)
     return gr.update(
         value="Export again" if done else "Export",
         variant="secondary" if done else "primary",
@@ -154,5 +179,5 @@ def _start(scene: live.Scene) -> Any:
 def _box(scene: live.Scene) -> Any:
     view = scene.line.get("export")
     if view is None:
-        return gr.update(label="Settings", open=True, visible=bool(trained(scene)))
+        return gr.update(label="Settings", open=bool(trained(scene)), visible=bool(scene.model))
     return gr.update(label="Settings of the next export", open=False, visible=not view.running)
