@@ -16,7 +16,7 @@ from studio.child import Child
 from studio.errors import ModelError
 from studio.export import chatlines, ollama, probes, rendered, vocab, weights
 from studio.export.chatlines import line
-from studio.export.known import Known
+from studio.export.known import ENOUGH, Known
 from studio.export.reference import Reference
 from studio.models import elsewhere, ggufhead, splitting
 from studio.models.check import read_json
@@ -24,8 +24,6 @@ from studio.models.ggufhead import Head
 
 #: The largest mean KL of a type to the model in float32, nats per token; other types are measured and shown.
 KL_LIMIT = {"F32": 1e-4, "F16": 1e-3, "BF16": 1e-3, "Q8_0": 0.01}
-#: Of 20 answers 19 must end by themselves; of fewer than 10, all.
-_QUESTIONS = 20
 _TURN = 128  # tokens of an answer that are waited for at least
 _MARKS = {True: "ok", False: "**FAILS**", None: "-"}
 
@@ -130,7 +128,7 @@ def _token_ids(engine: Child, head: Head, known: Known) -> dict[str, Any]:
 
 def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
     """Ask the file: do answers end by themselves, and are they those of the run rather than of the base?"""
-    asked = list(known.questions)[:_QUESTIONS]
+    asked = list(known.questions)[:ENOUGH]
     if not known.tuned or not asked:
         return line("ending", None, "not trained here" if not known.tuned else "no held-out questions to ask")
     tokenizer = known.renderer.tokenizer
@@ -151,17 +149,17 @@ def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
             text += item.get("text", "")
             last = item
         stopped += bool(last["stopped"])
-        changed += text.strip() != question.before.strip()
+        changed += bool(question.before) and text.strip() != question.before.strip()
         if last["stopped"]:
             ends.append(last["stop_token"])
     engine.ask({"op": "unload"})
     at = ", ".join(f"{ends.count(end)} at {end}" for end in dict.fromkeys(ends))
     value = f"{stopped} of {len(asked)} answers stopped by themselves" + (f" ({at})" if at else "")
-    if any(question.before for question in asked):
-        value += f"; {changed} differ from the base's before training"
+    if compared := sum(bool(question.before) for question in asked):
+        value += f"; {changed} of {compared} held-out ones differ from the base's"
     return line(
         "ending",
-        stopped >= len(asked) - (len(asked) >= 10),
+        stopped >= len(asked) - (len(asked) >= 10),  # 19 of 20; of a few, all
         value,
         "19 of 20",
         "The model has not learned to stop: check that the rows end where answers should end, or train longer.",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 F16_MAX = 65504.0
 ALIGNMENT = 32  # bytes; the format's own, where a file does not say otherwise
-BLOCK = 16 << 20  # weights of a tensor that are in memory at a time, at most (but for a whole head's rows)
+BLOCK = 4 << 20  # weights of a tensor that are in memory at a time, at most (but for a whole head's rows)
 _Q8 = 32  # weights that share a scale in Q8_0
 
 #: what this file writes itself -> bits per weight

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import events, paths
-from studio.errors import RunError
+from studio.data.records import Conversation
+from studio.errors import RunError, StudioError
 from studio.models import check, elsewhere, hub
 from studio.render import encode
 from studio.runs import Run
+from studio.train import prepare
 from studio.train.prepare import Trained
 
 if TYPE_CHECKING:
     from studio.render.encode import Renderer
 
+#: Questions that the stop test of a certificate asks.
+ENOUGH = 20
 _LIBRARIES = ("torch", "transformers", "peft", "gguf", "llama-cpp-python")
 
 
@@ -75,6 +79,7 @@ def of_run(run: Run) -> Known:
     renderer = encode.load(made.base, made.about.get("template", "") if made.adapter else "")
     examples = ((run.result() or {}).get("behaviour") or {}).get("examples") or []
     questions = [Question(e["prompt"], e.get("before", ""), e.get("after", "")) for e in examples]
+    questions += _learned(run, ENOUGH - len(questions), {question.prompt for question in questions})
     return Known(run.id, made.base, made.adapter, renderer, True, questions, run.config.data)
 
 
@@ -99,6 +104,27 @@ def of_job(run: Run, emit: events.Emit | None = None, should_stop: Callable[[], 
     if options.get("adapter"):
         return of_adapter(Path(options["adapter"]), base, template)
     return of_model(model, base, template)
+
+
+def _learned(run: Run, count: int, known: set[str]) -> list[Question]:
+    """Give questions of the training rows, where too few were held out: the first turn of each, without answers."""
+    if count <= 0:
+        return []
+    try:
+        data, _, _ = prepare.rows_of(run, lambda _: None, lambda: False)
+        records = data.records()
+    except StudioError:  # the file is gone: what was held out has to do
+        return []
+    found: list[Question] = []
+    for record in records:
+        turns = record.messages if isinstance(record, Conversation) else getattr(record, "prompt", ())
+        asked = next((turn.content for turn in turns if turn.role == "user"), "")
+        if asked and asked not in known and not any(turn.role == "system" for turn in turns):
+            known.add(asked)
+            found.append(Question(asked))
+        if len(found) == count:
+            break
+    return found
 
 
 def about(known: Known) -> dict[str, Any]:

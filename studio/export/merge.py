@@ -137,41 +137,40 @@ class Merged:
         self.pairs = {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
 
 
-def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 4 << 30) -> list[Path]:
+def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 1 << 30) -> list[Path]:
     """Write the merged model as bf16 safetensors shards with config, tokenizer and template.
 
-    An ordinary model folder.
+    An ordinary model folder, for transformers, vLLM and others. A shard of at most `max_shard` bytes (or a larger
+    tensor) is in memory at a time.
     """
     import torch
     from safetensors.torch import save_file
 
     merged = Merged(base, adapter)
     out.mkdir(parents=True, exist_ok=True)
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    weight_map: dict[str, str] = {}
-    files: list[Path] = []
+    shard: dict[str, Tensor] = {}
+    held: list[list[str]] = []
 
     def flush() -> None:
-        path = out / f"model-{len(files) + 1:05d}.safetensors"
-        save_file(shards[-1], path, metadata={"format": "pt"})
-        weight_map.update(dict.fromkeys(shards[-1], path.name))
-        files.append(path)
-        shards.append({})
+        save_file(shard, out / f"{len(held)}.part", metadata={"format": "pt"})
+        held.append(list(shard))
+        shard.clear()
 
     for name, tensor in merged:
         data = tensor.to(torch.bfloat16).contiguous()
-        if size and size + data.nbytes > max_shard:
+        if shard and sum(one.nbytes for one in shard.values()) + data.nbytes > max_shard:
             flush()
-            size = 0
-        shards[-1][name] = data
-        size += data.nbytes
+        shard[name] = data
     flush()
-    if len(files) == 1:
-        files = [files[0].rename(out / "model.safetensors")]
+    names = [f"model-{at + 1:05d}-of-{len(held):05d}.safetensors" for at in range(len(held))]
+    if len(held) == 1:
+        names = ["model.safetensors"]
     else:
-        index = {"metadata": {"total_size": sum(f.stat().st_size for f in files)}, "weight_map": weight_map}
+        size = sum((out / f"{at}.part").stat().st_size for at in range(len(held)))
+        weight_map = {tensor: name for name, tensors in zip(names, held, strict=True) for tensor in tensors}
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
         (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+    files = [(out / f"{at}.part").rename(out / name) for at, name in enumerate(names)]
     _write_config(base, merged, out)
     speaker = elsewhere.speaker(base, adapter)
     for folder, name in (

@@ -23,9 +23,10 @@ from studio.child import Child
 from studio.errors import ExportError, Stopped
 from studio.export import matrixfile
 from studio.models import ggufhead, mixture, quants
+from studio.train import heap
 
 #: Bytes of rows that llama.cpp keeps in memory at once; the file is the same whatever it is.
-_BUFFER = 256 << 20
+_BUFFER = 32 << 20
 _AT = re.compile(r"\[\s*(\d+)/\s*(\d+)\] (\S+)")
 _FAILED = re.compile(r"failed to quantize: (.+)")
 _FELL = re.compile(r"-> falling back to\s+(\w+)")
@@ -66,6 +67,7 @@ def quantize(
     llama.cpp refuses, with its reason.
     """
     beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    heap.give_back()
     child = Child("studio.export.quantize:handle")
     request = {"source": str(source), "out": str(beside), "type": type_, "imatrix": str(imatrix or "")}
     progress: events.Progress | None = None

@@ -67,11 +67,9 @@ def make(known: Known, folder: Path) -> Reference | None:
 def _rows(known: Known, vocabulary: int) -> list[list[int]]:
     """Give held-out conversations as training rendered them; plain probes where there are none."""
     renderer = known.renderer
-    if known.questions and known.chats:
-        talks = [
-            [Message("user", asked.prompt), Message("assistant", asked.after.strip() or "Yes.")]
-            for asked in known.questions
-        ]
+    answered = [asked for asked in known.questions if asked.after.strip()]
+    if answered and known.chats:
+        talks = [[Message("user", asked.prompt), Message("assistant", asked.after.strip())] for asked in answered]
         rows = [renderer.conversation(talk).ids for talk in talks]
     else:
         rows = [renderer.tokenizer(text, add_special_tokens=False)["input_ids"] for text in probes.TEXTS[:8]]
