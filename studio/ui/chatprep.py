@@ -27,9 +27,14 @@ _PATIENCE = 600.0
 #: Bytes of a model whose chat files are made before anybody asks for them.
 SMALL = 1 << 30
 
+#: Seconds that the child waits for another request.
+_LINGERS = 15.0
+
 log = logging.getLogger("studio.window")
 _making, _writing = threading.Lock(), threading.Lock()
 _failed: set[str] = set()
+_child: Child | None = None
+_ending: threading.Timer | None = None
 
 
 def request(source: Source, other: Source | None, model: str) -> Answer:
@@ -56,8 +61,7 @@ def make(wanted: Answer, tell: Callable[[Answer], None] = lambda event: None, st
     with _making:
         if (found := known(wanted)) is not None:  # somebody else made them meanwhile
             return found
-        child = Child("studio.export.chatfiles:handle")
-        answers = child.stream(wanted, timeout=_PATIENCE)
+        answers = _borrowed().stream(wanted, timeout=_PATIENCE)
         try:
             for answer in answers:
                 if "progress" in answer:
@@ -69,13 +73,37 @@ def make(wanted: Answer, tell: Callable[[Answer], None] = lambda event: None, st
         finally:
             if isinstance(answers, Generator):
                 answers.close()
-            child.close()  # it holds torch
+            _give_back()
     if found is None:
         return {}
     kept = {**found, "stamp": _stamp(wanted, found["from"])}
     with _writing:
         paths.write_text(_place(), json.dumps({**_read(), _key(wanted): kept}, indent=1) + "\n")
     return kept
+
+
+def _borrowed() -> Child:
+    """Give the child; it holds torch, so it ends when nobody has wanted it for a while."""
+    global _child, _ending
+    if _ending is not None:
+        _ending.cancel()
+    _child = _child or Child("studio.export.chatfiles:handle")
+    return _child
+
+
+def _give_back() -> None:
+    global _ending
+    _ending = threading.Timer(_LINGERS, _end)
+    _ending.daemon = True
+    _ending.start()
+
+
+def _end() -> None:
+    global _child
+    with _making:
+        if _child is not None:
+            _child.close()
+        _child = None
 
 
 def ahead(scene: Scene) -> bool:
