@@ -16,7 +16,6 @@ from studio.methods import METHODS
 from studio.models import ggufhead
 from studio.ui import choice, live
 from studio.ui.live import Scene, View
-from studio.ui.terminal import name_of
 
 SIDES = ("left", "right")
 _MOST_FILES = 12
@@ -62,13 +61,18 @@ def sources(scene: Scene) -> list[Source]:
     runs = [source for view in scene.views if (source := _run(scene, view)) is not None]
     facts = scene.chosen.get("facts") or {}
     there = bool(runs) or (facts.get("model") == scene.model and facts.get("exportable") is not False)
-    base = [Source("base", f"Base: {name_of(scene.model)}")] if there else []
+    base = [Source("base", f"Base: {_last(scene.model)}")] if there else []
     return [*base, *runs, *_exports(scene), *_files(scene)]
+
+
+def _last(model: str) -> str:
+    """Give a folder's name; a hub id as it is."""
+    return model.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if Path(model).is_absolute() else model
 
 
 def _run(scene: Scene, view: View) -> Source | None:
     """Give a run of the chosen model that answers: a finished one, or one with checkpoints."""
-    from studio.ui import choosing
+    from studio.ui import choosing  # which needs the pages' kit, and that this
 
     method = METHODS.get(view.config.method)
     if view.config.kind != "train" or view.config.model != scene.model or method is None or method.head:

@@ -93,12 +93,13 @@ def _borrowed() -> Child:
 
 def _give_back() -> None:
     global _ending
-    _ending = threading.Timer(_LINGERS, _end)
+    _ending = threading.Timer(_LINGERS, close)
     _ending.daemon = True
     _ending.start()
 
 
-def _end() -> None:
+def close() -> None:
+    """End the child, once it has made what it is at."""
     global _child
     with _making:
         if _child is not None:

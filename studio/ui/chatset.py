@@ -30,7 +30,9 @@ class Asked:
     repeat_penalty: float = setting(1.0, "Above 1 what was said gets less likely", low=0.1, high=10)
     context: int = setting(2048, "Room for a conversation, answers included", low=64, high=1_048_576, unit="tokens")
     thinking: str = setting("", "Whether the model thinks first", choices=THINKING)
-    shift: bool = setting(False, "Leave out the oldest turns when the context is full, never the system prompt")
+    leave_out_oldest: bool = setting(
+        False, "When the context is full; never the system prompt. Else a full context is an error"
+    )
 
 
 FIELDS = settings(Asked)
@@ -87,7 +89,7 @@ def options(asked: Asked, thinks: bool = False) -> dict[str, Any]:
     """Give what the engine is asked with; thinking is told to templates that know it."""
     known = dataclasses.asdict(asked)
     out = {name: known[name] for name in ("temperature", "max_tokens", "seed", "top_p", "top_k", "min_p")}
-    out |= {"repeat_penalty": asked.repeat_penalty, "overflow": "shift" if asked.shift else ""}
+    out |= {"repeat_penalty": asked.repeat_penalty, "overflow": "shift" if asked.leave_out_oldest else ""}
     if thinks and asked.thinking:
         out["template_args"] = {"enable_thinking": asked.thinking == "on"}
     return out
@@ -106,7 +108,7 @@ def line(asked: Asked, system: str, thinks: bool) -> list[str]:
     said.append(f"at most {asked.max_tokens:,} of {asked.context:,} tokens")
     if thinks and asked.thinking:
         said.append(f"thinking {asked.thinking}")
-    if asked.shift:
+    if asked.leave_out_oldest:
         said.append("oldest turns left out when full")
     said.append("with a system prompt" if system.strip() else "no system prompt")
     return said

@@ -75,14 +75,12 @@ def _template_options(who: Who, opened: Opened, index: int) -> dict[str, Any]:
 
 def _prompt(name: str, found: dict[str, Any]) -> str:
     tokens = "".join(
-        f'<span class="st-id">{_visible(token["text"])}<small>{int(token["id"])}</small></span>'
+        f'<span class="st-id"><span>{_visible(token["text"])}</span><small>{int(token["id"])}</small></span>'
         for token in found["tokens"][:_MOST_TOKENS]
     )
     notes = []
-    if any(piece["plain"] for piece in found["pieces"][:-1]) or len(found["pieces"]) > 1:
-        looks = [piece["text"] for piece in found["pieces"] if piece["plain"] and "<" in piece["text"]]
-        if looks:
-            notes.append("What a person typed is read as plain text, also where it looks like a control token.")
+    if len(found["pieces"]) > 1 and any(piece["plain"] for piece in found["pieces"]):
+        notes.append("What a person typed and looks like a control token is read as plain text.")
     if found["left_out"]:
         notes.append(f"{found['left_out']} of the oldest turns have no room and are left out.")
     if len(found["tokens"]) > _MOST_TOKENS:
@@ -198,9 +196,11 @@ def _times(ratio: float) -> str:
     """Write a log-ratio as so many times as likely."""
     if abs(ratio) < 0.05:
         return "as likely"
-    times = math.exp(min(abs(ratio), 60 * math.log(10)))
-    count = f"{times:.1f}" if times < 10 else f"{times:,.0f}" if times < 1e6 else f"10^{math.log10(times):.0f}"
-    return f"{count} times {'as' if ratio > 0 else 'less'} likely"
+    way = "as" if ratio > 0 else "less"
+    if abs(ratio) > math.log(1e6):
+        return f"over a million times {way} likely"
+    times = math.exp(abs(ratio))
+    return f"{times:.1f} times {way} likely" if times < 10 else f"{times:,.0f} times {way} likely"
 
 
 def _percent(p: float) -> str:

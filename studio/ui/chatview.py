@@ -27,7 +27,7 @@ _TITLES = ("Left pane", "Right pane")
 def head(index: int, scene: Scene) -> str:
     """Draw who a pane is: what can be picked, its strength and step, the hashes of its files."""
     if chatvote.on(scene):
-        note = parts.note("Who this is shows after each vote. The sides are drawn by lot for every question.")
+        note = parts.note("Who this is shows after the vote.")
         return f'<div class="st-head"><h2>{chatvote.SIDES[index]}</h2></div>{note}'
     found = chatpick.sources(scene)
     who = Who.now(scene)
@@ -91,10 +91,10 @@ def _dials(index: int, who: Who, source: Source) -> str:
         )
     if source.steps and not source.base:
         steps = [(step, chatpick.in_words(step)) for step in source.steps]
-        steps += [("", "the end")] if source.whole else []
+        steps += [("", "finished")] if source.whole else []
         aria = f"Checkpoint, {_TITLES[index].lower()}"
         chosen = controls.choices(steps, source.step, {"do": "step", "pane": index}, aria=aria, to=DO)
-        drawn += f'<label class="st-dial"><span>Talk to</span>{chosen}</label>'
+        drawn += f'<label class="st-dial"><span>Checkpoint</span>{chosen}</label>'
     return f'<div class="st-dials">{drawn}</div>' if drawn else ""
 
 
@@ -138,7 +138,7 @@ def body(side: int, scene: Scene, said: list[Turn]) -> str:
 
 def _quiet(side: int, scene: Scene, source: Source | None) -> str:
     if chatvote.on(scene):
-        return "Ask something. Then say which answer is better, with the keys 1 to 4."
+        return "The sides are drawn by lot for every question. Ask, then vote with the keys 1 to 4."
     if source is None:
         return "Nobody is picked for this pane."
     opened = chatopen.opened()
@@ -154,9 +154,10 @@ def _turn(side: int, turn: Turn, number: int, last: bool) -> str:
     if blind:
         index = blind["order"][side]
     answers, stats = turn.get("answers") or [None, None], turn.get("stats") or [None, None]
-    fork = (
-        "" if last else controls.button("Fork", {"do": "fork", "count": number + 1}, to=DO, aria=f"Fork {number + 1}")
-    )
+    fork = ""
+    if not last and not blind:
+        button = controls.button("Fork", {"do": "fork", "count": number + 1}, to=DO, aria=f"Fork {number + 1}")
+        fork = f'<div class="st-fork">{button}</div>'
     out = f'<div class="st-user" dir="auto">{esc(turn.get("user", ""))}</div>{fork}'
     if answers[index] is None:
         return out
@@ -198,13 +199,20 @@ def _stats(found: dict[str, Any] | None, who: Facts | None, blind: bool) -> str:
     if not blind and found.get("tokens_per_s"):
         said.append(f"{found['tokens_per_s']:.0f} tokens/s")
     if not blind and found.get("first_s") is not None:
-        said.append(f"first after {found['first_s']:.2f} s")
+        said.append(f"first after {_soon(found['first_s'])}")
     if found.get("tokens") is not None:
         said.append(f"{found['tokens']:,} tokens")
     if found.get("left_out"):
         said.append(f"{found['left_out']} of the oldest turns had no room")
     by = "" if blind or not short(who) else f'<code class="st-by">{esc(short(who))}</code>'
     return f'<div class="st-stats">{"".join(f"<span>{esc(s)}</span>" for s in said)}{_end(found)}{by}</div>'
+
+
+def _soon(seconds: float) -> str:
+    """Write the time to the first token: 8 ms, 0.24 s, 3.1 s."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _end(found: dict[str, Any]) -> str:
@@ -244,7 +252,7 @@ def more(scene: Scene) -> str:
     opens = "".join(
         controls.button(f"Open {side}", {"do": "file", "pane": index}, to=DO) for index, side in enumerate(SIDES)
     )
-    path = controls.named("path", aria="Path of a GGUF file", hint="/home/me/model.gguf")
+    path = controls.named("path", aria="Path of a GGUF file", hint="Its path, such as /home/me/model.gguf")
     return (
         f'<div class="st-more"><h3>Template</h3><div class="st-dials">{templates}</div>'
         f"{parts.note('See what happens with the wrong one: a model that was trained in another answers worse.')}"

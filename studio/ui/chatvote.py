@@ -122,7 +122,7 @@ def bar(scene: Scene) -> str:
 
 
 def rate() -> str:
-    """Say the win rate of the right pane with its 95 % interval; nothing before the first vote on these two."""
+    """Say how often the right pane won against the left one, with the 95 % interval; nothing before the first vote."""
     opened = chatopen.opened()
     if opened is None or len(opened.told) < 2:
         return ""
@@ -133,11 +133,10 @@ def rate() -> str:
         only = f"{len(between):,} votes, all “both bad”" if len(between) > 1 else "1 vote: both bad"
         return f'<span class="st-muted">{only}</span>' if between else ""
     count = f"{found.n:,} vote{'s' if found.n != 1 else ''}"
-    interval = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
-    return (
-        f'<span class="st-rate" role="status"><b>{parts.share(found.rate)}</b> <span class="st-muted">won by the right '
-        f"pane in {count} (95 %: {interval})</span></span>"
-    )
+    names = [esc(opened.facts(index)["name"].split(" · ")[0], 60) for index in PANES]
+    against = f"against {names[0]} (95 %: {100 * found.low:.0f} to {100 * found.high:.0f} %)"
+    won = f"{names[1]} won <b>{parts.share(found.rate)}</b> of {count}"
+    return f'<span class="st-rate" role="status">{won} <span class="st-muted">{against}</span></span>'
 
 
 def _all() -> list[votes.Vote]:

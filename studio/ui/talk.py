@@ -23,7 +23,7 @@ from typing import Any
 from studio import paths
 from studio.chat.session import Session, threads_for
 from studio.errors import InputError, StudioError
-from studio.ui import chatopen, chatset, live
+from studio.ui import chatopen, chatprep, chatset, live
 from studio.ui.chatopen import PANES, Opened, Who
 
 Turn = dict[str, Any]
@@ -98,6 +98,7 @@ def unload() -> None:
     settle()
     with _answering:
         chatopen.close()
+    chatprep.close()
 
 
 def warming() -> bool:

@@ -37,7 +37,10 @@ _STREAM: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "chat", **_
 
 def page(tools: kit.Kit) -> None:
     """Lay out the page."""
-    header("Side by side", "The same question and the same settings to both; what one training changed is all that differs.")
+    header(
+        "Side by side",
+        "The same question and the same settings to both; what one training changed is all that differs.",
+    )
     with gr.Row(elem_classes="st-panes", equal_height=True):
         bodies = []
         for side in PANES:
@@ -112,7 +115,7 @@ def _bar(scene: live.Scene) -> str:
     kept = chattalks.listed()
     earlier = ""
     if kept:
-        options = [("", f"Earlier conversations ({len(kept)})"), *kept]
+        options = [("", f"Earlier ({len(kept)})"), *kept]
         earlier = controls.choices(options, "", {"do": "take"}, aria="Earlier conversations", to=DO)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
