@@ -123,12 +123,17 @@ _opened: Opened | None = None
 _loaded: tuple[Any, ...] = ()
 
 
+def named(facts: Facts, read: Callable[[str], str] = identity.known) -> Facts:
+    """Give an identity with the hashes that were not known when it was made."""
+    for name, path in zip(("sha256", "adapter_sha256"), facts.get("paths") or (), strict=False):
+        if path and not facts[name]:
+            facts = {**facts, name: read(path)[: identity.SHORT]}
+    return facts
+
+
 def known(facts: Facts) -> Facts:
     """Give an identity with its hashes, read now where they were not before, and without what is ours only."""
-    gguf, adapter = facts["paths"]
-    read = {"sha256": identity.sha256(gguf)[: identity.SHORT]}
-    read["adapter_sha256"] = identity.sha256(adapter)[: identity.SHORT] if adapter else ""
-    return {name: value for name, value in {**facts, **read}.items() if name != "paths"}
+    return {name: value for name, value in named(facts, identity.sha256).items() if name != "paths"}
 
 
 def opened() -> Opened | None:

@@ -175,7 +175,9 @@ def _turn(side: int, turn: Turn, number: int, last: bool) -> str:
 
 
 def _who(turn: Turn, index: int) -> Facts | None:
-    return (turn.get("who") or [None, None])[index]
+    """Give who answered; hashes that were not read yet when it was asked are looked up."""
+    facts: Facts | None = (turn.get("who") or [None, None])[index]
+    return chatopen.named(facts) if facts else None
 
 
 def _named(turn: Turn, side: int, index: int) -> str:

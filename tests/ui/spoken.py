@@ -13,8 +13,8 @@ from making import make_model, write_jsonl
 from studio import runs, worker
 
 #: Large enough that an answer takes a while, small enough to be trained in seconds.
-SHAPE: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 8}
-SETTINGS = {"quantize_base": "none", "max_steps": 8, "save_every": 4, "batch_size": 4, "learning_rate": 0.01}
+SHAPE: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 10}
+SETTINGS = {"quantize_base": "none", "max_steps": 8, "save_every": 4, "batch_size": 4, "learning_rate": 1e-3}
 
 
 def train(folder: Path) -> Path:
@@ -34,7 +34,7 @@ def train(folder: Path) -> Path:
     finally:
         if before is not None:
             os.environ["STUDIO_HOME"] = before
-    facts = {"model": str(model), "name": "little", "bytes": 15_000_000, "exportable": True}
+    facts = {"model": str(model), "name": "little", "bytes": 60_000_000, "exportable": True}
     (home / "window.json").write_text(json.dumps({"model": str(model), "facts": facts}), "utf-8")
     return home
 

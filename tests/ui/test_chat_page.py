@@ -25,7 +25,7 @@ pytestmark = [
 ]
 PORT = 7960
 INPUT = "#st-chat-input textarea, #st-chat-input input"
-LONG = {"max_tokens": 1900, "temperature": 1.0}
+LONG = {"max_tokens": 1900}
 #: Notes how long both answers are, and how many have ended, whenever the page changes.
 WATCH = """window.seen = [];
 new MutationObserver(() => {
@@ -33,11 +33,6 @@ new MutationObserver(() => {
   const text = [0, 1].map((i) => answer(i)?.innerText.length || 0);
   window.seen.push([...text, document.querySelectorAll(".st-stats").length]);
 }).observe(document.body, { childList: true, subtree: true, characterData: true });"""
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return spoken.train(tmp_path_factory.mktemp("spoken"))
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ from studio.ui.chattokens import Token
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return spoken.train(tmp_path_factory.mktemp("spoken"))
-
-
 @pytest.fixture
 def run(trained: Path, home: Path) -> Iterator[runs.Run]:
     yield spoken.copy(trained, home)
