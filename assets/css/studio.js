@@ -11,6 +11,7 @@
     mark();
     if (changed) window.scrollTo(0, 0);
     unroll();
+    warm();
   }
 
   function mark() {
@@ -146,6 +147,48 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches?.("select[data-st-send], input[data-st-send]")) send(event.target);
   });
+  document.addEventListener("input", (event) => {
+    const shown = event.target.matches?.("input[type=range][data-st-send]") && event.target.nextElementSibling;
+    if (shown) shown.textContent = Number(event.target.value).toFixed(2);
+  });
+
+  // The chat's weights are loaded when its page is opened; the field for it may be drawn a little later.
+  let warmed = false;
+  function warm() {
+    if (root.dataset.stPage !== "chat") { warmed = false; return; }
+    const field = !warmed && document.querySelector("#st-chat-do textarea, #st-chat-do input");
+    if (!field) return;
+    warmed = true;
+    field.value = JSON.stringify({ do: "open", sent: `${Date.now()} ${++sent}` });
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // Of a token that is pointed at or reached by the arrow keys the line below tells the numbers.
+  function says(event) {
+    const line = event.target.closest?.(".st-looked")?.querySelector(".st-says");
+    if (line) line.textContent = event.target.dataset?.stSays || (event.target.closest(".st-heat") ? line.textContent : line.dataset.stDefault);
+  }
+  document.addEventListener("mouseover", says);
+  document.addEventListener("focusin", says);
+  document.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const token = by && event.target.closest?.("[data-st-roving] > *");
+    const next = token && (by > 0 ? token.nextElementSibling : token.previousElementSibling);
+    if (!next) return;
+    event.preventDefault();
+    token.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+
+  // When a vote is asked for, the keys 1 to 4 are free for it, unless somebody has begun to write.
+  let asking = false;
+  function ask() {
+    const vote = document.querySelector("#st-page-chat .st-vote");
+    const fresh = vote && !asking, here = document.activeElement;
+    asking = Boolean(vote);
+    if (fresh && here?.closest?.("#st-chat-input") && !here.value) vote.focus({ preventScroll: true });
+  }
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest
@@ -165,10 +208,13 @@
       event.stopPropagation();
       document.getElementById("st-chat-send")?.click();
     } else if (event.key === "Escape") document.getElementById("st-chat-stop")?.click();
+    const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]");
+    if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && /^[1-4]$/.test(event.key))
+      document.querySelector(`#st-page-chat [data-st-vote="${event.key}"]`)?.click();
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); announce(); }).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); announce(); warm(); ask(); }).observe(root, { childList: true, subtree: true });
   allowed();
   go();
 })();

@@ -134,17 +134,12 @@ def _roots(who: str, base: str) -> tuple[Path, Path]:
 
 
 def _base(root: Path, base: Path, tuned: Pane) -> Pane:
-    """Give what it began with as a pane: on the tuned pane's own weights where they are the base's.
-
-    A base that brings no template is asked in plain text.
-    """
+    """Give what it began with as a pane: on the tuned pane's own weights where they are the base's."""
     from studio.export import chatfiles
-    from studio.models import check
 
-    own = check.read_template(root)
-    shared = tuned.adapter and base == root
-    file = tuned.gguf if shared else str(chatfiles.of_base(root))
-    return Pane("base", file, raw=not own, template=own)
+    beside = chatfiles.Files(Path(tuned.gguf), Path(tuned.adapter) if tuned.adapter else None)
+    files = chatfiles.of_root(root, beside, base)
+    return Pane("base", str(files.gguf), raw=files.raw, template=files.template)
 
 
 def _chat(args: argparse.Namespace, out: Out) -> None:

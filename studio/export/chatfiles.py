@@ -9,16 +9,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import events, paths
-from studio.errors import RunError
+from studio.errors import RunError, Stopped
 from studio.export import adapter as lora
 from studio.export import gguf
 from studio.export.merge import Merged
-from studio.models import check, elsewhere
+from studio.models import catalogue, check, elsewhere, hub
 from studio.render import encode
+from studio.render.inspect import told
+from studio.runs import Run
+from studio.train import checkpoint
 
 if TYPE_CHECKING:
     from studio.export.known import Known
@@ -29,11 +33,16 @@ TYPE = "Q8_0"
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """What speaks: a GGUF file, and a LoRA on it where there is one; `note` says what is unusual about them."""
+    """What speaks: a GGUF file, and a LoRA on it where there is one; `note` says what is unusual about them.
+
+    `raw`: it is asked in plain text; `template` stands in the place of the file's own.
+    """
 
     gguf: Path
     adapter: Path | None = None
     note: str = ""
+    raw: bool = False
+    template: str = ""
 
 
 def of_base(base: Path, emit: events.Emit | None = None) -> Path:
@@ -87,6 +96,89 @@ def of_run(trained: Any, emit: events.Emit | None = None) -> Files:
         raise RunError(f"The base of {trained.run.id} is gone: {trained.base}", "Put the model back, or train again.")
     template = trained.about.get("template", "") if trained.adapter else ""
     return of_adapter(trained.base, trained.adapter, template, emit)
+
+
+def of_checkpoint(run: Run, name: str, emit: events.Emit | None = None) -> Files:
+    """Give the files of a checkpoint (`step-000060`) of a run that may still go on. Raises RunError."""
+    (base, _, template), folder = _about(run), run.dir / "checkpoints" / name
+    if folder not in run.checkpoints():
+        raise RunError(f"{run.id} has no checkpoint {name!r}.", "Only the newest ones are kept: choose one of those.")
+    if problem := checkpoint.verify(folder):
+        raise RunError(f"The checkpoint {name} of {run.id} is damaged: {problem}.", "Choose another one.")
+    if not (folder / "adapter_config.json").is_file():
+        raise RunError(f"The checkpoint {name} is a whole model, not an adapter.", "Talk to the finished run.")
+    return of_adapter(base, folder, template, emit)
+
+
+def of_root(root: Path, tuned: Files | None = None, base: Path | None = None, emit: events.Emit | None = None) -> Files:
+    """Give what a lineage began with: on the weights of `tuned`, an adapter on `base`, where those are the root's own.
+
+    A base that brings no template is asked in plain text.
+    """
+    own = check.read_template(root)
+    shared = tuned is not None and tuned.adapter is not None and base == root
+    file = tuned.gguf if tuned is not None and shared else of_base(root, emit)
+    return Files(file, raw=not own, template=own)
+
+
+def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """Make the files of one side of a chat, in a child; {"progress": event} on the way, then what `_answer` gives.
+
+    {"run": a directory, "checkpoint": a name or "", "base": whether its base is meant}, or {"model": M} for a model
+    that nothing was trained on.
+    """
+    yield from told(_answer, request, cancelled)
+
+
+def _answer(request: dict[str, Any], emit: events.Emit, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    """Give {"gguf", "adapter", "note", "raw", "template", "from": the folders of weights they were made of}."""
+
+    def halting(event: events.Event) -> None:
+        if cancelled():
+            raise Stopped("Stopped while the chat's files were made.", "Ask again when you like.")
+        emit(event)
+
+    if not request.get("run"):
+        base = root = hub.resolve(str(request["model"]))
+        files = of_root(root, emit=halting)
+    else:
+        run, name = Run(Path(request["run"])), str(request.get("checkpoint") or "")
+        base, root, files = _spoken(run, name, halting)
+        if request.get("base"):
+            files = of_root(root, files, base, halting)
+    found = {name: str(value or "") for name, value in dataclasses.asdict(files).items() if name != "raw"}
+    return {**found, "raw": files.raw, "from": [str(base), str(root)]}
+
+
+def _spoken(run: Run, name: str, emit: events.Emit) -> tuple[Path, Path, Files]:
+    """Give base, root and files of a run or of a checkpoint of it."""
+    from studio.train.prepare import Trained
+
+    if name:
+        return *_about(run)[:2], of_checkpoint(run, name, emit)
+    trained = Trained.of(run)
+    return trained.base, trained.root, of_run(trained, emit)
+
+
+def _about(run: Run) -> tuple[Path, Path, str]:
+    """Give base, root and template of a run, which need not have finished.
+
+    What it says about itself counts, else what was asked; a child's template is its parent's.
+    """
+    from studio.train.prepare import ABOUT, Trained
+
+    if (run.adapter / ABOUT).is_file():
+        trained = Trained.of(run)
+        return trained.base, trained.root, str(trained.about.get("template") or "")
+    parent, asked = run.parent(), run.config
+    begins = Trained.of(parent) if parent is not None else None
+    wanted = catalogue.settings(asked.model, asked.method)
+    inherited = begins.about.get("template") if begins is not None and begins.adapter is not None else None
+    template = str(asked.settings.get("template", inherited or wanted.get("template", "")) or "")
+    if begins is not None:
+        return begins.base, begins.root, template
+    base = hub.resolve(asked.model)
+    return base, base, template
 
 
 def _write(

@@ -55,10 +55,10 @@ _loading, _reading, _listing = threading.Lock(), threading.Lock(), threading.Loc
 
 def handle(request: Request, cancelled: Cancelled) -> Iterator[Answer]:
     """Answer one request."""
-    yield from _told(_OPS[request["op"]], request, cancelled)
+    yield from told(_OPS[request["op"]], request, cancelled)
 
 
-def _told(
+def told(
     work: Callable[[Request, events.Emit, Cancelled], Answer], request: Request, cancelled: Cancelled
 ) -> Iterator[Answer]:
     """Run work in a thread and give its progress (a few times a second) and then its answer."""

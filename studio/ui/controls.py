@@ -15,7 +15,8 @@ from studio.ui.parts import esc
 DO, SET = "st-data-do", "st-data-set"
 
 
-def _send(message: Mapping[str, Any], to: str, aria: str) -> str:
+def sends(message: Mapping[str, Any], to: str, aria: str) -> str:
+    """Give the attributes with which an element tells what was done with it."""
     name = f' aria-label="{esc(aria)}"' if aria else ""
     return f'data-st-send="{esc(json.dumps(message))}" data-st-to="{to}"{name}'
 
@@ -33,7 +34,7 @@ def button(
 ) -> str:
     """Draw a button; `extra` are further attributes (made here)."""
     off, full = " disabled" if disabled else "", " st-filled" if filled else ""
-    return f'<button type="button" class="{style}{full}" {_send(message, to, aria)}{off} {extra}>{esc(label)}</button>'
+    return f'<button type="button" class="{style}{full}" {sends(message, to, aria)}{off} {extra}>{esc(label)}</button>'
 
 
 def choices(
@@ -44,7 +45,7 @@ def choices(
         f'<option value="{esc(key)}"{" selected" if key == value else ""}>{esc(title)}</option>'
         for key, title in options
     )
-    return f'<select class="st-input" {_send(message, to, aria)}>{drawn}</select>'
+    return f'<select class="st-input" {sends(message, to, aria)}>{drawn}</select>'
 
 
 def field(
@@ -55,7 +56,7 @@ def field(
     mode = f' inputmode="{kind}"' if kind else ""
     return (
         f'<input class="st-input" type="text" value="{esc(value, 400)}" placeholder="{esc(hint)}" autocomplete="off" '
-        f'spellcheck="false"{wide}{mode} {_send(message, to, aria)}>'
+        f'spellcheck="false"{wide}{mode} {sends(message, to, aria)}>'
     )
 
 
@@ -69,4 +70,4 @@ def named(name: str, *, aria: str, hint: str = "") -> str:
 
 def tick(on: bool, message: Mapping[str, Any], *, aria: str, to: str = DO) -> str:
     """Draw a box to tick; what it becomes is the server's to say."""
-    return f'<input class="st-tick" type="checkbox"{" checked" if on else ""} {_send(message, to, aria)}>'
+    return f'<input class="st-tick" type="checkbox"{" checked" if on else ""} {sends(message, to, aria)}>'

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from studio.methods import METHODS
-from studio.ui import diskview, talk
+from studio.ui import chatpick, diskview, talk
 from studio.ui.curves import measure
 from studio.ui.live import Scene, View
 from studio.ui.looking import WORDS
@@ -268,10 +268,8 @@ def _export(scene: Scene) -> tuple[str, str]:
 
 
 def _chat(scene: Scene) -> tuple[str, str]:
-    view = scene.line.get("export")
-    ready = view is not None and view.status == "finished" and bool(view.result().get("files"))
-    if not ready:
-        return "empty", "after export"
+    if not any(not source.base for source in chatpick.sources(scene)):
+        return "empty", "after training"
     asked = len(talk.turns())
     return ("done", f"{asked:,} question{'s' if asked != 1 else ''} asked") if asked else ("ready", "ask both")
 

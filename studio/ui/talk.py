@@ -1,105 +1,44 @@
-"""The conversation of the chat page: which files, what was said, and one session that answers in both panes.
+"""The conversation of the chat page: what was said, and the two answers that are being given.
 
-What was said is kept in `$STUDIO_HOME/chat.json`, so that a reload shows it again. One session a window: two tabs share
-it and take turns. A pane's history is its own answers, so that each side goes on from what it said itself.
+What was said is kept in `$STUDIO_HOME/chat.json`, so that a reload shows it again; conversations that were put aside
+lie in `$STUDIO_HOME/chats`. Two tabs share it and take turns. A pane's history is its own answers, so that each side
+goes on from what it said itself; under blind votes both go on from the answer that won (chatvote.py).
+
+A turn: {"user", "system", "seed", "answers": [text or None, ...], "stats": [what `done` told, ...], "who": [...]}.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import logging
+import os
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from studio import paths
+from studio.chat.session import Session, threads_for
 from studio.errors import InputError, StudioError
-from studio.ui import choice, live
+from studio.ui import chatopen, chatprep, chatset, live
+from studio.ui.chatopen import PANES, Opened, Who
 
 Turn = dict[str, Any]
-PANES = (0, 1)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file that a pane can speak with."""
-
-    label: str
-    path: str
-    raw: bool
-    sha256: str
-    run: str
-
-
 log = logging.getLogger("studio.window")
 _one, _answering = threading.Lock(), threading.Lock()
 _stop = threading.Event()
 _now: list[Turn] | None = None
 _thread: threading.Thread | None = None
-_session: Any = None
-_sums: dict[tuple[str, int, int], str] = {}
-_loaded: tuple[tuple[str, bool], ...] = ()
+_asks: tuple[Session, list[str]] | None = None
+_numbers = itertools.count(1)
 _hearing: set[str] = set()
 _ended = 0.0
+_warming = False
 #: Seconds after an answer's end in which a tab that hears it has drawn its last piece.
 _LAST_PIECE = 5.0
-
-
-def sources(scene: live.Scene) -> list[Source]:
-    """List the files of all finished exports of the chosen model, newest first, the base after the tuned ones."""
-    tuned: list[Source] = []
-    bases: list[Source] = []
-    for view in scene.of_step("export"):
-        if view.status != "finished":
-            continue
-        result = view.result()
-        for file in result.get("files") or []:
-            label = f"{view.config.title} · {file.get('type')} ({view.id[4:13]})"
-            tuned.append(Source(label, str(file.get("path")), False, str(file.get("sha256") or ""), view.id))
-        if base := result.get("base_file"):
-            entry = base if isinstance(base, dict) else {"path": base}
-            path = str(entry["path"])
-            if path not in [other.path for other in bases]:
-                bases.append(Source(f"{view.config.model} base", path, True, _fingerprint(path), view.id))
-    return [source for source in (*tuned, *bases) if Path(source.path).is_file()]
-
-
-def _fingerprint(path: str) -> str:
-    """Give a file's sha256; a file that was not read yet is read in the background, and named in the next look."""
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return ""
-    key = (path, stat.st_mtime_ns, stat.st_size)
-    if key in _sums:
-        return _sums[key]
-    _sums[key] = ""
-
-    def work() -> None:
-        _sums[key] = paths.sha256(Path(path))
-        live.touch()
-
-    threading.Thread(target=work, daemon=True).start()
-    return ""
-
-
-def chosen(scene: live.Scene) -> list[Source | None]:
-    """Give the two panes' files: what was picked if it is still there, else the base and the newest tuned file."""
-    found = sources(scene)
-    picked = scene.chosen.get("chat") or {}
-    by_path = {source.path: source for source in found}
-    left = by_path.get(str(picked.get("left"))) or next((s for s in found if s.raw), None)
-    right = by_path.get(str(picked.get("right"))) or next((s for s in found if not s.raw), None)
-    return [left, right]
-
-
-def pick(side: str, path: str | None) -> None:
-    """Choose a pane's file from the list."""
-    if any(source.path == path for source in sources(live.look())):
-        choice.update(chat={side: path})
 
 
 def turns() -> list[Turn]:
@@ -141,42 +80,81 @@ def hears(tab: str) -> bool:
 
 
 def stop() -> None:
-    """Stop both answers at the next piece."""
+    """Stop both answers at their next token."""
     _stop.set()
+    if (asks := _asks) is not None:
+        threading.Thread(target=asks[0].stop, args=(asks[1],), daemon=True).start()
 
 
 def settle() -> None:
     """Stop an answer that is being given, and wait until it is kept."""
-    _stop.set()
+    stop()
     if (thread := _thread) is not None:
         thread.join(60)
 
 
 def unload() -> None:
     """Give the memory back (a training run is about to need it)."""
-    global _session, _loaded
     settle()
     with _answering:
-        if _session is not None:
-            _session.close()
-        _session, _loaded = None, ()
+        chatopen.close()
+    chatprep.close()
 
 
-def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any]) -> Iterator[list[Turn]]:
+def warming() -> bool:
+    """Tell whether the weights are being loaded before anybody asks."""
+    return _warming
+
+
+def warm(who: Who) -> None:
+    """Load the weights in the background, so that the first question is answered at once; errors wait for it."""
+    global _warming
+    if busy() or _warming or not chatopen.ready(who):
+        return
+    _warming = True
+    threading.Thread(target=_warm, args=(who,), daemon=True).start()
+
+
+def _warm(who: Who) -> None:
+    global _warming
+    try:
+        with _answering:
+            chatopen.open_for(who)
+    except StudioError as error:
+        log.info("the chat could not be opened ahead: %s", error.message)
+    except Exception as error:
+        log.error("the chat could not be opened ahead", exc_info=error)
+    finally:
+        _warming = False
+        live.touch()
+
+
+def answer(said: list[Turn], who: Who, only: int | None = None) -> Iterator[list[Turn]]:
     """Answer the last turn in both panes: gives the turns again as the answers grow, at most 25 times a second.
 
-    The answering goes on in a thread of its own, whoever listens: a reload in the middle loses nothing.
+    `only` goes on with one pane's unfinished answer. The answering goes on in a thread of its own, whoever listens: a
+    reload in the middle loses nothing. Raises InputError.
     """
     global _now, _thread
+    before: list[int] | None = None
     with _one:
         if _now is not None:
             raise InputError("An answer is still being given.", "Wait for it, or press Stop.")
-        places = [index for index, file in enumerate(files) if file is not None]
-        said[-1] |= {"answers": ["" if index in places else None for index in PANES], "stats": [None, None]}
-        said[-1]["note"] = "Opening the files…"
-        _now = said
+        if not any(who.sources):
+            raise InputError("There is nobody to talk to yet.", "Choose a model, or train one first.")
+        turn = said[-1]
+        if only is None:
+            turn |= {"answers": ["" if source else None for source in who.sources], "stats": [None, None]}
+            turn |= {"who": [None, None], "system": who.system, "seed": who.asked.seed}
+        else:
+            if not unfinished(turn, only):
+                raise InputError("There is no unfinished answer to go on with.", "Ask a question.")
+            before = list(turn["stats"][only]["ids"])
+            turn["stats"] = [None if index == only else told for index, told in enumerate(turn["stats"])]
+        turn["note"] = "Opening…"
         _stop.clear()
-    _thread = thread = threading.Thread(target=_work, args=(said, files, places, settings), daemon=True)
+        _now = said
+    _thread = thread = threading.Thread(target=_work, args=(said, who, only, before), daemon=True)
     thread.start()
     while thread.is_alive():
         yield said
@@ -184,75 +162,134 @@ def answer(said: list[Turn], files: list[Source | None], settings: dict[str, Any
     yield said
 
 
-def _work(said: list[Turn], files: list[Source | None], places: list[int], settings: dict[str, Any]) -> None:
+def _work(said: list[Turn], who: Who, only: int | None, before: list[int] | None) -> None:
     """Fill the last turn; an error becomes the pane's answer."""
-    global _now, _ended
+    global _now, _ended, _asks
     turn, error = said[-1], None
+    wanted = [index for index in PANES if who.sources[index] is not None and only in (None, index)]
+
+    def tell(text: str) -> None:
+        turn["note"] = text
+        live.touch()
+
     try:
         with _answering:
-            session = _open([file for file in files if file is not None])
+            opened = chatopen.open_for(who, tell, _stop.is_set)
             turn["note"] = ""
-            histories = [history(said, index, raw=getattr(files[index], "raw", False)) for index in places]
-            _listen(session.ask(histories, **settings), turn, places)
+            for index in set(opened.errors) & set(wanted):
+                turn["stats"][index] = {"error": opened.errors[index]}
+            _listen(opened, turn, [_ask(opened, said, who, index, before) for index in wanted if index in opened.told])
     except StudioError as caught:
         error = caught.to_dict()
     except Exception as caught:
         log.error("an answer failed", exc_info=caught)
         error = {"message": f"Studio made a mistake of its own ({type(caught).__name__}).", "remedy": "Try again."}
-    for index in places:
+    for index in wanted:
         if turn["stats"][index] is None:
-            turn["stats"][index] = {"error": error} if error else {"by_user": True}
+            turn["stats"][index] = {"error": error} if error else {"why": "cancelled"}
+    _asks = None
     keep(said)
     _now, _ended = None, time.monotonic()
     live.touch()
 
 
-def _listen(pieces: Iterator[dict[str, Any]], turn: Turn, places: list[int]) -> None:
-    told = time.monotonic()
-    try:
-        for piece in pieces:
-            index = places[piece["pane"]]
-            if piece.get("error"):
-                turn["stats"][index] = {"error": piece["error"]}
-            elif piece.get("done"):
-                turn["stats"][index] = {key: value for key, value in piece.items() if key not in ("pane", "done")}
-            else:
-                turn["answers"][index] += piece["text"]
-            if _stop.is_set():
-                return
-            if time.monotonic() - told > 1:  # other tabs look once a second
-                told = time.monotonic()
-                live.touch()
-    finally:
-        close: Callable[[], None] | None = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+@dataclasses.dataclass
+class _Asked:
+    """What one pane is asked: its number on the page and in the session, its turns and options, what it said before."""
+
+    index: int
+    place: int
+    messages: list[dict[str, Any]]
+    options: dict[str, Any]
+    ids: list[int]
 
 
-def history(said: list[Turn], index: int, raw: bool = False) -> list[dict[str, str]]:
+def _ask(opened: Opened, said: list[Turn], who: Who, index: int, before: list[int] | None) -> _Asked:
+    turn = said[-1]
+    turn["who"][index] = opened.facts(index)
+    messages = history(said, index, raw=opened.raw(index))
+    options = chatset.options(dataclasses.replace(who.asked, seed=turn["seed"]), opened.told[index]["thinks"])
+    ids = list(before or [])
+    if before is not None:
+        messages.append({"role": "assistant", "content": turn["answers"][index], "ids": ids})
+        options["continue"] = True
+    return _Asked(index, opened.at(index), messages, options, ids)
+
+
+def _listen(opened: Opened, turn: Turn, asks: list[_Asked]) -> None:
+    """Take the pieces of all answers as they come, each pane's stream read by a thread of its own."""
+    global _asks
+    names = [f"window-{os.getpid()}-{next(_numbers)}" for _ in asks]
+    box: queue.Queue[tuple[_Asked, dict[str, Any] | None]] = queue.Queue()
+    _asks = (opened.session, names)
+
+    def work(ask: _Asked, name: str) -> None:
+        threads = threads_for(len(asks))
+        try:
+            for item in opened.session.stream(ask.place, ask.messages, ask=name, threads=threads, **ask.options):
+                box.put((ask, item))
+        except StudioError as error:
+            box.put((ask, {"error": error.to_dict()}))
+        finally:
+            box.put((ask, None))
+
+    for ask, name in zip(asks, names, strict=True):
+        threading.Thread(target=work, args=(ask, name), daemon=True).start()
+    told, going = time.monotonic(), len(asks)
+    while going:
+        ask, item = box.get()
+        if item is None:
+            going -= 1
+        elif "error" in item:
+            turn["stats"][ask.index] = {"error": item["error"]}
+        elif item.get("done"):
+            turn["stats"][ask.index] = _told(item, ask.ids)
+        else:
+            turn["answers"][ask.index] += item["text"]
+            if _stop.is_set():  # it may have come before the engine knew of the question
+                stop()
+        if time.monotonic() - told > 1:  # other tabs look once a second
+            told = time.monotonic()
+            live.touch()
+
+
+def _told(done: dict[str, Any], before: list[int]) -> dict[str, Any]:
+    """Keep what an answer's end tells, with the tokens that were there before it went on."""
+    kept = {name: value for name, value in done.items() if name not in ("done", "pane")}
+    return {**kept, "ids": [*before, *done["ids"]], "tokens": len(before) + done["tokens"]}
+
+
+def history(said: Sequence[Turn], index: int, raw: bool = False) -> list[dict[str, Any]]:
     """Give a pane's conversation as messages, the question last; raw text has no turns, only the question."""
-    messages: list[dict[str, str]] = []
+    last = said[-1]
     if raw:
-        return [{"role": "user", "content": said[-1]["user"]}]
+        return [{"role": "user", "content": last["user"]}]
+    system = str(last.get("system") or "")
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system.strip() else []
     for turn in said[:-1]:
-        answers = turn.get("answers") or [None, None]
-        if answers[index]:
-            messages += [{"role": "user", "content": turn["user"]}, {"role": "assistant", "content": answers[index]}]
-    return [*messages, {"role": "user", "content": said[-1]["user"]}]
+        if text := went_on(turn, index):
+            messages += [{"role": "user", "content": turn["user"]}, {"role": "assistant", "content": text}]
+    return [*messages, {"role": "user", "content": last["user"]}]
 
 
-def _open(files: list[Source]) -> Any:
-    """Give a session with these files loaded."""
-    global _session, _loaded
-    from studio.chat.session import Pane, Session
+def went_on(turn: Turn, index: int) -> str:
+    """Give the answer that a pane goes on from: its own; after a blind question the one that both go on from."""
+    answers = turn.get("answers") or [None, None]
+    if blind := turn.get("blind"):
+        return str(blind.get("on") or answers[blind["order"][0]] or "")
+    return str(answers[index] or "")
 
-    wanted = tuple((file.path, file.raw) for file in files)
-    if _session is not None and _loaded == wanted:
-        return _session
-    if _session is not None:
-        _session.close()
-        _session, _loaded = None, ()
-    session = Session([Pane(name=file.label, gguf=file.path, raw=file.raw) for file in files])
-    session.load()
-    _session, _loaded = session, wanted
-    return session
+
+def unfinished(turn: Turn, index: int) -> bool:
+    """Tell whether an answer was ended by a limit or by hand, so that it can go on."""
+    told = (turn.get("stats") or [None, None])[index]
+    answers = turn.get("answers") or [None, None]
+    return bool(told and answers[index] and told.get("why") in ("limit", "cancelled") and told.get("ids"))
+
+
+def look(who: Who, work: Callable[[Opened], Any]) -> Any:
+    """Do something with the session while nothing is being answered. Raises StudioError."""
+    if busy():
+        raise InputError("An answer is still being given.", "Wait for it, or press Stop.")
+    with _answering:
+        return work(chatopen.open_for(who))

@@ -21,7 +21,7 @@ def main(home: Path, out: Path) -> None:
     """Open the window on HOME, make the first assistant if there is none, ask two questions, photograph every page."""
     out.mkdir(parents=True, exist_ok=True)
     os.environ["STUDIO_HOME"] = str(home)
-    choice.update(chat={"max_tokens": 64})  # so that both answers fit the picture
+    choice.update(chat={"asked": {"max_tokens": 64}})  # so that both answers fit the picture
     window = browser.Served(home, 7995)
     try:
         with browser.browser() as chrome:

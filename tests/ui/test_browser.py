@@ -251,7 +251,7 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     tab.wait_for_selector("text=Your first assistant is made", timeout=1_800_000)
     assert "questions that no training row contains" in tab.inner_text("#st-page-model")
     browser.go(tab, "chat")
-    choice.update(chat={"max_tokens": 400})
+    choice.update(chat={"asked": {"max_tokens": 400}})
     tab.reload()
     tab.wait_for_selector(".st-chips button", timeout=60_000)
     for tries in range(1, 6):  # the starter's whole answer takes less than a second: the page may draw it at once
