@@ -128,15 +128,18 @@ def _learned(run: Run, count: int, known: set[str]) -> list[Question]:
 
 
 def about(known: Known) -> dict[str, Any]:
-    """Name what a file was made of by hashes, and the libraries that made it; "" where there is none."""
+    """Name what a file was made of by hashes, and the libraries that made it; "" where there is none.
+
+    Certificates travel with their files: names, and no places on this machine.
+    """
     shards = check.weight_files(known.base)
     base = hashlib.sha256("".join(paths.sha256(shard) for shard in shards).encode()).hexdigest()
     adapter = known.adapter / "adapter_model.safetensors" if known.adapter else None
     data = Path(known.data).expanduser() if known.data else None
     return {
-        "base": {"name": str(known.base), "sha256": paths.sha256(shards[0]) if len(shards) == 1 else base},
-        "adapter": {"name": str(known.adapter or ""), "sha256": paths.sha256(adapter) if adapter else ""},
-        "data": {"name": known.data, "sha256": paths.sha256(data) if data and data.is_file() else ""},
+        "base": {"name": hub.repository(known.base) or known.base.name, "sha256": paths.sha256(shards[0]) if len(shards) == 1 else base},
+        "adapter": {"name": known.name if known.adapter else "", "sha256": paths.sha256(adapter) if adapter else ""},
+        "data": {"name": data.name if data else "", "sha256": paths.sha256(data) if data and data.is_file() else ""},
         "template": {
             "name": known.renderer.family,
             "sha256": hashlib.sha256(known.renderer.source.encode()).hexdigest() if known.chats else "",

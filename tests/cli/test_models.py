@@ -36,7 +36,7 @@ def test_the_list_has_every_model_with_its_memory_in_parts_and_a_verdict(capsys:
 def test_the_table_names_what_is_refused_and_what_trains(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "phi"]) == 0
     text = capsys.readouterr().out
-    assert "refused: own code" in text and "preview only" in text
+    assert "refused: own code" in text and "trains" in text
     assert run(["models", "no-such-thing"]) == 0
     assert "studio models get org/name" in capsys.readouterr().out
 
