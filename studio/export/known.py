@@ -137,7 +137,10 @@ def about(known: Known) -> dict[str, Any]:
     adapter = known.adapter / "adapter_model.safetensors" if known.adapter else None
     data = Path(known.data).expanduser() if known.data else None
     return {
-        "base": {"name": hub.repository(known.base) or known.base.name, "sha256": paths.sha256(shards[0]) if len(shards) == 1 else base},
+        "base": {
+            "name": hub.repository(known.base) or known.base.name,
+            "sha256": paths.sha256(shards[0]) if len(shards) == 1 else base,
+        },
         "adapter": {"name": known.name if known.adapter else "", "sha256": paths.sha256(adapter) if adapter else ""},
         "data": {"name": data.name if data else "", "sha256": paths.sha256(data) if data and data.is_file() else ""},
         "template": {
