@@ -156,7 +156,7 @@ def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
     at = ", ".join(f"{ends.count(end)} at {end}" for end in dict.fromkeys(ends))
     value = f"{stopped} of {len(asked)} answers stopped by themselves" + (f" ({at})" if at else "")
     if compared := sum(bool(question.before) for question in asked):
-        value += f"; {changed} of {compared} held-out ones differ from the base's"
+        value += f"; {changed} of {compared} held-out ones differ from those before the run"
     return line(
         "ending",
         stopped >= len(asked) - (len(asked) >= 10),  # 19 of 20; of a few, all
