@@ -137,6 +137,7 @@ def export_model(
     system: str = "",
     imatrix: str = "",
     quality: bool = False,
+    adapter: bool = False,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -144,9 +145,10 @@ def export_model(
 
     `model` is the base of an adapter made elsewhere, where its folder does not name it. `imatrix` is "auto" or a file,
     for all types that take an importance matrix (by default one is made where a type needs it); `quality` measures each
-    file against the 16-bit one on held-out rows.
+    file against the 16-bit one on held-out rows; `adapter` also writes base and adapter as two files.
     """
     options: dict[str, Any] = {"quants": list(quants), "system": system, "imatrix": imatrix, "quality": quality}
+    options |= {"apart": True} if adapter else {}
     if out:
         options["out"] = str(Path(out).expanduser().resolve())
     made = _of(source, model, "export", options)

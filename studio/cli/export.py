@@ -38,6 +38,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="an importance matrix for all types that take one (by default one is made where a type needs it)",
     )
     export.add_argument("--quality", action="store_true", help="measure quality against size on held-out rows")
+    export.add_argument("--adapter", action="store_true", help="also base and adapter as two files (LoRA as GGUF)")
     export.add_argument("--out", default="", help="a folder (by default in the run's directory)")
     export.add_argument("--system", default="", help="a system text for the Modelfile")
     export.add_argument(
@@ -56,7 +57,7 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     if args.ollama:
         ollama.check_name(args.ollama)
     with watching() as watch:
-        options = {"imatrix": args.imatrix, "quality": args.quality, "model": args.model}
+        options = {"imatrix": args.imatrix, "quality": args.quality, "adapter": args.adapter, "model": args.model}
         result = studio.export_model(
             args.source, quants=args.quant, out=args.out, system=args.system, **options, **watch
         )
@@ -69,6 +70,8 @@ def _export(args: argparse.Namespace, out: Out) -> int:
     lines += written(result["certificate"]["lines"])
     ok = result["certificate"]["ok"]
     lines.append(f"{result['modelfile']}  (ollama create NAME -f Modelfile)")
+    if two := result.get("adapter"):
+        lines.append(f"{two['modelfile']}  ({Path(two['path']).name} on {Path(two['base']).name})")
     if args.ollama:
         result["ollama"] = _into_ollama(args.ollama, Path(result["modelfile"]), ok)
         lines += result["ollama"]["lines"]

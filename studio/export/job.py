@@ -12,9 +12,10 @@ from typing import Any
 from studio import disk, events, paths
 from studio.disk import Need
 from studio.errors import ExportError, RunError, Stopped
-from studio.export import certificate, chatfiles, gguf, ollama, quantize, reference
+from studio.export import apart, certificate, chatfiles, gguf, ollama, quantize, reference
 from studio.export import known as knowing
 from studio.export import merge as merging
+from studio.export.known import Known
 from studio.export.order import Order
 from studio.models import check
 from studio.runs import Run
@@ -44,7 +45,8 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
 
     options: `quants` (types), `out` (a folder, by default RUN/files), `name`, `system`, `base` (also make the base's
     own file, for chatting side by side), `imatrix` ("auto" or a file, for all types that take one; by default one is
-    made where a type needs it), `quality` (measure quality against size on held-out rows).
+    made where a type needs it), `apart` (also base and adapter as two files), `quality` (measure quality against size
+    on held-out rows).
     """
     began = time.monotonic()
     options, parent = run.config.options, run.parent()
@@ -54,6 +56,8 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     out = _out(run, "files", may_exist=True)
     name = paths.slug(str(options.get("name") or run.config.title), "model")
     order = Order.of(run, base, renderer, emit, should_stop)
+    if options.get("apart"):
+        apart.check(known)
     needs = order.needs(out)
     if options.get("base"):
         size = quantize.predicted_bytes(base, chatfiles.TYPE)
@@ -71,44 +75,27 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
             gguf.write(base, adapter, path, renderer, dtype=type_, **writing)
 
         made = order.make(out, name, write, emit, should_stop)
-    compared = reference.make(known, run.dir)
-    progress = events.Progress(emit, "Checking the files", len(made), "files")
-    files: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
-    origin = knowing.about(known)
+    root = Trained.of(parent).root if parent is not None else base
+    told = {
+        "template": renderer.source if known.chats else "",
+        "tokens": renderer.template.settings["tokens"],
+        "system": str(options.get("system") or ""),
+        "temperature": options.get("temperature"),
+        "num_ctx": options.get("num_ctx") or _window(parent, info.context),
+        "license": ollama.license_of(root),
+    }
+    compared, two = reference.make(known, run.dir), None
     try:
-        for type_, path in made:
-            halt()
-            proof = certificate.stamped(certificate.make(path, known, compared), path, origin)
-            written = certificate.write({**proof, "run": run.id}, path)
-            files.append(
-                {
-                    "path": str(path),
-                    "type": type_,
-                    "bytes": path.stat().st_size,
-                    "sha256": proof["sha256"],
-                    "certificate": str(written),
-                    **order.about(type_),
-                }
-            )
-            lines += [{**line, "file": path.name} for line in proof["lines"]]
-            progress.step()
+        files, lines = _proven(run, known, compared, made, order, emit, halt)
+        if options.get("apart"):
+            two = apart.write(known, out, name, emit, **told)
+            lines.append({**apart.proof(two, compared), "file": Path(two["path"]).name})
     finally:
         if compared is not None:
             compared.remove()
     modelfile = out / "Modelfile"
-    root = Trained.of(parent).root if parent is not None else base
-    text = ollama.modelfile(
-        Path(files[0]["path"]).name,
-        renderer.stop_tokens if known.chats else renderer.stop_tokens[-1:],
-        template=renderer.source if known.chats else "",
-        tokens=renderer.template.settings["tokens"],
-        system=str(options.get("system") or ""),
-        temperature=options.get("temperature"),
-        num_ctx=options.get("num_ctx") or _window(parent, info.context),
-        license=ollama.license_of(root),
-    )
-    paths.write_text(modelfile, text)
+    stops = renderer.stop_tokens if known.chats else renderer.stop_tokens[-1:]
+    paths.write_text(modelfile, ollama.modelfile(Path(files[0]["path"]).name, stops, **told))
     result: dict[str, Any] = {
         "run": run.id,
         "dir": str(out),
@@ -116,11 +103,42 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         "modelfile": str(modelfile),
         "certificate": {"ok": all(line["ok"] is not False for line in lines), "lines": lines},
         **order.result(),
+        **({"adapter": two} if two else {}),
         "seconds": round(time.monotonic() - began, 1),
     }
     if options.get("base"):
         result["base_file"] = str(chatfiles.of_base(root, emit))
     return result
+
+
+def _proven(
+    run: Run,
+    known: Known,
+    compared: reference.Reference | None,
+    made: Sequence[tuple[str, Path]],
+    order: Order,
+    emit: events.Emit,
+    halt: Callable[[], None],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Make each file's certificate and write it beside; gives the files and all lines, each with its file."""
+    progress = events.Progress(emit, "Checking the files", len(made), "files")
+    files: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    origin = knowing.about(known)
+    for type_, path in made:
+        halt()
+        proof = certificate.stamped(certificate.make(path, known, compared), path, origin)
+        about = {
+            "path": str(path),
+            "type": type_,
+            "bytes": path.stat().st_size,
+            "sha256": proof["sha256"],
+            "certificate": str(certificate.write({**proof, "run": run.id}, path)),
+        }
+        files.append({**about, **order.about(type_)})
+        lines += [{**line, "file": path.name} for line in proof["lines"]]
+        progress.step()
+    return files, lines
 
 
 def _window(parent: Run | None, context: int) -> int | None:
