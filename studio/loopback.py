@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Collection, MutableMapping
 from typing import Any
+
+from studio import paths
 
 ADDRESS = "127.0.0.1"
 Scope = MutableMapping[str, Any]
@@ -34,3 +38,15 @@ def refusal(scope: Scope, hosts: Collection[str] | None, *, linked: bool = False
     if foreign or (origin is not None and origin != f"http://{host}"):
         return "Another page tried to use this window."
     return ""
+
+
+def secret(name: str) -> str:
+    """Give the secret kept in a file of the data folder, readable by its owner only; made when there is none."""
+    path = paths.home() / name
+    if path.is_file() and len(text := path.read_text("ascii").strip()) >= 43:
+        return text
+    text = secrets.token_urlsafe(32)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(text)
+    return text

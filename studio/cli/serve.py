@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import socket
 import sys
 from typing import Any
@@ -48,7 +47,7 @@ def _serve(args: argparse.Namespace, out: Out) -> None:
         told = session.load()
         if args.context > min(one["n_ctx_train"] for one in told):
             print("The model was trained on shorter conversations than --context allows.", file=sys.stderr)
-        key = _key() if args.allow_remote else ""
+        key = loopback.secret("serve.key") if args.allow_remote else ""
         port = sock.getsockname()[1]
         models = serve.served(session, _names(panes, args))
         app = serve.Server(
@@ -95,18 +94,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise InputError(f"{host}, port {port}, cannot be listened on: {error}", "Choose another --port.") from None
     return sock
-
-
-def _key() -> str:
-    """Keep the key across restarts, readable by its owner only."""
-    path = paths.home() / "serve.key"
-    if path.is_file() and len(text := path.read_text("ascii").strip()) >= 43:
-        return text
-    text = secrets.token_urlsafe(32)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(text)
-    return text
 
 
 def _run(app: serve.Server, sock: socket.socket) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from studio import paths
 from studio.errors import ExportError, ModelError
 from studio.export import architectures, gguf
 from studio.export.merge import Merged
@@ -61,13 +60,7 @@ def write(base: Path, adapter: Path, out: Path, *, name: str = "", rows_in_base:
         for key, array in blocks:
             writer.add_tensor_info(key, array.shape, array.dtype, array.nbytes)
         gguf.head(writer)
-        with beside.open("ab") as file:
-            for _, array in blocks:
-                gguf.append(file, [array])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, out)
-        paths.fsync_dir(out.parent)
+        gguf.finish(beside, out, ([array] for _, array in blocks))
     finally:
         beside.unlink(missing_ok=True)
     return out

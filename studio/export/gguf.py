@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,20 +100,8 @@ def write(
             kind = gguf.GGMLQuantizationType[part.type_]
             writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), part.nbytes, kind)
         head(writer)
-        progress = events.Progress(emit, f"Writing {dtype}", len(parts), "tensors") if emit else None
-        with beside.open("ab") as file:
-            for array in extra.values():
-                append(file, [array])
-            for part in parts:
-                if should_stop is not None:
-                    should_stop()
-                append(file, blocks(part, merged, facts, config))
-                if progress:
-                    progress.step()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, out)
-        paths.fsync_dir(out.parent)
+        data = _counted((blocks(part, merged, facts, config) for part in parts), len(parts), dtype, emit, should_stop)
+        finish(beside, out, itertools.chain(([array] for array in extra.values()), data))
     finally:
         beside.unlink(missing_ok=True)
     return out
@@ -177,13 +166,36 @@ def head(writer: Any) -> None:
         writer.close()
 
 
-def append(file: BinaryIO, data: Iterable[np.ndarray[Any, Any]]) -> None:
-    """Append one tensor's data, block by block, and the padding behind it."""
-    size = 0
-    for block in data:
-        file.write(np.ascontiguousarray(block).data)
-        size += block.nbytes
-    file.write(bytes(-size % ALIGNMENT))
+def finish(beside: Path, out: Path, tensors: Iterable[Iterable[np.ndarray[Any, Any]]]) -> None:
+    """Append tensors to a file that has its header, each block by block and padded, and put it in its place."""
+    with beside.open("ab") as file:
+        for data in tensors:
+            size = 0
+            for block in data:
+                file.write(np.ascontiguousarray(block).data)
+                size += block.nbytes
+            file.write(bytes(-size % ALIGNMENT))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, out)
+    paths.fsync_dir(out.parent)
+
+
+def _counted(
+    tensors: Iterable[Iterator[np.ndarray[Any, Any]]],
+    count: int,
+    dtype: str,
+    emit: events.Emit | None,
+    should_stop: Callable[[], None] | None,
+) -> Iterator[Iterator[np.ndarray[Any, Any]]]:
+    """Pass tensors on, tell how far it is, and ask before each whether to stop."""
+    progress = events.Progress(emit, f"Writing {dtype}", count, "tensors") if emit else None
+    for tensor in tensors:
+        if should_stop is not None:
+            should_stop()
+        yield tensor
+        if progress:
+            progress.step()
 
 
 def blocks(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import secrets
 import socket
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-from studio import paths
+from studio import loopback, paths
 from studio.errors import InputError
 from studio.loopback import ADDRESS
 from studio.ui.guard import Door, Guard
@@ -59,7 +58,7 @@ def prepare(port: int) -> Window:
     from studio.ui.shell import build, mount
 
     sock = _free_port(port)
-    door = Door(sock.getsockname()[1], _secret())
+    door = Door(sock.getsockname()[1], loopback.secret("window.key"))
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mount(app, build(), door.port)
     _log_to_file()
@@ -90,18 +89,6 @@ def _free_port(port: int) -> socket.socket:
             continue
         return sock
     raise InputError(f"No port from {port} to {port + 99} is free.", "Choose another with --port.")
-
-
-def _secret() -> str:
-    """Keep the cookie's value across restarts (readable by its owner only), so that an open tab reconnects."""
-    path = paths.home() / "window.key"
-    if path.is_file() and len(text := path.read_text("ascii").strip()) >= 43:
-        return text
-    text = secrets.token_urlsafe(32)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(text)
-    return text
 
 
 def _log_to_file() -> None:

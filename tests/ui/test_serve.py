@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from studio import loopback
 from studio.errors import InputError
 from studio.ui import serve
 
@@ -91,8 +92,8 @@ def test_the_environment_cannot_widen_it(window: serve.Window) -> None:
 
 
 def test_the_key_is_the_owners_and_lasts(home: Path) -> None:
-    first = serve._secret()
-    assert serve._secret() == first and len(first) >= 43
+    first = loopback.secret("window.key")
+    assert loopback.secret("window.key") == first and len(first) >= 43
     if os.name == "posix":
         assert (home / "window.key").stat().st_mode & 0o077 == 0
 
