@@ -25,7 +25,8 @@ pytestmark = [
 ]
 PORT = 7960
 INPUT = "#st-chat-input textarea, #st-chat-input input"
-LONG = {"max_tokens": 1900}
+#: At no strength the adapter's pane does not stop by itself, as the base does not.
+LONG, ENDLESS = {"max_tokens": 1900}, {"strengths": [1.0, 0.0]}
 #: Notes how long both answers are, and how many have ended, whenever the page changes.
 WATCH = """window.seen = [];
 new MutationObserver(() => {
@@ -63,7 +64,7 @@ def ended(tab: Any, count: int) -> None:
 
 def settings(tab: Any, **asked: Any) -> None:
     """Put settings where the drawer keeps them, and load the page again."""
-    choice.update(chat={"asked": asked})
+    choice.update(chat={"asked": asked, **(ENDLESS if asked == LONG else {"strengths": [1.0, 1.0]})})
     tab.reload()
     tab.wait_for_selector("#st-head-1 select", timeout=60_000)
     tab.wait_for_selector(f"#st-chat-counts >> text=at most {asked['max_tokens']:,} of", timeout=60_000)
