@@ -13,7 +13,7 @@ from making import make_model, write_jsonl
 from studio import runs, worker
 
 #: Large enough that an answer takes a while, small enough to be trained in seconds.
-SHAPE: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 10}
+SHAPE: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8}
 SETTINGS = {"quantize_base": "none", "max_steps": 8, "save_every": 4, "batch_size": 4, "learning_rate": 1e-3}
 
 

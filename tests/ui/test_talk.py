@@ -31,6 +31,12 @@ def now(**asked: Any) -> Who:
     return Who.now(live.look(), chatset.Asked(**asked))
 
 
+def endless(tokens: int) -> Who:
+    """Ask for long answers: at no strength the adapter's pane does not stop by itself, as the base does not."""
+    choice.update(chat={"strengths": [1.0, 0.0]})
+    return now(max_tokens=tokens)
+
+
 def said(text: str, who: Who | None = None, before: Any = ()) -> list[talk.Turn]:
     return list(talk.answer([*before, {"user": text, "seed": 0}], who or now(max_tokens=12)))[-1]
 
@@ -44,13 +50,13 @@ def until(what: Any) -> None:
 
 def test_both_panes_grow_together_on_one_copy_and_are_kept(run: runs.Run) -> None:
     together = False
-    for turns in talk.answer([{"user": "1 + 1?", "seed": 0}], now(max_tokens=600)):
+    for turns in talk.answer([{"user": "1 + 1?", "seed": 0}], endless(600)):
         answers, stats = turns[0]["answers"], turns[0]["stats"]
         together = together or (all(answers) and not any(stats))
     assert together, "one pane waited for the other"
     assert not talk.busy() and talk.turns() == turns
     base, tuned = turns[0]["who"]
-    assert base["sha256"] == tuned["sha256"] and tuned["strength"] == 1 and not base["adapter"] and base["raw"]
+    assert base["sha256"] == tuned["sha256"] and tuned["strength"] == 0 and not base["adapter"] and base["raw"]
     assert "one copy of the weights" in chatview.copies(live.look())
 
 
@@ -81,7 +87,7 @@ def test_a_tab_that_is_sent_the_pieces_does_not_look_for_itself(run: runs.Run, m
 
 
 def test_a_listener_that_leaves_loses_nothing(run: runs.Run) -> None:
-    answering = talk.answer([{"user": "Hi", "seed": 0}], now(max_tokens=300))
+    answering = talk.answer([{"user": "Hi", "seed": 0}], endless(300))
     next(answering)
     answering.close()
     assert talk.busy()
@@ -92,7 +98,7 @@ def test_a_listener_that_leaves_loses_nothing(run: runs.Run) -> None:
 
 
 def test_stop_ends_both_and_what_is_there_can_be_gone_on_with(run: runs.Run) -> None:
-    answering = talk.answer([{"user": "Hi", "seed": 0}], now(max_tokens=1900))
+    answering = talk.answer([{"user": "Hi", "seed": 0}], endless(1900))
     until(lambda: all(next(answering)[0]["answers"]))
     talk.stop()
     (turn,) = list(answering)[-1]
@@ -100,15 +106,15 @@ def test_stop_ends_both_and_what_is_there_can_be_gone_on_with(run: runs.Run) -> 
     assert all(told["tokens"] < 1900 for told in turn["stats"])
     assert "stopped by you" in chatview.body(1, live.look(), [turn]) and talk.unfinished(turn, 1)
     before, had, other = turn["answers"][1], turn["stats"][1]["tokens"], turn["answers"][0]
-    (turn,) = list(talk.answer([turn], now(max_tokens=9), only=1))[-1]
+    (turn,) = list(talk.answer([turn], endless(9), only=1))[-1]
     assert turn["answers"][1].startswith(before) and turn["answers"][0] == other
     assert turn["stats"][1]["tokens"] == had + 9 == len(turn["stats"][1]["ids"])
 
 
 def test_an_answer_that_went_on_is_the_one_given_at_once(run: runs.Run) -> None:
-    (whole,) = said("2 + 1?", now(max_tokens=20))
-    (half,) = said("2 + 1?", now(max_tokens=8))
-    (both,) = list(talk.answer([half], now(max_tokens=12), only=1))[-1]
+    (whole,) = said("2 + 1?", endless(20))
+    (half,) = said("2 + 1?", endless(8))
+    (both,) = list(talk.answer([half], endless(12), only=1))[-1]
     assert both["stats"][1]["ids"] == whole["stats"][1]["ids"] and both["answers"][1] == whole["answers"][1]
 
 
@@ -128,7 +134,7 @@ def test_a_refused_file_is_said_in_its_pane_and_the_other_one_answers(run: runs.
 
 
 def test_an_engine_that_dies_is_an_error_and_the_next_question_works(run: runs.Run) -> None:
-    answering = talk.answer([{"user": "Hi", "seed": 0}], now(max_tokens=1900))
+    answering = talk.answer([{"user": "Hi", "seed": 0}], endless(1900))
     until(lambda: all(next(answering)[0]["answers"]))
     opened = chatopen.opened()
     assert opened is not None
