@@ -95,7 +95,7 @@ def ours(base: Path, adapter: Path, out: Path, converter: str) -> None:
     from studio.export import gguf, quantize
     from studio.render import encode
 
-    whole = gguf.write(base, adapter, out / "x-F16.gguf", encode.load(base), name="x")
+    whole = gguf.write(base, adapter, out / "x-F16.gguf", encode.load(base), name="x", durable=False)
     quantize.quantize(whole, out / f"x-{TYPE}.gguf", TYPE)
 
 

@@ -68,6 +68,7 @@ def write(
     dtype: str = "F16",
     tuned: bool | None = None,
     rows_only: bool = False,
+    durable: bool = True,
     emit: events.Emit | None = None,
     should_stop: Callable[[], None] | None = None,
 ) -> Path:
@@ -76,7 +77,8 @@ def write(
     At most BLOCK weights are in memory at a time. The file appears whole or not at all. With `tuned` (by default where
     there is an adapter) the file's eos is the token that ends a turn; a plain base keeps its own. `rows_only` takes
     only the trained rows of control tokens from the adapter (Merged): the file speaks as the base in plain text, and as
-    the adapter's run with the adapter on it. Raises ModelError for what llama.cpp has no place
+    the adapter's run with the adapter on it. `durable` False leaves it to the system when the file reaches the disk: for
+    one that others are made from and that is deleted then. Raises ModelError for what llama.cpp has no place
     for, ExportError for weights that the type cannot hold.
     """
     import gguf
@@ -101,7 +103,7 @@ def write(
             writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), part.nbytes, kind)
         head(writer)
         data = _counted((blocks(part, merged, facts, config) for part in parts), len(parts), dtype, emit, should_stop)
-        finish(beside, out, itertools.chain(([array] for array in extra.values()), data))
+        finish(beside, out, itertools.chain(([array] for array in extra.values()), data), durable)
     finally:
         beside.unlink(missing_ok=True)
     return out
@@ -166,7 +168,7 @@ def head(writer: Any) -> None:
         writer.close()
 
 
-def finish(beside: Path, out: Path, tensors: Iterable[Iterable[np.ndarray[Any, Any]]]) -> None:
+def finish(beside: Path, out: Path, tensors: Iterable[Iterable[np.ndarray[Any, Any]]], durable: bool = True) -> None:
     """Append tensors to a file that has its header, each block by block and padded, and put it in its place."""
     with beside.open("ab") as file:
         for data in tensors:
@@ -176,9 +178,11 @@ def finish(beside: Path, out: Path, tensors: Iterable[Iterable[np.ndarray[Any, A
                 size += block.nbytes
             file.write(bytes(-size % ALIGNMENT))
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     os.replace(beside, out)
-    paths.fsync_dir(out.parent)
+    if durable:
+        paths.fsync_dir(out.parent)
 
 
 def _counted(

@@ -72,7 +72,7 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
         writing: dict[str, Any] = {"name": name, "tuned": known.tuned, "emit": emit, "should_stop": halt}
 
         def write(path: Path, type_: str) -> None:
-            gguf.write(base, adapter, path, renderer, dtype=type_, **writing)
+            gguf.write(base, adapter, path, renderer, dtype=type_, durable=type_ in order.types, **writing)
 
         made = order.make(out, name, write, emit, should_stop)
     root = Trained.of(parent).root if parent is not None else base
