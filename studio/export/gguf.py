@@ -77,9 +77,9 @@ def write(
     At most BLOCK weights are in memory at a time. The file appears whole or not at all. With `tuned` (by default where
     there is an adapter) the file's eos is the token that ends a turn; a plain base keeps its own. `rows_only` takes
     only the trained rows of control tokens from the adapter (Merged): the file speaks as the base in plain text, and as
-    the adapter's run with the adapter on it. `durable` False leaves it to the system when the file reaches the disk: for
-    one that others are made from and that is deleted then. Raises ModelError for what llama.cpp has no place
-    for, ExportError for weights that the type cannot hold.
+    the adapter's run with the adapter on it. `durable` False leaves it to the system when the file reaches the disk,
+    for one that others are made from and that is deleted then. Raises ModelError for what llama.cpp has no place for,
+    ExportError for weights that the type cannot hold.
     """
     import gguf
 
