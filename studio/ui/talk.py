@@ -37,6 +37,8 @@ _numbers = itertools.count(1)
 _hearing: set[str] = set()
 _ended = 0.0
 _warming = False
+#: Seconds between two drawings of growing answers, and the characters that make it a second more.
+_PACE, _DRAWN = 1 / 25, 50_000
 #: Seconds after an answer's end in which a tab that hears it has drawn its last piece.
 _LAST_PIECE = 5.0
 
@@ -130,7 +132,8 @@ def _warm(who: Who) -> None:
 
 
 def answer(said: list[Turn], who: Who, only: int | None = None) -> Iterator[list[Turn]]:
-    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 25 times a second.
+    """Answer the last turn in both panes: gives the turns again as the answers grow, at most 25 times a second, and
+    less often the more there is to draw, so that a slow browser keeps up and Stop is heard at once.
 
     `only` goes on with one pane's unfinished answer. The answering goes on in a thread of its own, whoever listens: a
     reload in the middle loses nothing. Raises InputError.
@@ -158,7 +161,7 @@ def answer(said: list[Turn], who: Who, only: int | None = None) -> Iterator[list
     thread.start()
     while thread.is_alive():
         yield said
-        thread.join(1 / 25)
+        thread.join(_PACE + sum(len(text or "") for turn in said for text in turn.get("answers") or ()) / _DRAWN)
     yield said
 
 
@@ -273,11 +276,16 @@ def history(said: Sequence[Turn], index: int, raw: bool = False) -> list[dict[st
 
 
 def went_on(turn: Turn, index: int) -> str:
-    """Give the answer that a pane goes on from: its own; after a blind question the one that both go on from."""
-    answers = turn.get("answers") or [None, None]
-    if blind := turn.get("blind"):
-        return str(blind.get("on") or answers[blind["order"][0]] or "")
-    return str(answers[index] or "")
+    """Give the answer that a pane goes on from: its own; after a blind question the one that both go on from.
+
+    One that an error broke off is none.
+    """
+    blind = turn.get("blind")
+    if blind and blind.get("on"):
+        return str(blind["on"])
+    at = blind["order"][0] if blind else index
+    answers, stats = turn.get("answers") or [None, None], turn.get("stats") or [None, None]
+    return "" if (stats[at] or {}).get("error") else str(answers[at] or "")
 
 
 def unfinished(turn: Turn, index: int) -> bool:

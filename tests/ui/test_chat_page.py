@@ -26,7 +26,7 @@ pytestmark = [
 PORT = 7960
 INPUT = "#st-chat-input textarea, #st-chat-input input"
 #: At no strength the adapter's pane does not stop by itself, as the base does not.
-LONG, ENDLESS = {"max_tokens": 15000, "context": 16384}, {"strengths": [1.0, 0.0]}
+LONG, ENDLESS = {"max_tokens": 8000, "context": 8192}, {"strengths": [1.0, 0.0]}
 #: Notes how long both answers are, and how many have ended, whenever the page changes.
 WATCH = """window.seen = [];
 new MutationObserver(() => {

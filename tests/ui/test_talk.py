@@ -147,7 +147,8 @@ def test_an_engine_that_dies_is_an_error_and_the_next_question_works(run: runs.R
 
 def test_the_base_hears_only_the_question_and_the_tuned_one_all_that_it_said(run: runs.Run) -> None:
     first = {"user": "First?", "answers": ["one", "two"], "stats": [None, None]}
-    talk_ = [first, {"user": "Second?", "system": "Be kind."}]
+    failed = {"user": "Failed?", "answers": ["", "half an ans"], "stats": [None, {"error": {"message": "x"}}]}
+    talk_ = [first, failed, {"user": "Second?", "system": "Be kind."}]
     assert [turn["content"] for turn in talk.history(talk_, 0, raw=True)] == ["Second?"]
     assert [turn["content"] for turn in talk.history(talk_, 1)] == ["Be kind.", "First?", "two", "Second?"]
 
