@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio import events, paths
 from studio.data.records import Conversation
-from studio.errors import RunError, StudioError
+from studio.errors import ExportError, RunError, StudioError
 from studio.models import check, elsewhere, hub
 from studio.render import encode
 from studio.runs import Run
@@ -66,10 +66,11 @@ def of_model(name: str, base: Path, template: str = "") -> Known:
 
 
 def of_run(run: Run) -> Known:
-    """Make a trained run the reference. Raises RunError for one that answers nothing, or whose base is gone."""
+    """Make a trained run the reference. Raises ExportError for one that answers nothing, RunError where its base is
+    gone."""
     made = Trained.of(run)
     if "scores" in made.about:
-        raise RunError(
+        raise ExportError(
             f"Run {run.id} is a reward model: it scores answers and writes none, so there is no file to chat with.",
             f"Train with its scores, as `--method ppo --reward {run.id}`, and export that run.",
         )
