@@ -66,8 +66,10 @@ def of_model(name: str, base: Path, template: str = "") -> Known:
 
 
 def of_run(run: Run) -> Known:
-    """Make a trained run the reference. Raises ExportError for one that answers nothing, RunError where its base is
-    gone."""
+    """Make a trained run the reference.
+
+    Raises ExportError for one that answers nothing, RunError where its base is gone.
+    """
     made = Trained.of(run)
     if "scores" in made.about:
         raise ExportError(
