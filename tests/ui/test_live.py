@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from studio.runs import RunConfig
-from studio.ui import choice, curves, demo, examine, exportview, kit, live, rail, talk, tuning
+from studio.ui import chatpick, choice, curves, demo, examine, exportview, kit, live, rail, talk, tuning
 
 SFT = RunConfig("train", "starter sft", "starter", "sft", "/data/starter_sft.jsonl")
 
@@ -39,9 +39,9 @@ def test_the_whole_path_is_read_back(home: Path) -> None:
         "export": ("done", "Q8_0, checked"),
         "chat": ("ready", "ask both"),
     }
-    left, right = talk.chosen(scene)
-    assert left is not None and left.raw and left.path.endswith("base-Q8_0.gguf")
-    assert right is not None and not right.raw and right.path.endswith("first-Q8_0.gguf")
+    left, right = chatpick.chosen(scene)
+    assert left is not None and left.base
+    assert right is not None and right.file.endswith("first-Q8_0.gguf")  # the runs' adapters are not there
 
 
 def test_a_running_run_is_on_the_strip_and_the_rail(home: Path) -> None:

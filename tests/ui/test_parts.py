@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from studio.ui import chatview, dataview, parts, talk, tuning
+from studio.ui import chatview, chatvote, choice, dataview, live, parts, talk, tuning
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -54,12 +55,25 @@ def see(html: str) -> Seen:
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_foreign_text_becomes_no_element_and_no_attribute(payload: str) -> None:
-    source = talk.Source(payload, "/x.gguf", False, payload, "run")
-    turn = {"user": payload, "answers": [payload, payload], "stats": [None, {"stopped": True, "stop_token": payload}]}
+def test_foreign_text_becomes_no_element_and_no_attribute(home: Path, payload: str) -> None:
+    file = home / "x.gguf"
+    file.touch()
+    choice.update(chat={"files": [str(file)], "right": f"file:{file}"})
+    facts = {"name": payload, "sha256": payload, "adapter": payload, "adapter_sha256": payload, "strength": 1.0}
+    turn = {
+        "user": payload,
+        "answers": [payload, payload],
+        "stats": [{"error": {"message": payload, "remedy": payload}}, {"why": "end", "stop_token": payload}],
+        "who": [facts, facts],
+    }
+    blind = {**turn, "stats": [None, None], "blind": {"order": [0, 1], "choice": "", "on": ""}}
+    judged = {**blind, "blind": {"order": [1, 0], "choice": payload, "on": payload}}
+    talk.keep([blind])
+    scene = live.look()
     token = {"text": payload, "id": payload, "trained": True}
     drawings = {
-        "chat": chatview.pane(1, source, [turn]),
+        "chat": chatview.body(0, scene, [turn, judged]) + chatview.body(1, scene, [turn, judged]),
+        "vote": chatvote.card(scene),
         "tokens": dataview.tokens([token]),
         "error": parts.problem_from(
             {"message": payload, "remedy": payload, "file": payload, "field": payload}, details=payload
