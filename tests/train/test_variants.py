@@ -182,4 +182,4 @@ def test_the_exported_file_behaves_as_trained(given: dict[str, Any], tmp_path: P
     options = {"quants": ["Q8_0"], "out": str(tmp_path / "files"), "name": "t"}
     made = worker.work(runs.create(runs.RunConfig("export", "t", str(base), parent=str(run.dir), options=options)))
     lines = {line["name"]: line for line in made["certificate"]["lines"]}
-    assert lines["numbers"]["ok"] and lines["prompt"]["ok"], lines  # two epochs do not teach to stop
+    assert lines["numbers"]["ok"] and lines["prompts"]["ok"], lines  # two epochs do not teach to stop

@@ -21,6 +21,7 @@ from studio.ui import choice
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(browser.chromium() is None, reason="there is no Chromium on this machine"),
 ]
 PORT = 7960
