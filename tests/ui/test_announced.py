@@ -68,6 +68,7 @@ window.Notification = class { constructor(title, more) { window.sent.push(more.b
 
 @pytest.mark.browser
 @pytest.mark.skipif(browser.chromium() is None, reason="there is no Chromium on this machine")
+@pytest.mark.slow
 def test_in_a_browser_the_end_is_announced_and_checkpoints_go_and_come_back(home: Path, chrome: Any) -> None:
     run = disk.write_run(home, "20261124-200001-rows-aaaa", SFT, disk.sft_events(20))
     lock = FileLock(run.dir / "lock")
