@@ -305,10 +305,11 @@ def _data_of(run: runs.Run) -> str:
 
 
 def _chat_bases(seen: set[tuple[int, int]]) -> Iterator[Item]:
-    """Describe the base files that the chat made for its base pane."""
+    """Describe the files that the chat made: bases, and the adapters that stand on them."""
     for path in _parts(paths.home() / "base"):
         if path.is_file() and not path.is_symlink():
-            about = "the base pane of the chat: made again when it is opened"
+            what = "an adapter for the chat" if path.stem.endswith("-lora") else "a base for the chat"
+            about = f"{what}: made again when it is opened"
             size = disk.held(path, seen)
             yield Item(f"chat:{path.name}", "chat", path.name, about, path, size, _when(path))
 
