@@ -10,7 +10,7 @@ it and its children, sampled 50 times a second; bytes are the sizes of all files
 Without FOLDER a random model of Llama 3.2 1B's shape is made. The usual way loads the base with transformers, merges
 the adapter with peft (bfloat16) and saves it; then llama.cpp's own converter makes F16 (from llama-cpp-python's source
 archive: name it with --converter, and --tokenizer if it is to know the random model's; else our converter does that
-part as well), and llama.cpp quantizes, as with us.
+part as well), and llama.cpp quantizes.
 Exit code 3 where a claim does not hold.
 """
 
@@ -91,12 +91,11 @@ def an_adapter(base: Path, folder: Path) -> Path:
 
 
 def ours(base: Path, adapter: Path, out: Path, converter: str) -> None:
-    """One pass to F16, and llama.cpp quantizes that."""
-    from studio.export import gguf, quantize
+    """One pass: each block of rows is read, merged and quantized."""
+    from studio.export import gguf
     from studio.render import encode
 
-    whole = gguf.write(base, adapter, out / "x-F16.gguf", encode.load(base), name="x", durable=False)
-    quantize.quantize(whole, out / f"x-{TYPE}.gguf", TYPE)
+    gguf.write(base, adapter, out / f"x-{TYPE}.gguf", encode.load(base), name="x", dtype=TYPE)
 
 
 def usual(base: Path, adapter: Path, out: Path, converter: str) -> None:

@@ -48,8 +48,9 @@ class _Memory(ctypes.Structure):
     _fields_ = (("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 
 
-#: ggml's functions that are used here: what they take and give.
-_FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
+#: ggml's functions by name: what they take and give.
+Functions = dict[str, tuple[list[Any], Any]]
+_FUNCTIONS: Functions = {
     "ggml_init": ([_Memory], ctypes.c_void_p),
     "ggml_free": ([ctypes.c_void_p], None),
     "ggml_tensor_overhead": ([], ctypes.c_size_t),
@@ -72,19 +73,25 @@ def functions(version: str = "") -> Any:
     version = version or binding.__version__
     if version not in TESTED:
         raise _untried(version, "was not tried for importance matrices")
+    ggml = base(_FUNCTIONS)
+    wrong = _self_test(ggml)
+    if wrong:
+        raise _untried(version, f"lays its tensors out in another way ({wrong})")
+    return ggml
+
+
+def base(functions: Functions) -> Any:
+    """Open llama.cpp's library ggml-base with these functions of it; ToolMissing where that fails."""
     try:
         from llama_cpp import _ctypes_extensions
 
-        folder = Path(binding.__file__).parent / "lib"
+        folder = Path(library().__file__).parent / "lib"
         ggml = _ctypes_extensions.load_shared_library("ggml-base", folder)
-        for name, (takes, gives) in _FUNCTIONS.items():
+        for name, (takes, gives) in functions.items():
             function = getattr(ggml, name)
             function.argtypes, function.restype = takes, gives
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise ToolMissing(f"llama.cpp's library ggml-base does not open here ({error}).", _WAY_OUT) from None
-    wrong = _self_test(ggml)
-    if wrong:
-        raise _untried(version, f"lays its tensors out in another way ({wrong})")
     return ggml
 
 

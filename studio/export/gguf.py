@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
+import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +22,10 @@ import numpy as np
 from studio import events, paths
 from studio.data.records import Message
 from studio.errors import ExportError, ModelError
-from studio.export import architectures, vocab
+from studio.export import architectures, packed, vocab
 from studio.export.architectures import Architecture
 from studio.export.merge import Merged
-from studio.models import check, elsewhere
+from studio.models import check, elsewhere, mixture, quants
 from studio.models.architecture import EXPORTABLE
 from studio.models.shape import Shape
 from studio.render.labels import Plan
@@ -37,10 +38,7 @@ if TYPE_CHECKING:
 F16_MAX = 65504.0
 ALIGNMENT = 32  # bytes; the format's own, where a file does not say otherwise
 BLOCK = 4 << 20  # weights of a tensor that are in memory at a time, at most (but for a whole head's rows)
-_Q8 = 32  # weights that share a scale in Q8_0
-
-#: what this file writes itself -> bits per weight
-TYPES = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5}
+_PLAIN = ("F32", "F16", "BF16")  # numbers as they are; the other types are made by packed.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +53,16 @@ class Part:
     @property
     def nbytes(self) -> int:
         """Size of the data."""
-        return int(math.prod(self.shape) * TYPES[self.type_] / 8)
+        weights, size = quants.block(self.type_)
+        return math.prod(self.shape) // weights * size
+
+
+def writes(type_: str, model: mixture.Model) -> bool:
+    """Tell whether a file of this type is written here, from the model's own weights (the others: quantize.py)."""
+    if quants.TYPES[type_].needs_imatrix:
+        return False
+    made = {mixture.chosen(type_, weight, model)[1] for weight in model.weights}
+    return made <= {*_PLAIN, *packed.BLOCKS}
 
 
 def write(
@@ -72,14 +79,14 @@ def write(
     emit: events.Emit | None = None,
     should_stop: Callable[[], None] | None = None,
 ) -> Path:
-    """Write base (+ adapter) as one GGUF file (TYPES) with vocabulary, chat template and stop tokens.
+    """Write base (+ adapter) as one GGUF file with vocabulary, chat template and stop tokens.
 
-    At most BLOCK weights are in memory at a time. The file appears whole or not at all. With `tuned` (by default where
-    there is an adapter) the file's eos is the token that ends a turn; a plain base keeps its own. `rows_only` takes
-    only the trained rows of control tokens from the adapter (Merged): the file speaks as the base in plain text, and as
-    the adapter's run with the adapter on it. `durable` False leaves it to the system when the file reaches the disk,
-    for one that others are made from and that is deleted then. Raises ModelError for what llama.cpp has no place for,
-    ExportError for weights that the type cannot hold.
+    `dtype` is a type that this file `writes`. At most twice BLOCK weights are in memory at a time. The file appears
+    whole or not at all. With `tuned` (by default where there is an adapter) the file's eos is the token that ends a
+    turn; a plain base keeps its own. `rows_only` takes only the trained rows of control tokens from the adapter
+    (Merged): the file speaks as the base in plain text, and as the adapter's run with the adapter on it. `durable`
+    False leaves it to the system when the file reaches the disk, for one that others are made from and that is deleted
+    then. Raises ModelError for what llama.cpp has no place for, ExportError for weights that the type cannot hold.
     """
     import gguf
 
@@ -92,7 +99,9 @@ def write(
     try:
         writer = gguf.GGUFWriter(beside, EXPORTABLE[config["architectures"][0]])
         writer.add_name(_named(name, vocab.strips(carrier)))
-        writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype == 'F32' else 'MOSTLY'}_{dtype}"])
+        writer.add_file_type(gguf.LlamaFileType[quants.TYPES[dtype].constant.removeprefix("LLAMA_FTYPE_")])
+        if dtype not in _PLAIN:
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         architectures.write_config(writer, config, merged.rows)
         chats = (adapter is not None if tuned is None else tuned) or not renderer.added
         _vocabulary(writer, carrier, merged.rows, renderer, chats, keep_eos=rows_only)
@@ -102,17 +111,22 @@ def write(
             kind = gguf.GGMLQuantizationType[part.type_]
             writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), part.nbytes, kind)
         head(writer)
-        data = _counted((blocks(part, merged, facts, config) for part in parts), len(parts), dtype, emit, should_stop)
-        finish(beside, out, itertools.chain(([array] for array in extra.values()), data), durable)
+        found = ((part, part.type_, rows) for part in parts for rows in blocks(part, merged, facts, config))
+        with packed.Packer() as packer:
+            tensors = itertools.groupby(packer.pack(found), key=operator.itemgetter(0))
+            data = ((rows for _, rows in tensor) for _, tensor in tensors)
+            counted = _counted(data, len(parts), dtype, emit, should_stop)
+            finish(beside, out, itertools.chain(([array] for array in extra.values()), counted), durable)
     finally:
         beside.unlink(missing_ok=True)
     return out
 
 
 def plan(merged: Merged, config: dict[str, Any], dtype: str) -> list[Part]:
-    """List the tensors of the file. Raises ModelError for a tensor that llama.cpp has no place for."""
+    """List the tensors of a file of this type. Raises ModelError for a tensor that llama.cpp has no place for."""
     tied = Shape.of(config, 1).tied
     mapping = names(config)
+    model = mixture.model(config, ((source, merged.shape(source)) for source in merged.names))
     parts = []
     for source in merged.names:
         if (tied and source == "lm_head.weight") or source.endswith(".rotary_emb.inv_freq"):
@@ -123,8 +137,8 @@ def plan(merged: Merged, config: dict[str, Any], dtype: str) -> list[Part]:
             raise ModelError(
                 f"The tensor {source} has no place in GGUF.", "This variant of the architecture is not supported."
             )
-        narrow = len(shape) == 1 or (dtype == "Q8_0" and shape[-1] % _Q8)
-        parts.append(Part(name, source, shape, dtype if not narrow else "F32" if len(shape) == 1 else "F16"))
+        _, type_ = mixture.chosen(dtype, mixture.weight(source, shape), model)
+        parts.append(Part(name, source, shape, type_))
     return parts
 
 
@@ -186,12 +200,12 @@ def finish(beside: Path, out: Path, tensors: Iterable[Iterable[np.ndarray[Any, A
 
 
 def _counted(
-    tensors: Iterable[Iterator[np.ndarray[Any, Any]]],
+    tensors: Iterable[Iterable[np.ndarray[Any, Any]]],
     count: int,
     dtype: str,
     emit: events.Emit | None,
     should_stop: Callable[[], None] | None,
-) -> Iterator[Iterator[np.ndarray[Any, Any]]]:
+) -> Iterator[Iterable[np.ndarray[Any, Any]]]:
     """Pass tensors on, tell how far it is, and ask before each whether to stop."""
     progress = events.Progress(emit, f"Writing {dtype}", count, "tensors") if emit else None
     for tensor in tensors:
@@ -217,41 +231,23 @@ def blocks(
 
 
 def _stored(rows: Tensor, part: Part) -> np.ndarray[Any, Any]:
-    """Round float32 values to the type of the tensor. Raises ExportError where that type cannot hold them."""
+    """Round float32 values to the type of the tensor, where it is one of plain numbers.
+
+    Raises ExportError where that type cannot hold them.
+    """
     import torch
 
     if part.type_ == "F32":
         return rows.numpy()
-    if part.type_ in ("F16", "Q8_0"):  # Q8_0 keeps its scales in half precision
-        largest = rows.abs().max() / (127.0 if part.type_ == "Q8_0" else 1.0)
-        if not largest <= F16_MAX:
-            raise ExportError(
-                f"{part.source} holds values that {part.type_} cannot (above {F16_MAX:g}, or not a number).",
-                "Export as BF16 or F32.",
-            )
-    if part.type_ == "F16":
-        return rows.half().numpy()
     if part.type_ == "BF16":
         return rows.bfloat16().view(torch.int16).numpy()
-    return _q8_0(rows)
-
-
-def _q8_0(rows: Tensor) -> np.ndarray[Any, Any]:
-    """Quantize to 8 bits: blocks of 32 weights x become a half-precision scale d and bytes q.
-
-    d = max |x| / 127,  q = round(x / d), halves away from zero   (ggml's reference, quantize_row_q8_0)
-    """
-    import torch
-
-    blocks = rows.reshape(-1, _Q8)
-    scale = blocks.abs().amax(dim=1, keepdim=True) / 127.0
-    scaled = blocks * torch.where(scale > 0, 1.0 / scale, 0.0)
-    whole = scaled.trunc()
-    whole += scaled.sub_(whole).mul_(2).trunc_()
-    made = np.empty((blocks.shape[0], 2 + _Q8), np.uint8)
-    made[:, :2] = scale.half().numpy().view(np.uint8)
-    made[:, 2:] = whole.to(torch.int8).numpy().view(np.uint8)
-    return made
+    largest = rows.abs().max() / (127.0 if part.type_ == "Q8_0" else 1.0)  # the scales of a block are halves too
+    if not largest <= F16_MAX:
+        raise ExportError(
+            f"{part.source} holds values that {part.type_} cannot (above {F16_MAX:g}, or not a number).",
+            "Export as BF16 or F32.",
+        )
+    return rows.half().numpy() if part.type_ == "F16" else rows.numpy()
 
 
 def _named(name: str, strips: bool) -> str:

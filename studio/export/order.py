@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from studio.render.encode import Renderer
 
 
-def source(types: Sequence[str], table: bool = False) -> str:
+def source(types: Sequence[str], model: mixture.Model, *, weighted: Sequence[str] = (), table: bool = False) -> str:
     """Name the type that the others are made from, or compared with; "" where each is written from the base itself."""
-    return "F16" if table or any(name not in gguf.TYPES for name in types) else ""
+    return "F16" if table or weighted or not all(gguf.writes(name, model) for name in types) else ""
 
 
 @dataclasses.dataclass
@@ -58,7 +58,7 @@ class Order:
     @property
     def source(self) -> str:
         """The type that the others are made from, "" where each is written from the base's own weights."""
-        return source(self.types, self.wants_table)
+        return source(self.types, self.model, weighted=self.weighted, table=self.wants_table)
 
     def needs(self, out: Path) -> list[Need]:
         """Give the disk that all files together need."""
@@ -73,7 +73,7 @@ class Order:
         emit: events.Emit,
         should_stop: Callable[[], bool],
     ) -> list[tuple[str, Path]]:
-        """Make the files (type, place); `write(path, type)` writes one of gguf.TYPES from the base's weights."""
+        """Make the files (type, place); `write(path, type)` writes one that `gguf.writes`."""
         place = {type_: out / f"{name}-{type_}.gguf" for type_ in (*self.types, self.source)}
         whole = place[self.source]
         if self.source:
@@ -93,9 +93,11 @@ class Order:
             for type_ in self.types:
                 if should_stop():
                     raise Stopped("Stopped; files that were finished are kept.", "Export again to make the others.")
-                if type_ in gguf.TYPES:
-                    if type_ != self.source:
-                        write(place[type_], type_)
+                if type_ == self.source:
+                    continue
+                if type_ not in self.weighted and gguf.writes(type_, self.model):
+                    write(place[type_], type_)
+                    self.made[type_] = quantize.Made.read(place[type_], mixture.predict(type_, self.model).fallen)
                 else:
                     weights = Path(self.matrix) if type_ in self.weighted else None
                     self.made[type_] = quantize.quantize(

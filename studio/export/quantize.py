@@ -42,6 +42,11 @@ class Made:
     fallen: dict[str, int]
     unweighted: int = 0
 
+    @classmethod
+    def read(cls, path: Path, fallen: dict[str, int]) -> Made:
+        """Read the types from the head of a file that was made."""
+        return cls(path, _types(path), fallen)
+
     def to_dict(self) -> dict[str, Any]:
         """Give what stands in the export's result."""
         return {"types": self.types, "fallback": sum(self.fallen.values()), "fallen": self.fallen}
@@ -164,7 +169,7 @@ def _refused(type_: str, log: str, code: int) -> ExportError:
     return ExportError(f"llama.cpp could not make {type_}: {why}.", "Choose another type, or export the model again.")
 
 
-def _types(path: str) -> dict[str, int]:
+def _types(path: str | Path) -> dict[str, int]:
     """Count the types of the tensors of a file, read from its head."""
     found = Counter(tensor.type_name for tensor in ggufhead.read(path).tensors)
     return dict(found.most_common())

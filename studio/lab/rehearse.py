@@ -22,6 +22,7 @@ from studio.export import order, quantize
 from studio.lab import few, forecast
 from studio.lab.forecast import Plan, Size
 from studio.methods.online import Online
+from studio.models import mixture
 from studio.runs import Run, RunConfig
 from studio.train import footprint, model, offline, prepare
 from studio.train.checkpoint import KEEP
@@ -175,7 +176,7 @@ def _bytes(made: Setup, child: Run, exported: dict[str, Any]) -> dict[str, int]:
     left = disk.held(child.dir / prepare.MODEL) + disk.held(child.adapter)
     files = sum(file["bytes"] for file in exported.get("files", ()))
     types = [file["type"] for file in exported.get("files", ())]
-    source = order.source(types)
+    source = order.source(types, mixture.of_folder(made.folder))
     making = files + (quantize.predicted_bytes(made.folder, source) if source and source not in types else 0)
     return {"kept": KEEP * each, "most": (KEEP + 1) * each, "left": left, "files": files, "making": making}
 

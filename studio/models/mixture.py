@@ -84,14 +84,12 @@ def model(config: Mapping[str, Any], shapes: Iterable[tuple[str, tuple[int, ...]
     found: dict[tuple[str, int], Weight] = {}
     loose: list[Weight] = []
     for name, shape in shapes:
-        kind = next((kind for rule, kind in _KINDS if re.search(rule, name)), "other")
-        if (kind == "output" and tied) or name.endswith(".rotary_emb.inv_freq"):
+        made = weight(name, shape)
+        if (made.kind == "output" and tied) or name.endswith(".rotary_emb.inv_freq"):
             continue
-        at = re.search(r"\.layers\.(\d+)\.", name)
-        made = Weight(kind if len(shape) > 1 else "plain", int(at[1]) if at else -1, shape[-1], math.prod(shape[:-1]))
         if ".experts." in name:  # a GGUF file has all experts of a layer in one tensor
-            before = found.get((kind, made.layer))
-            found[kind, made.layer] = dataclasses.replace(made, rows=made.rows + (before.rows if before else 0))
+            before = found.get((made.kind, made.layer))
+            found[made.kind, made.layer] = dataclasses.replace(made, rows=made.rows + (before.rows if before else 0))
         else:
             loose.append(made)
     heads = int(text.get("num_attention_heads") or 1)
@@ -107,6 +105,13 @@ def model(config: Mapping[str, Any], shapes: Iterable[tuple[str, tuple[int, ...]
     )
 
 
+def weight(name: str, shape: tuple[int, ...]) -> Weight:
+    """Read a tensor of a checkpoint from its name and shape."""
+    kind = next((kind for rule, kind in _KINDS if re.search(rule, name)), "other")
+    at = re.search(r"\.layers\.(\d+)\.", name)
+    return Weight(kind if len(shape) > 1 else "plain", int(at[1]) if at else -1, shape[-1], math.prod(shape[:-1]))
+
+
 def of_folder(folder: Path) -> Model:
     """Read a model from its folder: the headers only. ModelError for a damaged one."""
     config = read_object(folder / "config.json")
@@ -118,17 +123,22 @@ def predict(type_: str, made: Model, imatrix: bool = False) -> Prediction:
 
     `imatrix`: an importance matrix is there; one is made for every type that needs it.
     """
-    kind = TYPES[type_]
-    imatrix = (imatrix or kind.needs_imatrix) and kind.takes_imatrix
     total, fallen, found = _HEAD + _TOKEN * made.vocabulary, Counter[str](), Counter[str]()
     for weight in made.weights:
-        wanted = "F32" if weight.kind == "plain" else _wanted(kind, weight, made, imatrix)
-        got = _fitting(wanted, weight.columns)
+        wanted, got = chosen(type_, weight, made, imatrix)
         fallen[got] += got != wanted
         per, size = block(got)
         total += _ENTRY + weight.rows * (weight.columns // per) * size
         found[got] += 1
     return Prediction(total, dict(found.most_common()), dict((+fallen).most_common()))
+
+
+def chosen(type_: str, weight: Weight, made: Model, imatrix: bool = False) -> tuple[str, str]:
+    """Give the type that the rules want for a tensor, and the one it gets: another where its rows do not fit."""
+    kind = TYPES[type_]
+    imatrix = (imatrix or kind.needs_imatrix) and kind.takes_imatrix
+    wanted = "F32" if weight.kind == "plain" else _wanted(kind, weight, made, imatrix)
+    return wanted, _fitting(wanted, weight.columns)
 
 
 def told(types: Mapping[str, int], fallen: Mapping[str, int]) -> str:

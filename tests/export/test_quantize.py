@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from making import make_model
 
 from studio.errors import ConfigError, ExportError, Stopped
-from studio.export import gguf, matrixfile, quantize
+from studio.export import gguf, matrixfile, packed, quantize
 from studio.models import mixture, quants
 from studio.render import encode
 
@@ -191,6 +192,57 @@ def test_files_are_as_large_as_predicted_and_hold_the_predicted_types(
         assert (made.types, made.fallen) == (found.types, found.fallen)
         assert abs(found.bytes / made.path.stat().st_size - 1) < 0.02, type_
     assert bool(made.fallen) is (key == "narrow")
+
+
+@pytest.mark.parametrize("key", ["wide", "narrow"])
+def test_what_is_written_in_one_pass_is_byte_for_byte_what_llama_cpp_makes(
+    sources: dict[str, tuple[Path, Path]], tmp_path: Path, key: str
+) -> None:
+    from gguf import GGUFReader
+
+    folder = sources[key][0]
+    model, renderer = mixture.of_folder(folder), encode.load(folder)
+    whole = gguf.write(folder, None, tmp_path / "whole.gguf", renderer, name="x", dtype="F32")
+    types = [name for name in quants.TYPES if gguf.writes(name, model) and quants.TYPES[name].tensor in packed.BLOCKS]
+    assert {"Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_L", "Q2_K", "IQ4_NL", "IQ4_XS"} <= set(types)
+    for type_ in types:
+        theirs = quantize.quantize(whole, tmp_path / "theirs.gguf", type_)
+        ours = gguf.write(folder, None, tmp_path / "ours.gguf", renderer, name="x", dtype=type_)
+        found, wanted = GGUFReader(ours), GGUFReader(theirs.path)
+        for name in ("general.file_type", "general.quantization_version"):
+            assert found.fields[name].contents() == wanted.fields[name].contents(), (type_, name)
+        read = {tensor.name: tensor for tensor in found.tensors}
+        assert len(read) == len(wanted.tensors)
+        for tensor in wanted.tensors:
+            assert read[tensor.name].tensor_type == tensor.tensor_type, (type_, tensor.name)
+            assert np.array_equal(read[tensor.name].data, tensor.data), (type_, tensor.name)
+
+
+def test_blocks_come_back_in_order_whatever_their_type_and_size() -> None:
+    draw = np.random.default_rng(0)
+    blocks = [draw.normal(size=(rows, 512)).astype(np.float32) for rows in (1, 1500, 3, 700)]
+    kinds = ("Q4_K", "Q6_K", "F32", "Q8_0")
+    with packed.Packer() as packer:
+        made = list(packer.pack((at, kind, rows) for at, (kind, rows) in enumerate(zip(kinds, blocks, strict=True))))
+        alone = [b"".join(part.tobytes() for _, part in packer.pack([(0, kind, row[None])]))
+                 for kind, rows in zip(kinds, blocks, strict=True) for row in rows]  # fmt: skip
+    assert [key for key, _ in made] == [0, 1, 2, 3]
+    assert b"".join(part.tobytes() for _, part in made) == b"".join(alone)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name_and_leave_nothing(wide: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(wide, tmp_path / "model")
+    tensors = load_file(wide / "model.safetensors")
+    tensors["model.layers.2.mlp.up_proj.weight"][5, 7] = torch.inf
+    save_file(tensors, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    out = tmp_path / "files"
+    out.mkdir()
+    with pytest.raises(ExportError, match=r"layers\.2\.mlp\.up_proj.* holds values that Q4_K cannot"):
+        gguf.write(tmp_path / "model", None, out / "x.gguf", encode.load(wide), name="x", dtype="Q4_K_M")
+    assert list(out.iterdir()) == []
 
 
 def test_tensors_that_fell_back_are_told_in_a_sentence(sources: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
