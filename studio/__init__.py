@@ -57,13 +57,13 @@ def train_model(
     """Train with a method; a bad setting is refused before anything is written.
 
     With `rehearse` a few rows go the whole way instead, and the document says what all of them will take
-    (lab/rehearse.py). `data` is a file, or "votes" (data/votes.py); `reading` says how it is read; `parent` is the run
-    to go on from (its model is taken when none is named); `reward` is what scores the answers of ppo and rloo, a reward
-    run or a rule (data/rules.py); `out` the run's directory. Of several `processes` (train/together.py) each learns
-    from `batch_size` rows in a step.
+    (lab/rehearse.py). `data` is a file, "votes" (data/votes.py), or a set of judged answers (data/preferences.py);
+    `reading` says how it is read; `parent` is the run to go on from (its model is taken when none is named); `reward`
+    is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out` the run's directory. Of
+    several `processes` (train/together.py) each learns from `batch_size` rows in a step.
     """
     from studio import config, runs
-    from studio.data import votes
+    from studio.data import preferences
     from studio.errors import ConfigError
     from studio.methods import METHODS
 
@@ -84,7 +84,9 @@ def train_model(
         why = f"{method} runs in one process." if processes > 0 else "A run takes at least one process."
         raise ConfigError(why, "Leave --processes out.", field="processes")
     folder = Path(base).expanduser()
-    file = votes.named(data, "kto" if "kto" in METHODS[method].kinds else "preference")
+    file = preferences.named(
+        data, next((kind for kind in preferences.KINDS if kind in METHODS[method].kinds), "preference")
+    )
     if rehearse and out is not None:
         options["place"], out = str(Path(out).expanduser().resolve()), None
     made = runs.RunConfig(

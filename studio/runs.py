@@ -42,9 +42,9 @@ _LEAVES_NOTHING = ("rehearse", "push")
 class RunConfig:
     """What a run was asked to do.
 
-    `kind` names the worker's job (train, merge, export, push, demo, download, check); `method` the training method;
-    `model` is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values that
-    differ from the method's defaults.
+    `kind` names the worker's job (train, feedback, merge, export, push, demo, download, check); `method` the training
+    method; `model` is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values
+    that differ from the method's defaults.
     """
 
     kind: str
@@ -198,9 +198,13 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
 
 
 def _needed(config: RunConfig) -> list[str]:
-    """Give the directories of the runs that this one cannot do without: its parent, and what scores its answers."""
-    scorer = str(config.options.get("reward") or "")
-    return [place for place in (config.parent, scorer) if place and _is_run(Path(place))]
+    """Give the directories of the runs that this one cannot do without.
+
+    Its parent, what scores its answers, and the set of judged answers that it learns from, which holds its file.
+    """
+    scorer, file = str(config.options.get("reward") or ""), Path(config.data) if config.data else None
+    places = (config.parent, scorer, str(file.parent) if file else "")
+    return [place for place in places if place and _is_run(Path(place))]
 
 
 def _tell(needed: Path, run: Run) -> None:
@@ -281,8 +285,10 @@ def children(run: Run) -> list[Run]:
 def needed_by(run: Run) -> list[tuple[Run, str]]:
     """List the runs that cannot do without this one, each with the words that say why."""
     scored = [other for other in _others(run) if _names(str(other.config.options.get("reward") or ""), run)]
+    learned = [other for other in _others(run) if other.config.data and Path(other.config.data).parent == run.dir]
     started = [(other, f"started from {run.id}") for other in children(run)]
-    return [*started, *((other, f"has its answers scored by {run.id}") for other in scored)]
+    told = [*started, *((other, f"has its answers scored by {run.id}") for other in scored)]
+    return [*told, *((other, f"learned from {run.id}") for other in learned)]
 
 
 def refuse_deletion(run: Run) -> None:

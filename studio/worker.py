@@ -31,6 +31,7 @@ KINDS = {
     "merge": "studio.export.job:merge",
     "export": "studio.export.job:export",
     "push": "studio.export.push:push",
+    "feedback": "studio.feedback.job:run",
     "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
     "download": "studio.models.job:download",

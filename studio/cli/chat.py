@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import runs
 from studio.chat.session import Pane, Session, why
 from studio.cli.export import BASE
 from studio.cli.output import Out
 from studio.cli.running import watching
 from studio.errors import ConfigError, RunError
-from studio.export import meant
-from studio.models import elsewhere, hub
+from studio.export import speaking
+from studio.models import elsewhere
 
 Turn = dict[str, Any]
 
@@ -71,75 +70,15 @@ def panes(args: argparse.Namespace) -> list[Pane]:
     if args.against != "base":
         base = args.model if elsewhere.folder_of(args.against) else ""
         return [_pane(Path(args.against).name, args.against, base, together=True), tuned]
-    return [_base(*_roots(args.who, args.model), tuned), tuned]
+    return [speaking.base_of(args.who, args.model, tuned), tuned]
 
 
 def _pane(name: str, who: str, base: str, together: bool) -> Pane:
-    """Give a file's pane, or a run's: its newest export where it answers alone, else its adapter on the shared base.
-
-    An adapter made elsewhere stands on its base in the same way, a model alone.
-    """
-    if Path(who).suffix == ".gguf":
-        return Pane(name, str(Path(who).expanduser().resolve()))
-    found, raw = meant.find(who, base), False
-    run = found.run
-    result = None
-    if run is not None:
-        result = run.result() if run.config.kind == "export" else None if together else _exported(run)
-    if result is not None:
-        return Pane(name, str(result["files"][0]["path"]))
-    from studio.export import chatfiles
-
     with watching() as watch:
-        if run is not None:
-            files = chatfiles.of_run(_trained(run), watch["emit"])
-        else:
-            known = found.known(**watch)
-            files, raw = chatfiles.of_known(known, watch["emit"]), not known.chats
-    if files.note:
-        print(files.note, file=sys.stderr)
-    return Pane(name, str(files.gguf), raw=raw, adapter=str(files.adapter or ""))
-
-
-def _exported(run: runs.Run) -> dict[str, Any] | None:
-    for child in runs.children(run):
-        result = child.result() if child.config.kind == "export" else None
-        if result is not None and all(Path(f["path"]).is_file() for f in result["files"]):
-            return result
-    return None
-
-
-def _trained(run: runs.Run) -> Any:
-    from studio.train.prepare import Trained
-
-    trained = run if run.config.kind == "train" else run.parent()
-    if trained is None:
-        raise RunError(f"{run.id} was not trained here.", "Name a run that was trained, or a GGUF file.")
-    return Trained.of(trained)
-
-
-def _roots(who: str, base: str) -> tuple[Path, Path]:
-    """Give what a run's lineage, or an adapter made elsewhere, began with, and the base that its adapter stands on."""
-    found = None if Path(who).suffix == ".gguf" else meant.find(who, base)
-    run = found.run if found is not None else None
-    if run is not None and (run.config.kind == "train" or run.config.parent):
-        trained = _trained(run)
-        return trained.root, trained.base
-    options = run.config.options if run is not None else {}
-    if found is None or not (found.adapter or options.get("adapter")):
-        what = "a GGUF file does not say what its base is" if found is None else f"{who} is a base itself"
-        raise RunError(f"--against base needs a run or an adapter: {what}.", "Name two files, runs or models.")
-    root = hub.resolve(found.model)
-    return root, root
-
-
-def _base(root: Path, base: Path, tuned: Pane) -> Pane:
-    """Give what it began with as a pane: on the tuned pane's own weights where they are the base's."""
-    from studio.export import chatfiles
-
-    beside = chatfiles.Files(Path(tuned.gguf), Path(tuned.adapter) if tuned.adapter else None)
-    files = chatfiles.of_root(root, beside, base)
-    return Pane("base", str(files.gguf), raw=files.raw, template=files.template)
+        found = speaking.find(name, who, base, together=together, **watch)
+    if found.note:
+        print(found.note, file=sys.stderr)
+    return found.pane
 
 
 def _chat(args: argparse.Namespace, out: Out) -> None:

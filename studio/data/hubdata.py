@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from studio import disk, events, paths
-from studio.data import votes
+from studio.data import preferences
 from studio.errors import DataError, Stopped
 
 _NAME = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -59,14 +59,14 @@ class Asked:
 def paths_of(
     name: str | Path, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None
 ) -> list[Path]:
-    """Give the local files that a name means: a path, the votes, or a data set of the hub, fetched if it is not here.
+    """Give the local files that a name means: a path, votes, judged answers, or a data set of the hub.
 
-    Of a data set the training split is meant where no other is named. Raises DataError with a remedy; where the choice
-    is not clear, it says what there is. Raises Stopped.
+    What is not here yet is fetched. Of a data set the training split is meant where no other is named. Raises DataError
+    with a remedy; where the choice is not clear, it says what there is. Raises Stopped.
     """
     asked = reference(str(name))
-    if str(name) in votes.NAMES:
-        return [votes.named(name)]
+    if (made := preferences.named(name)) != Path(name).expanduser():
+        return [made]
     return [_local(name)] if asked is None else _fetch(asked, emit, should_stop)
 
 

@@ -1,0 +1,1 @@
+"""Where preferences come from: people, judges, a constitution, reward models, rules, larger models."""

@@ -1,0 +1,188 @@
+"""Who answers and who judges: local runs and files through llama.cpp, or an OpenAI-compatible endpoint.
+
+All have one face, `Speaker`: answers to prompts, n to each, and the probability of words as the next thing said. Local
+speakers share one engine process, and those on one base one copy of its weights. An answer is drawn with a seed of its
+own, made of the asker's seed, the prompt's key and the answer's number: so it is the same whatever was asked before it,
+and a set that is resumed goes on with what an uninterrupted one would have had.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from studio import events
+from studio.chat.session import Session
+from studio.errors import ConfigError, DataError, Stopped
+from studio.export import speaking
+
+Turn = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """An answer: its text, tokens, whether it ended by itself, and the seed it was drawn with."""
+
+    text: str
+    tokens: int
+    stopped: bool
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """How answers are drawn: temperature 0 always takes the likeliest token, so that n answers are one."""
+
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 256
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """A prompt: its turns, and the key that its seeds are made of ("" for the turns themselves)."""
+
+    turns: Sequence[Turn]
+    key: str = ""
+
+
+class Speaker(abc.ABC):
+    """One who answers. `identity` is what records and reports keep of it (chat/session.py `identity`)."""
+
+    name: str
+    identity: dict[str, Any]
+    #: Whether `weigh` can be asked: an endpoint may not tell probabilities.
+    weighs = True
+
+    @abc.abstractmethod
+    def ask(
+        self, asks: Sequence[Ask], draw: Draw, should_stop: Callable[[], bool] = bool
+    ) -> Iterator[tuple[int, list[Said]]]:
+        """Answer prompts, in their order: (number of the prompt, its answers). Raises Stopped between two answers."""
+
+    @abc.abstractmethod
+    def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
+        """Give the probability of each word as the beginning of the answer, as they share it: they add up to 1.
+
+        p_i = prod_t P(t | prompt, earlier tokens of word i), divided by the sum over the words. All 0 where the model
+        gives none of them a probability.
+        """
+
+    def say(self, turns: Sequence[Turn], draw: Draw | None = None, key: str = "") -> list[Said]:
+        """Answer one prompt."""
+        return next(iter(self.ask([Ask(turns, key)], draw or Draw())))[1]
+
+
+class Local(Speaker):
+    """A pane of the chat engine."""
+
+    def __init__(self, session: Session, pane: int) -> None:
+        self._session, self._pane = session, pane
+        self.name = session.panes[pane].name
+        self.identity = session.identity(pane)
+
+    def ask(
+        self, asks: Sequence[Ask], draw: Draw, should_stop: Callable[[], bool] = bool
+    ) -> Iterator[tuple[int, list[Said]]]:
+        """Answer prompts one after the other; the prompt of n answers is evaluated once."""
+        options = dataclasses.asdict(draw)
+        del options["n"]
+        for number, one in enumerate(asks):
+            said: list[Said] = []
+            for at in range(draw.n):
+                if should_stop():
+                    raise Stopped("Stopped; what was finished is kept.", "Resume to go on where it stopped.")
+                options["seed"] = seed_of(draw.seed, one, at)
+                made = self._session.answer(self._pane, list(one.turns), **options)
+                said.append(Said(made["text"].strip(), made["tokens"], made["stopped"], options["seed"]))
+            yield number, said
+
+    def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
+        """Read the probabilities of the words' tokens."""
+        found = []
+        for word in words:
+            tokens = self._session.scores(self._pane, list(turns), text=word)["tokens"]
+            found.append(math.prod(token["p"] for token in tokens))
+        return shares(found)
+
+
+def shares(found: Sequence[float]) -> list[float]:
+    """Divide by the sum; all 0 where there is nothing to divide."""
+    total = sum(found)
+    return [value / total for value in found] if total > 0 else [0.0] * len(found)
+
+
+def seed_of(seed: int, ask: Ask, number: int) -> int:
+    """Give the seed of an answer: a number below 2^31 made of the asker's seed, the prompt and the answer's number."""
+    about = ask.key or repr([(turn.get("role"), turn.get("content")) for turn in ask.turns])
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{number}\0{about}".encode()).digest()[:4], "big") >> 1
+
+
+class Speakers:
+    """Open speakers by name; a context that ends their engine.
+
+    A name is a run, an adapter's folder, a model, a GGUF file, `base` (what the first of the others began with), or an
+    endpoint (endpoint.py): `http://127.0.0.1:11434/v1#MODEL`.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        context: int = 2048,
+        device: str = "auto",
+        emit: events.Emit | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        if not names or not all(name.strip() for name in names):
+            raise ConfigError("Nobody is named who answers.", "Name a run, a model, a GGUF file or an endpoint.")
+        local = [name for name in names if "://" not in name]
+        panes, notes = {}, []
+        for name in dict.fromkeys(local):
+            if name == "base":
+                continue
+            found = speaking.find(name, name, together=len(local) > 1, emit=emit, should_stop=should_stop)
+            panes[name] = found.pane
+            notes.append(found.note)
+        if "base" in local:
+            if not panes:
+                raise ConfigError("`base` means the base of a run, and no run is named.", "Name the base itself.")
+            first = next(iter(panes))
+            panes["base"] = speaking.base_of(first, "", panes[first])
+        self._session = Session(list(panes.values()), n_ctx=context, device=device) if panes else None
+        try:
+            self.all = [self._speaker(name, list(panes)) for name in names]
+        except BaseException:
+            self.close()
+            raise
+        for note in filter(None, notes):
+            if emit is not None:
+                emit(events.event("note", level="info", code="speaker", text=note))
+
+    def _speaker(self, name: str, panes: Sequence[str]) -> Speaker:
+        if "://" in name:
+            raise DataError("Endpoints cannot be asked yet.", "Name a local run or file.")
+        assert self._session is not None
+        return Local(self._session, panes.index(name))
+
+    def __enter__(self) -> list[Speaker]:
+        """Give the speakers in the order of their names."""
+        return self.all
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End them."""
+        self.close()
+
+    def close(self) -> None:
+        """End the engine process."""
+        if self._session is not None:
+            self._session.close()
