@@ -1,0 +1,100 @@
+"""What a suite is: questions, and marks for the answers. Counting, intervals and tests are the same for all (card.py).
+
+A suite asks each side (`before`, where there is one, and `after`) the same items and gives each item a mark per
+measure. It never averages: the card pairs the marks of an item, so that before and after are compared item by item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from studio.feedback.speakers import Ask, Draw, Said, Speaker
+
+#: side -> item -> mark: 0 or 1 of a share, a number of a mean. An item that a side says nothing about is not there.
+Marks = dict[str, dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`.
+
+    `better`: "more", "less", or "" where neither is good in itself (a length). `says` is one sentence for its owner.
+    """
+
+    name: str
+    label: str
+    says: str
+    better: str = "more"
+    kind: str = "share"
+    unit: str = ""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a suite found: marks by measure, the answers to read one by one, and what its picture is drawn from.
+
+    `answers` rows: {"item", "measure", "asked", "before", "after", "marks": {...}, ...}, all text as it was said.
+    """
+
+    marks: dict[str, Marks] = dataclasses.field(default_factory=dict)
+    answers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    plots: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def mark(self, measure: str, side: str, item: str, mark: float) -> None:
+        """Give an item its mark."""
+        self.marks.setdefault(measure, {}).setdefault(side, {})[item] = float(mark)
+
+
+class Asking(Protocol):
+    """What a suite gets (card.py makes it). Answers are kept on the disk as they come: a resumed run asks the rest."""
+
+    cfg: Any
+    sides: tuple[str, ...]
+    seed: int
+    #: Who judges free answers, where somebody was named; None: rules alone.
+    judge: Speaker | None
+    #: A file of the user's own with items for this suite, where one was named.
+    file: Path | None
+
+    def ask(self, side: str, asks: Sequence[Ask], draw: Draw | None = None) -> list[list[Said]]:
+        """Answer prompts by a side; `Ask.key` names the item and must be unique in the suite. Raises Stopped."""
+
+    def speaker(self, side: str) -> Speaker:
+        """Give who answers for a side, for what `ask` cannot do (Speaker.weigh)."""
+
+    def note(self, text: str) -> None:
+        """Say something that the owner should know."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A suite as a value: one file each.
+
+    `says` in one sentence what it measures, `cannot` what it cannot show; `Config` declares its settings
+    (config.setting); `run` asks and marks.
+    """
+
+    name: str
+    title: str
+    says: str
+    cannot: str
+    measures: tuple[Measure, ...]
+    Config: type
+    run: Callable[[Asking], Outcome]
+
+
+def load(place: str) -> Suite:
+    """Give the suite that stands at "module:NAME"."""
+    import importlib
+
+    module, _, name = place.partition(":")
+    found: Suite = getattr(importlib.import_module(module), name)
+    return found
+
+
+#: name -> where the suite is, in the order of the card.
+SUITES: dict[str, str] = {}
