@@ -15,7 +15,9 @@ from studio.errors import ConfigError
 from studio.runs import Run
 
 #: source -> the function that fills a set: (run, emit, should_stop) -> what the result says beside the counts.
-SOURCES: dict[str, str] = {}
+SOURCES: dict[str, str] = {
+    "rank": "studio.feedback.rank:make",
+}
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
