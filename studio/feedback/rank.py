@@ -3,7 +3,7 @@
 The run samples the answers, and is over then; people rank as long as they like. Beside what every set has
 (data/preferences.py):
 
-RUN/samples.jsonl    the prompts with their answers (sampling.py)
+RUN/samples.jsonl    the prompts with their answers (samples.py)
 
 A ranking is a record: its answers in the sample's order and, where somebody wrote a better one, that one at the end,
 of rank 1. `about` keeps the order that they were shown in, `by` who ranked.
@@ -28,8 +28,8 @@ from studio.data.preferences import PAIRINGS, Record
 from studio.data.records import Reading
 from studio.data.votes import Answer
 from studio.errors import ConfigError, DataError, Stopped
-from studio.feedback import making, sampling
-from studio.feedback.sampling import Sample
+from studio.feedback import making, samples
+from studio.feedback.samples import Sample
 from studio.feedback.speakers import Draw, Speakers
 from studio.runs import Run
 
@@ -42,18 +42,25 @@ _BREAK = 300.0
 class Config:
     """How answers are sampled for people to rank."""
 
-    answers: int = setting(
+    answers_from: str = setting(
+        "", "Who answers the prompts: runs, models, GGUF files or endpoints, separated by commas.", advanced=False
+    )
+    n: int = setting(
         3,
-        "Answers to each prompt: three give three pairs, four give six and take twice as long to read.",
+        "Answers to each prompt, in all: three give three pairs, four give six and take twice as long to read.",
         low=2,
         high=4,
+        unit="answers",
         source="InstructGPT, section 3.4, showed 4 to 9 to paid labellers",
         advanced=False,
     )
-    temperatures: str = setting(
-        "0.5,0.8,1.1", "One for each answer, over and over: the further apart, the more they differ.", advanced=False
+    temperature: str = setting(
+        "0.5,0.8,1.1",
+        "How freely answers are drawn. Several temperatures, separated by commas, take turns: the further apart, the "
+        "more the answers differ.",
+        advanced=False,
     )
-    limit: int = setting(50, "Prompts to sample, from the file's beginning; 0: all.", low=0, advanced=False)
+    limit: int = setting(50, "At most so many prompts of the file. 0: all.", low=0, unit="prompts", advanced=False)
     overlap: float = setting(
         0.2, "Share of the prompts that every person ranks, to see how far they agree.", low=0.0, high=1.0
     )
@@ -97,26 +104,26 @@ def config_of(run: Run) -> Config:
 def make(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Sample the answers of a run, each prompt kept as soon as it has them; those that are kept are not asked again.
 
-    options: `speakers` names who answers, `reading` says how the file is read. Raises Stopped.
+    options: the settings, and in `reading` how the file is read. Raises Stopped.
     """
     config, options = config_of(run), run.config.options
-    heat = sampling.temperatures(config.temperatures)
+    heat = samples.temperatures(config.temperature)
     reading = Reading.from_dict(options.get("reading") or {})
     asked = making.prompts(run.config.data, reading, limit=config.limit, emit=emit, should_stop=should_stop)
-    done = {sample.id for sample in sampling.samples(run.dir)}
+    done = {sample.id for sample in samples.read(run.dir)}
     left = [one for one in asked if one.key not in done]
     if left:
         how = Draw(top_p=config.top_p, max_tokens=config.max_tokens, seed=config.seed)
-        names = [str(name) for name in options.get("speakers") or []]
+        names = [name.strip() for name in config.answers_from.split(",") if name.strip()]
         with Speakers(names, context=config.context, emit=emit, should_stop=should_stop) as speakers:
             progress = events.Progress(emit, "Sampling answers", len(asked), "prompts")
             progress.step(len(asked) - len(left))
             for one in left:
-                sampling.keep(run.dir, sampling.draw(one, speakers, config.answers, heat, how, should_stop))
+                samples.keep(run.dir, samples.draw(one, speakers, config.n, heat, how, should_stop))
                 progress.step()
                 if should_stop():
                     raise Stopped("Stopped; what was finished is kept.", f"Go on with: studio resume {run.name}")
-    found = sampling.samples(run.dir)
+    found = samples.read(run.dir)
     _leave_out(run, found)
     usable = [sample for sample in found if len(sample.answers) > 1]
     if not usable:
@@ -178,7 +185,7 @@ def _mine(run: Run, by: str) -> tuple[list[Sample], list[Record]]:
     records = [record for record in preferences.records(run.dir) if record.by.get("kind") == "person"]
     mine = sorted((record for record in records if record.by.get("name") == by), key=lambda record: record.time)
     have, taken = ({record.about.get("sample") for record in some} for some in (mine, records))
-    usable = [sample for sample in sampling.samples(run.dir) if len(sample.answers) > 1 and sample.id not in have]
+    usable = [sample for sample in samples.read(run.dir) if len(sample.answers) > 1 and sample.id not in have]
     both = [sample for sample in usable if _shared(sample, config)]
     rest = [sample for sample in usable if not _shared(sample, config) and sample.id not in taken]
     random.Random(f"{config.seed}\0{by}").shuffle(rest)
@@ -208,7 +215,7 @@ def save(
     `bad`: none is any good. `skip`: it cannot be judged. Raises ConfigError for what is no ranking.
     """
     by = person(by)
-    sample = next((one for one in sampling.samples(run.dir) if one.id == sample_id and len(one.answers) > 1), None)
+    sample = next((one for one in samples.read(run.dir) if one.id == sample_id and len(one.answers) > 1), None)
     if sample is None:
         raise ConfigError("There is no such prompt to rank.", "Go on with the one that is shown.", field="sample")
     places = order(sample, by, config_of(run).seed)

@@ -20,8 +20,8 @@ from studio import runs, worker
 from studio.data import dataset, preferences
 from studio.data.votes import Answer
 from studio.errors import ConfigError, DataError
-from studio.feedback import rank, ranked, sampling
-from studio.feedback.sampling import Sample
+from studio.feedback import rank, ranked, samples
+from studio.feedback.samples import Sample
 
 TEXTS = ("cold", "warm", "hot")
 
@@ -35,7 +35,7 @@ def made(count: int = 4, texts: tuple[str, ...] = TEXTS, **options: Any) -> runs
     run = runs.create(runs.RunConfig("feedback", "a set", options={"source": "rank", **options}))
     for number in range(count):
         answers = [Answer(f"{text} {number}", {"name": "m", "temperature": 0.5 + i}) for i, text in enumerate(texts)]
-        sampling.keep(run.dir, Sample(f"s{number}", prompt(number), answers, number + 1))
+        samples.keep(run.dir, Sample(f"s{number}", prompt(number), answers, number + 1))
     return run
 
 
@@ -222,7 +222,7 @@ def test_wins_are_shares_of_the_others_beaten_and_ties_half() -> None:
 def test_several_runs_are_told_apart_by_what_they_are() -> None:
     run = runs.create(runs.RunConfig("feedback", "two", options={"source": "rank"}))
     answers = [Answer(name, {"name": name, "sha256": name, "temperature": 0.7}) for name in ("base", "tuned")]
-    sampling.keep(run.dir, Sample("s0", prompt(0), answers))
+    samples.keep(run.dir, Sample("s0", prompt(0), answers))
     shown = rank.next_prompt(run, "Ann")
     assert shown is not None
     rank.save(run, "s0", [1 if text == "tuned" else 2 for text in shown.texts], "Ann")
@@ -238,10 +238,10 @@ def test_several_runs_are_told_apart_by_what_they_are() -> None:
 @pytest.mark.parametrize("text", ["", "warm", "0.5,", "0.5;1.2", "-1", "6", "nan"])
 def test_temperatures_are_numbers(text: str) -> None:
     if text in ("0.5,", "0.5;1.2"):
-        assert sampling.temperatures(text)[0] == 0.5
+        assert samples.temperatures(text)[0] == 0.5
     else:
         with pytest.raises(ConfigError):
-            sampling.temperatures(text)
+            samples.temperatures(text)
 
 
 @pytest.fixture(scope="module")
@@ -251,39 +251,39 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(model: Path, prompts: Path, **options: Any) -> runs.RunConfig:
-    options = {"source": "rank", "speakers": [str(model)], "max_tokens": 8, **options}
+    options = {"source": "rank", "answers_from": str(model), "max_tokens": 8, **options}
     return runs.RunConfig("feedback", "ranked", str(model), data=str(prompts), options=options)
 
 
 def test_sampling_keeps_who_answered_how_and_a_kill_loses_and_repeats_nothing(tiny: Path, prompts: Path) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    whole = runs.create(config(tiny, prompts, answers=2, temperatures="1.0,2.0"))
+    whole = runs.create(config(tiny, prompts, n=2, temperature="1.0,2.0"))
     result = worker.work(whole)
-    found = sampling.samples(whole.dir)
+    found = samples.read(whole.dir)
     assert result["source"] == "rank" and result["samples"] == 6 and result["answers"] == 12
     assert result["next"] == f"studio feedback rank {whole.id}"
     assert all([a.identity["temperature"] for a in sample.answers] == [1.0, 2.0] for sample in found)
     assert all(a.identity["sha256"] for sample in found for a in sample.answers)
-    killed = runs.create(config(tiny, prompts, answers=2, temperatures="1.0,2.0"))
+    killed = runs.create(config(tiny, prompts, n=2, temperature="1.0,2.0"))
     command = [sys.executable, "-m", "studio", "worker", str(killed.dir)]
     process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
-    while not sampling.samples(killed.dir) and time.monotonic() < end:
+    while not samples.read(killed.dir) and time.monotonic() < end:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = (killed.dir / sampling.FILE).read_bytes()
-    with (killed.dir / sampling.FILE).open("ab") as file:
+    before = (killed.dir / samples.FILE).read_bytes()
+    with (killed.dir / samples.FILE).open("ab") as file:
         file.write(b'{"id": "torn')
     worker.work(killed)
-    assert sampling.samples(killed.dir) == found, "the same answers as without the kill"
-    after = (killed.dir / sampling.FILE).read_bytes()
+    assert samples.read(killed.dir) == found, "the same answers as without the kill"
+    after = (killed.dir / samples.FILE).read_bytes()
     assert before and after.startswith(before) and after.count(b"\n") == 6
 
 
 def test_answers_that_are_all_the_same_are_counted_and_ranked_by_nobody(tiny: Path, prompts: Path) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    run = runs.create(config(tiny, prompts, answers=3, temperatures="0", limit=2))
+    run = runs.create(config(tiny, prompts, n=3, temperature="0", limit=2))
     with pytest.raises(DataError, match="two different answers"):
         worker.work(run)
     assert preferences.counts(preferences.records(run.dir))["dropped"] == {rank.SAME: 2}
@@ -292,5 +292,5 @@ def test_answers_that_are_all_the_same_are_counted_and_ranked_by_nobody(tiny: Pa
 
 def test_samples_that_somebody_broke_are_passed_over(tmp_path: Path) -> None:
     rows = [{"id": "a", "prompt": [], "answers": [{"text": "x", "identity": {}}]}, {"id": "b"}, [], "x"]
-    (tmp_path / sampling.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [sample.id for sample in sampling.samples(tmp_path)] == ["a"]
+    (tmp_path / samples.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [sample.id for sample in samples.read(tmp_path)] == ["a"]

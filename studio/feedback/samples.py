@@ -41,7 +41,7 @@ def temperatures(text: str) -> list[float]:
         found = []
     if not found or not all(0 <= value <= 5 for value in found):
         remedy = "Write numbers from 0 to 5, such as 0.5,0.8,1.1."
-        raise ConfigError(f"{text[:60]!r} are no temperatures.", remedy, field="temperatures")
+        raise ConfigError(f"{text[:60]!r} is no temperature.", remedy, field="temperature")
     return found
 
 
@@ -68,13 +68,13 @@ def keep(folder: Path, sample: Sample) -> None:
     ledger.append(folder / FILE, writers.line(dataclasses.asdict(sample)).rstrip(b"\n"), _is_sample)
 
 
-def samples(folder: Path) -> list[Sample]:
+def read(folder: Path) -> list[Sample]:
     """Give the samples of a run in the order they were made; a torn last line is none."""
-    found = (_read(raw) for _, raw in ledger.lines(folder / FILE, _is_sample))
+    found = (_sample(raw) for _, raw in ledger.lines(folder / FILE, _is_sample))
     return list({sample.id: sample for sample in found if sample is not None}.values())
 
 
-def _read(raw: bytes) -> Sample | None:
+def _sample(raw: bytes) -> Sample | None:
     try:
         row = json.loads(raw)
         answers = [Answer(str(one["text"]), dict(one["identity"])) for one in row["answers"]]
@@ -84,4 +84,4 @@ def _read(raw: bytes) -> Sample | None:
 
 
 def _is_sample(raw: bytes) -> bool:
-    return _read(raw) is not None
+    return _sample(raw) is not None
