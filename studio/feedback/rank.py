@@ -98,6 +98,21 @@ def config_of(run: Run) -> Config:
     return build(Config, {name: value for name, value in run.config.options.items() if name in names})
 
 
+def ready(config: Config) -> Config:
+    """Check the settings before anything is written. Raises ConfigError."""
+    heat, names = samples.temperatures(config.temperature), _names(config)
+    if not names:
+        raise ConfigError("Nobody is named who answers.", "Name a run, a model or a GGUF file.", field="answers_from")
+    if len(set(names)) * len(set(heat)) == 1 and heat[0] == 0:
+        remedy = "Set a temperature above 0, or name several who answer."
+        raise ConfigError("At temperature 0 the answers to a prompt are all the same.", remedy, field="temperature")
+    return config
+
+
+def _names(config: Config) -> list[str]:
+    return [name.strip() for name in config.answers_from.split(",") if name.strip()]
+
+
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 
@@ -114,8 +129,7 @@ def make(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[s
     left = [one for one in asked if one.key not in done]
     if left:
         how = Draw(top_p=config.top_p, max_tokens=config.max_tokens, seed=config.seed)
-        names = [name.strip() for name in config.answers_from.split(",") if name.strip()]
-        with Speakers(names, context=config.context, emit=emit, should_stop=should_stop) as speakers:
+        with Speakers(_names(config), context=config.context, emit=emit, should_stop=should_stop) as speakers:
             progress = events.Progress(emit, "Sampling answers", len(asked), "prompts")
             progress.step(len(asked) - len(left))
             for one in left:

@@ -56,8 +56,8 @@ def _beaten(kind: str, kinds: Sequence[str], ranks: Sequence[int]) -> Iterator[f
         yield statistics.mean(1.0 if a < b else 0.5 if a == b else 0.0 for a in mine for b in others)
 
 
-def report(found: Sequence[Record]) -> list[str]:
-    """Say in sentences what people's rankings show."""
+def report(found: Sequence[Record], *, shares: bool = True) -> list[str]:
+    """Say in sentences what people's rankings show; without `shares`, all but who was ranked higher."""
     people = [record for record in found if record.by.get("kind") == "person"]
     names = sorted({str(record.by.get("name")) for record in people})
     if not people:
@@ -68,7 +68,7 @@ def report(found: Sequence[Record]) -> list[str]:
         said.append(f"All answers were bad in {bad:,} of them.")
     if written := sum(any(a.identity.get("written") for a in record.answers) for record in people):
         said.append(f"A better answer was written in {written:,}.")
-    for won in wins(people)[:4]:
+    for won in wins(people)[:4] if shares else ():
         s = won.share
         n = f"{s.n:,} ranking{'s' * (s.n != 1)}"
         said.append(f"{won.name}: better than {s.rate:.0%} of the others (95 %: {s.low:.0%} to {s.high:.0%}; {n}).")
