@@ -119,7 +119,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def t_test(differences: Sequence[float]) -> float:
-    """Test whether paired differences have the mean 0: Student's two-sided p; 1 where they are all 0, or fewer than 2."""
+    """Test whether paired differences have the mean 0: Student's two-sided p; 1 where all are 0, or fewer than 2."""
     found = np.asarray(differences, dtype=np.float64)
     if len(found) < 2 or not found.any():
         return 1.0

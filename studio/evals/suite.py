@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from studio.chat.session import Pane
 from studio.feedback.speakers import Ask, Draw, Said, Speaker
+from studio.runs import Run
 
 T = TypeVar("T")
-#: side -> item -> mark: 0 or 1 of a share (1/2 for a tie), a number of a mean. An item that a side says nothing about is not there.
+#: side -> item -> mark: 0 or 1 of a share (1/2 for a tie), a number of a mean. An item that a side says nothing about
+#: is not there.
 Marks = dict[str, dict[str, float]]
 
 
@@ -56,6 +59,8 @@ class Asking(Protocol):
     cfg: Any
     sides: tuple[str, ...]
     seed: int
+    #: The run that is evaluated; None for a file or a model.
+    run: Run | None
     #: Who judges free answers, where somebody was named; None: rules alone.
     judge: Speaker | None
     #: A file of the user's own with items for this suite, where one was named.
@@ -64,12 +69,15 @@ class Asking(Protocol):
     def ask(self, side: str, asks: Sequence[Ask], draw: Draw | None = None, raw: bool = False) -> list[list[Said]]:
         """Answer prompts by a side; `Ask.key` names the item and must be unique in the suite. Raises Stopped.
 
-        `raw`: as text that is gone on with, whatever the side is. What was answered is not asked again, so that a suite
-        may ask in several calls what the answers before decide.
+        `raw`: as text that is gone on with, whatever the side is; what is said then keeps its spaces. What was answered
+        is not asked again, so that a suite may ask in several calls what the answers before decide.
         """
 
     def speaker(self, side: str) -> Speaker:
         """Give who answers for a side (or "base", where it is known), for what `ask` cannot do (Speaker.weigh)."""
+
+    def add(self, side: str, pane: Pane) -> Speaker:
+        """Open one more side in the same engine: a checkpoint of the run, say."""
 
     def keep(self, about: str, make: Callable[[], T]) -> T:
         """Make what is dear and not an answer (a judgement, a likelihood): plain JSON, kept on the disk under `about`.
