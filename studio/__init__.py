@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from studio.models.check import ModelInfo
     from studio.runs import RunConfig
 
-__all__ = ["check_data", "check_model", "export_model", "merge_model", "run_demo", "train_model", "verify_file"]
+__all__ = [
+    "check_data",
+    "check_model",
+    "export_model",
+    "make_feedback",
+    "merge_model",
+    "run_demo",
+    "train_model",
+    "verify_file",
+]
 __version__ = "0.1.0"
 
 
@@ -174,6 +183,26 @@ def verify_file(
     from studio.export import verify
 
     return verify.verify(gguf, model, repair, emit, should_stop, base)
+
+
+def make_feedback(
+    source: str,
+    *,
+    data: str | Path = "",
+    settings: Mapping[str, Any] | None = None,
+    reading: Reading | None = None,
+    out: Path | None = None,
+    title: str = "",
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Make a set of judged answers by a source (feedback/job.py SOURCES), which every method that fits can train on.
+
+    `data` is a file of prompts or of answers, another set, or "votes"; `settings` are the source's own.
+    """
+    from studio.feedback import job
+
+    return _do(job.asked(source, data, settings or {}, reading, title), out, emit, should_stop)
 
 
 def run_demo(
