@@ -8,17 +8,16 @@ under `feedback`: {"source", "data", "form": {source: {setting: value}}, "set", 
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gradio as gr
 
-from studio.config import Setting, build, settings
-from studio.data import preferences
-from studio.errors import ConfigError, RunError
+from studio.config import Setting, settings
+from studio.data import preferences, votes
+from studio.data.records import Reading
+from studio.errors import RunError
 from studio.feedback import job
 from studio.runs import RunConfig
 from studio.ui import choice, choosing, examine, forms, live, looking, starter
@@ -57,25 +56,19 @@ ABOUT = {
         "a larger model, and seeds, topics or documents",
     ),
 }
-#: Settings that name who answers or judges, in every source that has them.
-WHO = ("answers_from", "judge", "reward", "producer", "critic")
 ANSWERS = "answers_from"
+#: Sources that are nothing without somebody who answers; the others may read the answers of the file.
+_ASKS = ("rank", "constitution", "rejection")
 SAMPLE = "starter_questions.jsonl"
 #: A form's settings of the simple view: more than a method's, for who answers and judges is among them.
 SIMPLE = 6
 
 
 @functools.cache
-def module(source: str) -> ModuleType:
-    """Give the module of a source."""
-    return importlib.import_module(job.SOURCES[source].partition(":")[0])
-
-
-@functools.cache
 def sources() -> dict[str, type]:
     """Give the sources that are there, with their Configs, in the order of ABOUT; others come last."""
     order = [*(name for name in ABOUT if name in job.SOURCES), *(name for name in job.SOURCES if name not in ABOUT)]
-    return {name: module(name).Config for name in order if hasattr(module(name), "Config")}
+    return {name: job.module(name).Config for name in order if hasattr(job.module(name), "Config")}
 
 
 def title(source: str) -> str:
@@ -103,6 +96,11 @@ def source(scene: Scene) -> str:
 # --- the form --------------------------------------------------------------------------------------------------------
 
 
+def who_settings(name: str) -> tuple[str, ...]:
+    """Name the settings of a source that name runs, models, files or endpoints."""
+    return tuple(getattr(job.module(name), "NAMES", ()))
+
+
 class Form(forms.Form):
     """A source's form: who answers or judges is chosen from a list, or typed."""
 
@@ -117,7 +115,7 @@ class Form(forms.Form):
         made: dict[str, Any] = {}
         with gr.Row(elem_classes="st-fields st-from"):
             for s in basic:
-                if s.name in WHO:
+                if s.name in who_settings(self.source):
                     made[s.name] = self.who[s.name] = self._list(s)
         with gr.Row(elem_classes="st-fields"):
             for s in basic:
@@ -177,7 +175,7 @@ def remember(name: str, values: Mapping[str, Any]) -> None:
 def begins(scene: Scene, name: str) -> dict[str, Any]:
     """Give a form's first values: the defaults, and for who answers the newest run of the model."""
     first = {s.name: "" if s.default is None else s.default for s in settings(sources()[name])}
-    if ANSWERS in first and not first[ANSWERS] and name in ("rank", "constitution", "rejection"):
+    if ANSWERS in first and not first[ANSWERS] and name in _ASKS:
         first[ANSWERS] = next((value for _, value in people_to_ask(scene)), "")
     return {key: forms.show(s, first[key]) for key, s in ((s.name, s) for s in settings(sources()[name]))}
 
@@ -220,37 +218,16 @@ def file(scene: Scene) -> str:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def needs_file(name: str) -> bool:
-    """Tell whether a source reads a file in any case (others say so themselves when they have none)."""
-    return name != "synthetic"
-
-
 def config(scene: Scene, name: str, given: Mapping[str, Any], data: str) -> RunConfig:
     """Make the run's config from the form; everything that is wrong is said before anything is written."""
     if name not in sources():
         raise RunError("No source is chosen.", "Choose one above.")
-    made: Any = build(sources()[name], given)
-    made = module(name).ready(made) if hasattr(module(name), "ready") else made
-    if not data.strip() and needs_file(name):
-        raise ConfigError("There are no prompts.", "Choose a file, or write its path.", field="data")
-    path = examine.find(data) if data.strip() else ""
-    default = sources()[name]()
-    options: dict[str, Any] = {"source": name}
-    options |= {s.name: v for s in settings(type(made)) if (v := getattr(made, s.name)) != getattr(default, s.name)}
+    here = data.strip() and preferences.of(data.strip()) is None and data.strip() not in votes.NAMES
+    path = examine.find(data) if here else data.strip()
     used = next((d for step in looking.PAGES if (d := scene.data(step)).get("file") == path), {})
-    if reading := used.get("reading"):
-        options["reading"] = reading
-    parent = _parent(scene, str(options.get(ANSWERS) or ""))
+    reading = Reading.from_dict(used.get("reading") or {})
     words = Path(path).stem.replace("_", " ").replace("-", " ")[:40] if path else title(name).lower()
-    model = parent.config.model if parent is not None else scene.model
-    return RunConfig("feedback", words, model, data=path, parent=str(parent.run.dir) if parent else "", options=options)
-
-
-def _parent(scene: Scene, names: str) -> View | None:
-    """Give the first run among those who answer: what a set comes from."""
-    wanted = [name.strip() for name in names.split(",")]
-    found = {view.id: view for view in scene.views if view.config.kind == "train"}
-    return next((found[name] for name in wanted if name in found), None)
+    return job.asked(name, path, given, reading, words)
 
 
 # --- sets ------------------------------------------------------------------------------------------------------------
