@@ -46,6 +46,9 @@ NAMES = ("answers_from",)
 class Config(Sampling):
     """How answers are sampled for people to rank, and who ranks what."""
 
+    answers_from: str = setting(
+        "", "Who answers the prompts: runs, models, GGUF files or endpoints, separated by commas.", advanced=False
+    )
     n: int = setting(
         3,
         "Answers to each prompt, in all: three give three pairs, four give six and take twice as long to read.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from studio.data import votes
 from studio.data.preferences import Record
@@ -44,7 +45,7 @@ def _sampled(record: Record) -> list[Answer]:
 
 
 def _kind(answer: Answer, several: bool, heated: bool) -> str:
-    name, t = str(answer.identity.get("name") or "?"), answer.identity.get("temperature")
+    name, t = Path(str(answer.identity.get("name") or "?")).name, answer.identity.get("temperature")
     warm = f"temperature {t:g}" if isinstance(t, int | float) else ""
     return ", ".join(part for part in (name if several or not heated else "", warm if heated else "") if part)
 

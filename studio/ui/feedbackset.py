@@ -8,13 +8,13 @@ under `feedback`: {"source", "data", "form": {source: {setting: value}}, "set", 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from studio.config import Setting, settings
+from studio.config import Setting, build, settings
 from studio.data import preferences, votes
 from studio.data.records import Reading
 from studio.errors import RunError
@@ -22,6 +22,7 @@ from studio.feedback import job
 from studio.runs import RunConfig
 from studio.ui import choice, choosing, examine, forms, live, looking, starter
 from studio.ui.live import Scene, View
+from studio.ui.terminal import name_of
 
 #: What each source is called, what it does in a line, and what it needs.
 ABOUT = {
@@ -96,9 +97,11 @@ def source(scene: Scene) -> str:
 # --- the form --------------------------------------------------------------------------------------------------------
 
 
-def who_settings(name: str) -> tuple[str, ...]:
-    """Name the settings of a source that name runs, models, files or endpoints."""
-    return tuple(getattr(job.module(name), "NAMES", ()))
+def lists(name: str) -> dict[str, Offers]:
+    """Give the settings of a source that are chosen from a list: who answers or judges, and what scores."""
+    found: dict[str, Offers] = dict.fromkeys(getattr(job.module(name), "NAMES", ()), who)
+    known = {s.name for s in settings(sources()[name])}
+    return {**found, **{setting: offers for setting, offers in _SCORES.items() if setting in known}}
 
 
 class Form(forms.Form):
@@ -107,7 +110,7 @@ class Form(forms.Form):
     def __init__(self, config: type, name: str) -> None:
         super().__init__(config, f"feedback-{name}")
         self.source = name
-        self.who: dict[str, Any] = {}
+        self.lists: dict[str, Any] = {}
 
     def draw(self) -> None:
         """Lay the form out: who, then what the source thinks of as simple, then the rest in a drawer."""
@@ -115,8 +118,8 @@ class Form(forms.Form):
         made: dict[str, Any] = {}
         with gr.Row(elem_classes="st-fields st-from"):
             for s in basic:
-                if s.name in who_settings(self.source):
-                    made[s.name] = self.who[s.name] = self._list(s)
+                if s.name in lists(self.source):
+                    made[s.name] = self.lists[s.name] = self._list(s)
         with gr.Row(elem_classes="st-fields"):
             for s in basic:
                 if s.name not in made:
@@ -133,7 +136,7 @@ class Form(forms.Form):
             value=[] if s.name == ANSWERS else "",
             multiselect=s.name == ANSWERS,
             label="Who answers" if s.name == ANSWERS else forms.label(s),
-            info=forms.hint(s),
+            info=forms.hint(s).replace(", separated by commas", "; choose or type"),
             allow_custom_value=True,
             elem_id=f"st-{self.name}-{s.name}",
             elem_classes="st-field",
@@ -149,7 +152,7 @@ class Form(forms.Form):
         shown = []
         for s in self.settings:
             value = values.get(s.name, s.default)
-            if s.name == ANSWERS and s.name in self.who:
+            if s.name == ANSWERS and s.name in self.lists:
                 shown.append([name.strip() for name in str(value or "").split(",") if name.strip()])
             else:
                 shown.append(forms.show(s, value))
@@ -176,11 +179,11 @@ def begins(scene: Scene, name: str) -> dict[str, Any]:
     """Give a form's first values: the defaults, and for who answers the newest run of the model."""
     first = {s.name: "" if s.default is None else s.default for s in settings(sources()[name])}
     if ANSWERS in first and not first[ANSWERS] and name in _ASKS:
-        first[ANSWERS] = next((value for _, value in people_to_ask(scene)), "")
+        first[ANSWERS] = next((value for _, value in who(scene)), "")
     return {key: forms.show(s, first[key]) for key, s in ((s.name, s) for s in settings(sources()[name]))}
 
 
-def people_to_ask(scene: Scene) -> list[tuple[str, str]]:
+def who(scene: Scene) -> list[tuple[str, str]]:
     """List who can answer: (title, name): finished runs that talk, those of the chosen model first, then the model."""
     mine = [v for v in scene.views if v.config.kind == "train" and v.status == "finished" and choosing.talks(v)]
     mine.sort(key=lambda view: (view.config.model != scene.model, [-ord(c) for c in view.id]))
@@ -188,10 +191,20 @@ def people_to_ask(scene: Scene) -> list[tuple[str, str]]:
     return [*found, *([(f"{scene.model}, as it is", scene.model)] if scene.model else [])]
 
 
-def judges(scene: Scene) -> list[tuple[str, str]]:
-    """List who can judge: those who can answer, and reward runs."""
+def scorers(scene: Scene) -> list[tuple[str, str]]:
+    """List what can score: finished reward runs, then rules."""
     scored = [v for v in scene.views if v.config.kind == "train" and v.status == "finished" and not choosing.talks(v)]
-    return [*((choosing.named(scene, view), view.id) for view in scored[:20]), *people_to_ask(scene)]
+    return [*((choosing.named(scene, view), view.id) for view in scored[:20]), *choosing.RULES]
+
+
+def who_of(scene: Scene, name: str) -> str:
+    """Name who answers as people do: a run by its line and title."""
+    view = next((view for view in scene.views if name.strip() in (view.id, str(view.run.dir))), None)
+    return choosing.named(scene, view) if view is not None else name_of(name.strip())
+
+
+Offers = Callable[[Scene], list[tuple[str, str]]]
+_SCORES: dict[str, Offers] = {"reward": scorers, "rule": lambda scene: list(choosing.RULES)}
 
 
 # --- the prompts -----------------------------------------------------------------------------------------------------
@@ -228,6 +241,15 @@ def config(scene: Scene, name: str, given: Mapping[str, Any], data: str) -> RunC
     reading = Reading.from_dict(used.get("reading") or {})
     words = Path(path).stem.replace("_", " ").replace("-", " ")[:40] if path else title(name).lower()
     return job.asked(name, path, given, reading, words)
+
+
+def check(scene: Scene, name: str) -> None:
+    """Raise what is wrong with the next set, as far as may be looked here: no function of the user's is run."""
+    given = {**begins(scene, name), **typed(scene, name)}
+    if any(".py:" in str(value) for value in given.values()):
+        build(sources()[name], given)
+        return
+    config(scene, name, given, file(scene))
 
 
 # --- sets ------------------------------------------------------------------------------------------------------------

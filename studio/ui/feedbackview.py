@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from studio.config import settings
 from studio.data import preferences
 from studio.data.preferences import Record
-from studio.ui import choosing, controls, feedbackset, judged, kit, parts, rail, rankview
+from studio.feedback import report
+from studio.ui import choosing, controls, feedbackset, judged, kit, parts, plots, rail, rankview
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 from studio.ui.rankview import DO, SET
@@ -75,11 +78,11 @@ def before(scene: Scene) -> str:
     """Draw what the next set starts from."""
     name = feedbackset.source(scene)
     if not name:
-        return parts.card("", parts.empty("Choose where it comes from", "Each way makes pairs that Align learns from."))
+        return ""
     file = feedbackset.file(scene)
     missing = '<span class="st-muted">not chosen yet</span>'
     answers = {**feedbackset.begins(scene, name), **feedbackset.typed(scene, name)}.get(feedbackset.ANSWERS)
-    who = ", ".join(who_of(scene, one) for one in str(answers or "").split(",") if one.strip())
+    who = ", ".join(feedbackset.who_of(scene, one) for one in str(answers or "").split(",") if one.strip())
     has_answers = feedbackset.ANSWERS in feedbackset.begins(scene, name)
     rows = [
         ("Source", esc(feedbackset.title(name))),
@@ -88,12 +91,6 @@ def before(scene: Scene) -> str:
         ("Makes", "pairs, rated answers and answers to imitate"),
     ]
     return parts.card("What it starts from", parts.facts(rows))
-
-
-def who_of(scene: Scene, name: str) -> str:
-    """Name who answers as people do: a run by its line and title."""
-    view = next((view for view in scene.views if name.strip() in (view.id, str(view.run.dir))), None)
-    return choosing.named(scene, view) if view is not None else name_of(name.strip())
 
 
 # --- the set that is shown -------------------------------------------------------------------------------------------
@@ -165,9 +162,29 @@ def _sentences(view: View, found: Sequence[Record]) -> str:
     if feedbackset.source_of(view) == "rank":
         told = rankview.sentences(found)
         return f'<div class="st-sentences">{told}</div>'
-    told_by_run = [str(n.get("text")) for n in view.notes if n.get("level") not in ("warning", "alarm")]
-    lines = "".join(f"<p>{esc(text, 600)}</p>" for text in dict.fromkeys(told_by_run))
-    return f'<div class="st-sentences">{lines}</div>' if lines else ""
+    result = view.result()
+    told_by_run = report.lines(result)[1 + len(result.get("dropped") or ()) :] if "dropped" in result else []
+    lines = "".join(f"<p>{esc(text, 600)}</p>" for text in told_by_run if not text.startswith("! "))
+    return f'<div class="st-sentences">{lines}</div>{curve(result)}' if lines or result.get("curve") else ""
+
+
+def curve(result: Mapping[str, Any]) -> str:
+    """Draw how the best score rises with the number of answers, where the set tells it."""
+    found = [one for one in result.get("curve") or [] if isinstance(one, Mapping)]
+    if len(found) < 2:
+        return ""
+    points = [(float(one["n"]), float(one["score"])) for one in found]
+    last = found[-1]
+    said = (
+        f"Best of {last['n']:.0f}: {parts.number(last['score'])} (95 %: {parts.number(last['low'])} to "
+        f"{parts.number(last['high'])}), at most {parts.number(last['kl'])} nats from who answers."
+    )
+    series = [plots.Series("best of n", points)]
+    label = "score against the number of answers"
+    drawn = plots.both(
+        lambda width: plots.lines(series, x_end=points[-1][0], label=label, width=width, height=220, unit="answers")
+    )
+    return f"<h3>Score of the best of n answers</h3>{drawn}{parts.note(said)}"
 
 
 def made(scene: Scene) -> str:
@@ -176,21 +193,33 @@ def made(scene: Scene) -> str:
     if view is None or rankview.opened(scene):
         return ""
     options = view.config.options
-    answers = ", ".join(who_of(scene, one) for one in str(options.get(feedbackset.ANSWERS) or "").split(",") if one)
-    judge = next((str(options[name]) for name in ("judge", "reward", "rule", "producer") if options.get(name)), "")
-    left_out = {"source", "reading", feedbackset.ANSWERS, "judge", "reward", "rule", "producer"}
-    more = ", ".join(
-        f"{k.replace('_', ' ')} {str(v)[:60]}" for k, v in options.items() if k not in left_out and v != ""
+    answers = ", ".join(
+        feedbackset.who_of(scene, one) for one in str(options.get(feedbackset.ANSWERS) or "").split(",") if one
     )
+    judge = next((str(options[name]) for name in _JUDGES if options.get(name)), "")
+    more = ", ".join(f"{name.replace('_', ' ')} {str(value)[:60]}" for name, value in _set_otherwise(view))
     rows = [
         ("Prompts", esc(name_of(view.config.data))),
         ("Answers", esc(answers, 300)),
-        ("Judged by", esc(who_of(scene, judge), 200) if judge else ""),
+        ("Judged by", esc(feedbackset.who_of(scene, judge), 200) if judge else ""),
         ("Time", esc(parts.duration(_seconds(view)))),
         ("Set", esc(more, 300)),
         ("Name", f'<span class="st-clip"><code>{esc(view.id)}</code>{parts.copy_button(view.id)}</span>'),
     ]
     return parts.card("How it was made", parts.facts(rows))
+
+
+_JUDGES = ("judge", "reward", "rule", "producer")
+
+
+def _set_otherwise(view: View) -> list[tuple[str, Any]]:
+    """Give the settings of a set that are not the source's defaults, without who answers and who judges."""
+    config = feedbackset.sources().get(feedbackset.source_of(view))
+    if config is None:
+        return []
+    options = view.config.options
+    known = [s for s in settings(config) if s.name not in (feedbackset.ANSWERS, *_JUDGES)]
+    return [(s.name, options[s.name]) for s in known if options.get(s.name, s.default) not in (s.default, "", None)]
 
 
 def _seconds(view: View) -> float | None:
@@ -200,36 +229,51 @@ def _seconds(view: View) -> float | None:
 
 
 def onward(scene: Scene) -> str:
-    """Draw what can be done with the shown set."""
-    view = feedbackset.shown(scene)
-    if view is None or view.running or view.status != "finished" or rankview.opened(scene):
+    """Draw the next thing to do with the shown set: to rank it, else to train with what it gives most of."""
+    view = _ready(scene)
+    if view is None:
         return ""
-    counts = judged.counts(view)
-    drawn, ranking = "", rankview.can(view)
-    first = next((kind for kind in preferences.KINDS if counts[kind]), "")
-    doubtful = bool(doubt(view))
-    for kind, (page, name, _) in TRAINS.items():
-        if counts[kind]:
-            asks = {"do": "train", "kind": kind, "id": view.id}
-            go = "" if doubtful else f'data-st-page-go="{page}"'
-            filled = kind == first and not ranking and not doubtful
-            drawn += controls.button(f"Train with {name}", asks, to=SET, filled=filled, extra=go)
-    if first:
-        drawn = (
-            controls.button(
-                "Open on the Data page",
-                {"do": "open", "id": view.id},
-                to=SET,
-                extra='data-st-page-go="data"',
-            )
-            + drawn
-        )
-    if ranking:
+    if rankview.can(view):
         far = rankview.far(view, scene)
         label = "Rank the answers" if not far.done else "Go on ranking" if far.done < far.total else "Rank as another"
-        filled = far.done < far.total
-        drawn += controls.button(label, {"do": "rank", "id": view.id}, to=DO, filled=filled, extra=_GO)
-    return f'<div class="st-actions">{drawn}</div>'
+        button = controls.button(label, {"do": "rank", "id": view.id}, to=DO, filled=far.done < far.total, extra=_GO)
+        return parts.actions(
+            button, *([_train(view, first, True)] if far.done >= far.total and (first := _first(view)) else [])
+        )
+    first = _first(view)
+    return parts.actions(_train(view, first, not doubt(view))) if first else ""
+
+
+def use(scene: Scene) -> str:
+    """Draw what else can be done with the shown set."""
+    view = _ready(scene)
+    if view is None or not _first(view):
+        return ""
+    have = [kind for kind in TRAINS if judged.counts(view)[kind]]
+    ways = "".join(_train(view, kind, False, TRAINS[kind][1]) for kind in have)
+    look = controls.button("Open its rows", {"do": "open", "id": view.id}, to=SET, extra='data-st-page-go="data"')
+    rows = [("Train with", f'<span class="st-chips-row">{ways}</span>'), ("On the Data page", look)]
+    return f'<section class="st-card st-use">{parts.facts(rows)}</section>'
+
+
+def _ready(scene: Scene) -> View | None:
+    view = feedbackset.shown(scene)
+    return view if view is not None and view.status == "finished" and not rankview.opened(scene) else None
+
+
+def _first(view: View) -> str:
+    """Name the first kind of rows that a set gives, "" for none."""
+    counts = judged.counts(view)
+    return next((kind for kind in preferences.KINDS if counts[kind]), "")
+
+
+def _train(view: View, kind: str, filled: bool, label: str = "") -> str:
+    page, name, _ = TRAINS[kind]
+    go = "" if doubt(view) else f'data-st-page-go="{page}"'
+    asks = {"do": "train", "kind": kind, "id": view.id}
+    return controls.button(
+        label or f"Train with {name}", asks, to=SET, filled=filled, extra=go, aria=f"Train with {name}"
+    )
 
 
 _GO = 'data-st-go="#st-page-feedback .st-title"'

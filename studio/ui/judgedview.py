@@ -31,7 +31,7 @@ def table(scene: Scene) -> str:
     at = min(max(int(page), 0), pages - 1) if isinstance(page, int) else 0
     options = [("", "all records"), ("used", "only used"), *((why, f"{why} ({n:,})") for why, n in reasons.items())]
     choose = controls.choices(options, only, {"do": "only"}, aria="Which records are shown", to=DO) if reasons else ""
-    drawn = "".join(_record(record) for record in listed[at * PAGE : (at + 1) * PAGE])
+    drawn = "".join(_record(scene, record) for record in listed[at * PAGE : (at + 1) * PAGE])
     back = controls.button("‹", {"do": "page", "page": at - 1}, to=DO, aria="previous page", disabled=at <= 0)
     on = controls.button("›", {"do": "page", "page": at + 1}, to=DO, aria="next page", disabled=at >= pages - 1)
     pager = f'<span class="st-pager">{back}<span>page {at + 1:,} of {pages:,}</span>{on}</span>' if pages > 1 else ""
@@ -39,10 +39,10 @@ def table(scene: Scene) -> str:
     return parts.card("Records", f'<ul class="st-records">{drawn}</ul>{foot}', choose)
 
 
-def _record(record: Record) -> str:
+def _record(scene: Scene, record: Record) -> str:
     """Draw a record: the question and the verdict in a line, all of it when it is opened."""
     asked = str(record.prompt[-1].get("content") or "")
-    answers = "".join(_answer(record, place) for place in _best_first(record))
+    answers = "".join(_answer(scene, record, place) for place in _best_first(record))
     by = " · ".join(word for word in (str(record.by.get("name") or ""), record.time[:16].replace("T", " ")) if word)
     before = rankview.prompt(record.prompt)
     return (
@@ -67,7 +67,7 @@ def _verdict(record: Record) -> str:
     return parts.pill("1 answer" if len(record.answers) == 1 else "no pair", "plain")
 
 
-def _answer(record: Record, place: int) -> str:
+def _answer(scene: Scene, record: Record, place: int) -> str:
     """Draw one answer: its rank or score, who gave it, its text."""
     answer, marks = record.answers[place], ""
     if record.ranks:
@@ -78,14 +78,14 @@ def _answer(record: Record, place: int) -> str:
     if record.scores:
         marks += f'<span class="st-muted">score {parts.number(record.scores[place])}</span>'
     text = esc(answer.text) if answer.text.strip() else '<span class="st-muted">(nothing)</span>'
-    who = f'<span class="st-muted">{esc(_who(answer), 120)}</span>'
+    who = f'<span class="st-muted">{esc(_who(scene, answer), 120)}</span>'
     return f'<div><p class="st-told">{marks}{who}</p><div class="st-answer" dir="auto">{text}</div></div>'
 
 
-def _who(answer: Answer) -> str:
+def _who(scene: Scene, answer: Answer) -> str:
     known = answer.identity
     if known.get("written"):
         return f"written by {known.get('name')}"
     heat = known.get("temperature")
     warm = f"temperature {heat:g}" if isinstance(heat, int | float) else ""
-    return ", ".join(word for word in (str(known.get("name") or ""), warm) if word)
+    return ", ".join(word for word in (feedbackset.who_of(scene, str(known.get("name") or "")), warm) if word)

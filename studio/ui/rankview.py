@@ -24,10 +24,14 @@ from studio.ui.parts import esc
 DO, SET = "st-feedback-do", "st-feedback-set"
 PLACES = ("1st", "2nd", "3rd", "4th")
 LETTERS = "ABCD"
+_TOUCH = (
+    "Tap the ranks: 1st is the best, and two answers may have the same. What has no rank shares the last one. Edit "
+    "makes a better answer of one; it is kept as the best."
+)
 _HINT = (
     "Press the keys in the order of your liking, the best first, as 2 1 3. A key again takes its rank away, 0 or "
-    "Backspace takes all away, = makes the next one equal to the last. Or click the ranks, or drag a card by its dots; "
-    "on a touch screen tap the ranks. What has no rank shares the last one."
+    "Backspace takes all away, = makes the next one equal to the last. Or click the ranks, or drag a card by its dots. "
+    "What has no rank shares the last one."
 )
 
 
@@ -98,7 +102,8 @@ def _asks(title: str, by: str, shown: rank.Shown, far: rank.Progress) -> str:
         f'<input type="hidden" data-st-name="ranks" value=""><input type="hidden" data-st-name="bad" value="">'
         f'<input type="hidden" data-st-name="edited" value="">'
         f'<div class="st-rank-foot"><span>{back}{skip}</span><span>{clear}{bad}{save}</span></div>'
-        f'<p class="st-note" data-st-rank-said role="status"></p><p class="st-note">{esc(_HINT)}</p></section>'
+        f'<p class="st-note" data-st-rank-said role="status"></p><p class="st-note st-by-keys">{esc(_HINT)}</p>'
+        f'<p class="st-note st-by-touch">{esc(_TOUCH)}</p></section>'
     )
 
 

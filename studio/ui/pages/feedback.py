@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from studio.ui.live import Scene
 from studio.ui.pages.tune import header
 from studio.ui.rankview import DO, SET
 
+#: The command line's flags in a sentence, which mean nothing here.
+_FLAGS = re.compile(r" ?\(--[a-z-]+\)")
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Message = Mapping[str, Any]
 
@@ -49,6 +52,7 @@ def page(tools: kit.Kit) -> None:
             tools.live(kit.slot(), judgedview.table)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
             tools.live(kit.slot(), feedbackview.made)
+            tools.live(kit.slot(), feedbackview.use)
             with gr.Row(elem_classes="st-buttons"):
                 tools.live(kit.slot(), feedbackview.onward)
                 again = gr.Button(
@@ -109,9 +113,8 @@ def _settings(tools: kit.Kit, all_forms: Mapping[str, Form]) -> list[Any]:
             with gr.Column(visible=False, elem_classes="st-form") as group:
                 form.draw()
             tools.live(group, functools.partial(_group, name))
-            for setting, box in form.who.items():
-                offers = feedbackset.people_to_ask if setting == feedbackset.ANSWERS else feedbackset.judges
-                tools.live(box, functools.partial(_offer, offers))
+            for setting, box in form.lists.items():
+                tools.live(box, functools.partial(_offer, feedbackset.lists(name)[setting]))
             inputs += form.inputs
             tools.restore(form.inputs, functools.partial(_filled, name, form))
             triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
@@ -146,10 +149,9 @@ def _why_not(scene: Scene) -> str:
     if not name:
         return ""
     try:
-        given = {**feedbackset.begins(scene, name), **feedbackset.typed(scene, name)}
-        feedbackset.config(scene, name, given, feedbackset.file(scene))
+        feedbackset.check(scene, name)
     except StudioError as error:
-        said = f"{error.message} {error.remedy}".strip()
+        said = _FLAGS.sub("", f"{error.message} {error.remedy}".strip())
         return f'<p class="st-note st-why" role="status">{parts.esc(said, 400)}</p>'
     return ""
 
@@ -159,7 +161,9 @@ def _start(scene: Scene) -> Any:
     waits = scene.running is not None or bool(scene.queue)
     words = "Add to the queue" if waits else "Sample the answers" if name == "rank" else "Start"
     ready = bool(name) and not _why_not(scene)
-    return gr.update(value=words, interactive=ready, visible=bool(name))
+    shown = feedbackset.shown(scene)
+    variant = "primary" if shown is None or shown.status in ("failed", "interrupted") else "secondary"
+    return gr.update(value=words, variant=variant, interactive=ready, visible=bool(name))
 
 
 def _begin(all_forms: Mapping[str, Form], data: str, *values: Any) -> str:
