@@ -99,12 +99,13 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
 
     {"run", "dir", "source", "records", "dropped": {reason: n}, "preference", "kto", "sft": rows of each kind}
     """
-    source = str(run.config.options.get("source") or "")
+    options = run.config.options
+    source, pairing = str(options.get("source") or ""), str(options.get("pairing") or "all")
     told = getattr(module(source), SOURCES[source].partition(":")[2])(run, emit, should_stop)
     return {
         "run": run.id,
         "dir": str(run.dir),
         "source": source,
-        **preferences.counts(preferences.records(run.dir)),
+        **preferences.counts(preferences.records(run.dir), pairing),
         **told,
     }

@@ -121,19 +121,17 @@ def _percent(found: Share) -> str:
 # --- pairs of a record -----------------------------------------------------------------------------------------------
 
 
-def _decided(ranks: Sequence[float]) -> Iterator[tuple[int, int, int]]:
-    """Give (one, other, 1 or -1) for every two answers that ranks tell apart; 1 where the first is the better one."""
-    for one in range(len(ranks)):
-        for other in range(one + 1, len(ranks)):
-            if ranks[one] != ranks[other]:
-                yield one, other, 1 if ranks[one] < ranks[other] else -1
+def _ends(ranks: Sequence[float]) -> tuple[int, int] | None:
+    """Give the best and the worst of some ranks; one pair a record, for more of one prompt are not independent."""
+    if len(ranks) < 2 or min(ranks) == max(ranks):
+        return None
+    return ranks.index(min(ranks)), ranks.index(max(ranks))
 
 
 def _longer(record: Record) -> Iterator[bool]:
     sizes = [len(answer.text.strip()) for answer in record.answers]
-    for one, other, better in _decided(record.ranks):
-        if sizes[one] != sizes[other]:
-            yield (sizes[one] > sizes[other]) == (better > 0)
+    if (ends := _ends(record.ranks)) is not None and sizes[ends[0]] != sizes[ends[1]]:
+        yield sizes[ends[0]] > sizes[ends[1]]
 
 
 def _agreement(kept: Iterable[Record], name: str, people: People | None) -> dict[str, Any] | None:
@@ -142,19 +140,30 @@ def _agreement(kept: Iterable[Record], name: str, people: People | None) -> dict
     return found and {**found, "kappa": kappa(both)}
 
 
-def _both(record: Record, name: str, people: People) -> Iterator[tuple[int, int]]:
-    """Give what the judge and the other said of each two answers that both told apart."""
+def _both(record: Record, name: str, people: People) -> Iterator[tuple[bool, bool]]:
+    """Give what whoever judged and the other said of the two answers that the other finds the best and the worst.
+
+    The two are put in an order that nobody chose, by the hashes of their texts: a file's best answer may always stand
+    first, and then nothing could be told from chance.
+    """
     texts = [answer.text.strip() for answer in record.answers]
     if name == "people":
-        asked = _asked(record.prompt)
-        theirs = {(a, b): people.get((asked, texts[a], texts[b]), 0) for a, b, _ in _decided(record.ranks)}
+        ends = _by_people(_asked(record.prompt), texts, people)
     else:
         given = record.about.get(name) or []
-        ranks = [-score for score in given] if name == "rule" else given
-        theirs = {(a, b): better for a, b, better in _decided(ranks)}
-    for a, b, better in _decided(record.ranks):
-        if theirs.get((a, b)):
-            yield better, theirs[a, b]
+        ends = _ends([-score for score in given] if name == "rule" else given)
+    if ends is None or not record.ranks or record.ranks[ends[0]] == record.ranks[ends[1]]:
+        return
+    better, worse = ends
+    turned = preferences.key(texts[better]) > preferences.key(texts[worse])
+    yield (record.ranks[better] < record.ranks[worse]) != turned, not turned
+
+
+def _by_people(asked: str, texts: Sequence[str], people: People) -> tuple[int, int] | None:
+    """Give two answers of which people found the first one better, the furthest apart where they ranked several."""
+    won = [sum(people.get((asked, one, other), 0) for other in texts) for one in texts]
+    ends = _ends([-count for count in won])
+    return ends if ends and people.get((asked, texts[ends[0]], texts[ends[1]]), 0) > 0 else None
 
 
 def people(beside: str = "") -> People:
