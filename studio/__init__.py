@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_data",
     "check_model",
+    "evaluate",
     "export_model",
     "make_feedback",
     "merge_model",
@@ -183,6 +184,32 @@ def verify_file(
     from studio.export import verify
 
     return verify.verify(gguf, model, repair, emit, should_stop, base)
+
+
+def evaluate(
+    run: str,
+    *,
+    against: str = "",
+    suites: Sequence[str] = (),
+    judge: str = "",
+    files: Mapping[str, str | Path] | None = None,
+    n: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Measure a run, an adapter, a model or a GGUF file with suites (all by default) before and after: its card.
+
+    `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
+    where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
+    items a suite asks, `settings` {suite: {name: value}}.
+    """
+    from studio.evals import job
+
+    given = {name: str(file) for name, file in (files or {}).items()}
+    made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
+    return _do(made, None, emit, should_stop)
 
 
 def make_feedback(
