@@ -88,6 +88,17 @@ def records(folder: Path) -> list[Record]:
     return list(found.values())
 
 
+def remove(folder: Path, id: str) -> None:
+    """Take a record back; the other lines stay as they are. Raises DataError where there is none of this id."""
+    path = folder / FILE
+    with ledger.alone(path):
+        lines = [(raw, _record(raw)) for _, raw in ledger.lines(path, _is_record)]
+        kept = [raw for raw, made in lines if made is None or made.id != id]
+        if len(kept) == len(lines):
+            raise DataError(f"There is no record {id[:40]!r}.", "Look at the set again.", file=str(path))
+        ledger.replace(path, kept)
+
+
 def key(*about: Any) -> str:
     """Name a record by what it is about, so that the same one has the same name when a set is made again."""
     return hashlib.sha256(json.dumps(about, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

@@ -14,14 +14,16 @@ Every share has its n and Wilson's 95 % interval.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from studio import events
 from studio.data import preferences, votes
+from studio.data.interval import wilson
 from studio.data.preferences import Record
-from studio.train.scoring import wilson
+from studio.feedback import agreement
 
 #: Pairs that another has decided too, below which agreement is told and nothing is concluded from it.
 LEAST = 10
@@ -34,23 +36,8 @@ def share(count: int, n: int) -> Share | None:
     """Give a share of n with its interval; None of nothing."""
     if not n:
         return None
-    low, high = wilson(count / n, n)
-    return {"n": n, "count": count, "share": count / n, "low": max(0.0, low), "high": min(1.0, high)}
-
-
-def kappa(both: Sequence[tuple[Hashable, Hashable]]) -> float | None:
-    """Give Cohen's kappa of two who put the same things into classes (Cohen 1960).
-
-    (p_o - p_e) / (1 - p_e): p_o how often they agree, p_e how often two would who draw from the same two distributions
-    without looking. None where there is nothing, and where both have one and the same class only.
-    """
-    n = len(both)
-    if not n:
-        return None
-    seen = sum(one == other for one, other in both) / n
-    ours, theirs = Counter(one for one, _ in both), Counter(other for _, other in both)
-    expected = sum(ours[name] * theirs[name] for name in ours) / (n * n)
-    return None if expected == 1 else (seen - expected) / (1 - expected)
+    low, high = wilson(count, n)
+    return {"n": n, "count": count, "share": count / n, "low": low, "high": high}
 
 
 def of(made: Sequence[Record], people: People | None = None) -> dict[str, Any]:
@@ -137,7 +124,8 @@ def _longer(record: Record) -> Iterator[bool]:
 def _agreement(kept: Iterable[Record], name: str, people: People | None) -> dict[str, Any] | None:
     both = [pair for record in kept for pair in _both(record, name, people or {})]
     found = share(sum(one == other for one, other in both), len(both))
-    return found and {**found, "kappa": kappa(both)}
+    value = agreement.kappa([one for one, _ in both], [other for _, other in both]).value
+    return found and {**found, "kappa": None if math.isnan(value) else value}
 
 
 def _both(record: Record, name: str, people: People) -> Iterator[tuple[bool, bool]]:
