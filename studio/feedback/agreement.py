@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from studio.data.preferences import Record
 from studio.data.interval import Z
+from studio.data.preferences import Record
 
 FIRST, EQUAL, SECOND = "first", "equal", "second"
 
