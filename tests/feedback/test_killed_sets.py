@@ -1,4 +1,4 @@
-"""kill -9 in the middle of making a set, then resume: nothing finished is lost or made twice, and the set is the same."""
+"""kill -9 while a set is made, then resume: nothing finished is lost or made twice, and the set is the same."""
 
 from __future__ import annotations
 
