@@ -197,6 +197,8 @@ def test_the_mark_changes_with_what_is_quoted_and_is_never_in_it() -> None:
     mark = re.findall(r"quoted (\w+)", one)[0]
     assert re.findall(r"quoted (\w+)", rubric.fill("{a}", {"a": f"x {mark}"}))[0] != mark
     assert rubric.fill("{a}", {"a": "x"}) == one, "the same for the same, so that a set can be made again"
+    orders = [rubric.fill(rubric.COMPARE, {"question": "q", "a": a, "b": b}) for a, b in ("xy", "yx")]
+    assert orders[0].replace("\nx\n", "\n?\n") == orders[1].replace("\ny\n", "\n?\n").replace("\nx\n", "\ny\n")
 
 
 @pytest.mark.parametrize(
