@@ -81,7 +81,7 @@ def document(made: Run, by: str) -> dict[str, Any]:
     far = rank.progress(made, by)
     return {
         **(made.result() or {}),
-        **preferences.counts(found),
+        **preferences.counts(found, str(made.config.options.get("pairing") or "all")),
         "ranked": {"by": by, "done": far.done, "of": far.total},
         "wins": [{"name": won.name, **dataclasses.asdict(won.share)} for won in ranked.wins(found)],
         "agreement": [overlap.to_dict() for overlap in agreement.overlaps(found)],

@@ -38,9 +38,6 @@ SAME, SKIPPED = "all answers are the same", "skipped"
 _BREAK = 300.0
 
 
-#: Settings that name who answers (of several, separated by commas).
-NAMES = ("answers_from",)
-
 
 @dataclasses.dataclass(frozen=True)
 class Config(Sampling):

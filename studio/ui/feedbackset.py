@@ -99,8 +99,9 @@ def source(scene: Scene) -> str:
 
 def lists(name: str) -> dict[str, Offers]:
     """Give the settings of a source that are chosen from a list: who answers or judges, and what scores."""
-    found: dict[str, Offers] = dict.fromkeys(getattr(job.module(name), "NAMES", ()), who)
     known = {s.name for s in settings(sources()[name])}
+    named = [one for one in getattr(job.module(name), "NAMES", job.NAMES) if one in known]
+    found: dict[str, Offers] = dict.fromkeys(named, who)
     return {**found, **{setting: offers for setting, offers in _SCORES.items() if setting in known}}
 
 

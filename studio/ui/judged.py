@@ -33,7 +33,7 @@ def records(view: View) -> list[Record]:
 
 def counts(view: View) -> dict[str, Any]:
     """Count what a set gives, as `preferences.counts` does."""
-    return _counts(view.run.dir, stamp(view.run.dir))
+    return _counts(view.run.dir, str(view.config.options.get("pairing") or "all"), stamp(view.run.dir))
 
 
 @functools.lru_cache(maxsize=4)
@@ -42,5 +42,5 @@ def _records(folder: Path, version: Stamp) -> list[Record]:
 
 
 @functools.lru_cache(maxsize=256)
-def _counts(folder: Path, version: Stamp) -> dict[str, Any]:
-    return preferences.counts(preferences.records(folder))
+def _counts(folder: Path, pairing: str, version: Stamp) -> dict[str, Any]:
+    return preferences.counts(preferences.records(folder), pairing)
