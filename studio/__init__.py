@@ -211,6 +211,7 @@ def evaluate(
     made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
     return _do(made, None, emit, should_stop)
 
+
 def make_feedback(
     source: str,
     *,

@@ -34,7 +34,23 @@ from studio.cli import (
 from studio.cli.output import Out
 from studio.errors import ConfigError, Stopped, StudioError
 
-GROUPS = (window, models, data, train, running, export, verify, push, chat, serve, feedback, evaluate, votes, disk, doctor)
+GROUPS = (
+    window,
+    models,
+    data,
+    train,
+    running,
+    export,
+    verify,
+    push,
+    chat,
+    serve,
+    feedback,
+    evaluate,
+    votes,
+    disk,
+    doctor,
+)
 
 
 class _Parser(argparse.ArgumentParser):
