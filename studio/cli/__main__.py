@@ -45,11 +45,11 @@ GROUPS = (
     push,
     chat,
     serve,
-    feedback,
     evaluate,
     votes,
     disk,
     doctor,
+    feedback,
 )
 
 
