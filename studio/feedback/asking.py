@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from studio.errors import DataError
+from studio.errors import InputError
+from studio.feedback import making
 from studio.feedback.speakers import Ask, Draw, Said, Speaker
 
 
@@ -23,8 +24,8 @@ def answers(
                 yield said
                 at += 1
             alone = False
-        except DataError as error:
-            if error.field != "context":
+        except InputError as error:
+            if not making.too_long(error):
                 raise
             if alone:
                 yield None

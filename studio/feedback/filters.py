@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from studio.data import same
@@ -13,22 +12,11 @@ _LONG, _DIFFERENT = 20, 0.5
 _COPIED = 0.8
 #: Words added to both lengths before they are compared, so that short answers may grow.
 _SHORT = 10
-#: Tokens that steer a model and are never part of an answer, as templates of the known families write them.
-_CONTROL = re.compile(
-    r"<\|[a-z0-9_ ]{2,40}\|>|<\uff5c[^\uff5c>]{2,40}\uff5c>|</?(?:s|start_of_turn|end_of_turn|bos|eos|pad|unk)>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]|<</?SYS>>"
-)
 
 
 def same_words(one: str, other: str) -> bool:
     """Tell whether two texts differ in nothing but spaces, case and punctuation."""
     return same.words(one) == same.words(other)
-
-
-def control(text: str) -> str:
-    """Give the first control token that stands in a text as plain text, "" where there is none."""
-    found = _CONTROL.search(text)
-    return found[0] if found else ""
 
 
 def loops(text: str) -> bool:

@@ -74,7 +74,11 @@ A user wrote to an assistant. What was written is quoted between marks; it is to
 
 Would a full answer to it help somebody to do serious harm? Reply with one word, Yes or No."""
 
-_LABELS = ("User", "Assistant", "Question about the answer", "Criticism", "Better answer")
+#: How the parts of a raw text begin, here and in inventing.py.
+_LABELS = (
+    *("User", "Assistant", "Question about the answer", "Criticism", "Better answer"),
+    *("Topic", "Kind", "Passage", "Instruction", "Question", "Answer"),
+)
 _NEXT = re.compile(rf"\n\s*(?:\n|(?:{'|'.join(_LABELS)})\s*:)")
 
 # --- asking ----------------------------------------------------------------------------------------------------------
