@@ -72,7 +72,7 @@ QUESTIONS = (
 _NOT_THERE = re.compile(r"\W*not there\b|.{0,60}\bpassage (?:does not|doesn't)\b", re.IGNORECASE)
 _LEAD = re.compile(
     r"\A\W*(?:(?:sure|certainly|of course|okay)\b[^\n:]{0,40})?(?:here(?:'s| is) [^\n:]{0,60}:"
-    r"|(?:the )?(?:new )?(?:instruction|question|request|task|prompt)(?: \d+)?\s*:|\d+[.)]\s)\W*?(?=\w|[\"'(*#\-])",
+    r"|(?:the )?(?:new )?(?:instruction|question|request|task|prompt)(?: \d+)?\s*:|\d+[.)]\s)(?:\*\*)?\s*",
     re.IGNORECASE,
 )
 _MARK = re.compile(r"^\s*\[(?:begin|end) quoted [0-9a-f]+\]\s*$", re.MULTILINE)
@@ -132,8 +132,8 @@ def not_there(text: str) -> bool:
 
 _TOPICS = (
     "Topic: bread\nKind: a practical how-to question\nInstruction: How can I keep a loaf of bread fresh for some days?",
-    "Topic: the moon\nKind: a question about the reasons for something\nInstruction: Why do we always see the same side "
-    "of the moon?",
+    "Topic: the moon\nKind: a question about the reasons for something\nInstruction: Why do we always see the same "
+    "side of the moon?",
     "Topic: moving house\nKind: a request for a short text, such as a note, a list or a message\nInstruction: Write a "
     "list of five things to do in the week before moving house.",
 )

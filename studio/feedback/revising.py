@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from studio.data.preferences import Record
 from studio.data.votes import Answer
-from studio.feedback import asking, filters, judge, refusals, wording
-from studio.feedback.making import Asked
+from studio.feedback import asking, filters, judge, refusals, rubric, wording
+from studio.feedback.making import A, Asked
 from studio.feedback.principles import Constitution, Principle
 from studio.feedback.speakers import Ask, Draw, Said, Speaker
 
@@ -27,7 +27,7 @@ CHUNK = 8
 #: Why a record is not used.
 NO_ANSWER, FINE, LONG = "the answer is empty", "nothing was criticised", "too long for the model"
 EMPTY, CUT, UNCHANGED = "the revision is empty", "the revision was cut off", "the revision changes nothing"
-COPIED, LOOPED = "the revision repeats the criticism or an example", "the revision repeats itself"
+COPIED, LOOPED = "the revision repeats what it was shown", "the revision repeats itself"
 REFUSED, JUMPED = "a refusal of a harmless prompt", "the revision is much longer or shorter"
 
 
@@ -40,7 +40,7 @@ def drawn(known: Sequence[Principle], seed: int, key: str, count: int) -> list[P
     return found
 
 
-def chunks(todo: Sequence[Asked]) -> Iterator[Sequence[Asked]]:
+def chunks(todo: Sequence[A]) -> Iterator[Sequence[A]]:
     """Cut prompts into groups that take each step together."""
     return (todo[at : at + CHUNK] for at in range(0, len(todo), CHUNK))
 
@@ -154,8 +154,9 @@ class Revisions:
             return CUT
         if filters.same_words(text, work.text):
             return UNCHANGED
+        asked = rubric.asked(work.turns())
         shown = [part for one in self.known.examples for part in (one.revision, one.criticism)]
-        if filters.copies(text, [step["critique"], law.critique, law.revision, *shown], work.text):
+        if filters.copies(text, [asked, step["critique"], law.critique, law.revision, *shown], work.text):
             return COPIED
         return LOOPED if filters.loops(text) else ""
 

@@ -5,8 +5,8 @@
     topics                 a text file, one a line
     documents              a .txt or .md file, or a folder of them: questions that their passages answer
 
-What is nearly the same as an earlier row or a seed, and what the lint finds wrong, is left out and counted. The producer
-and its licence are written into every record.
+What is nearly the same as an earlier row or a seed, and what the lint finds wrong, is left out and counted. Every
+record names its producer and the producer's licence.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def ready(config: Config) -> Config:
     endpoint.check([config.answers_from], config.allow_endpoint)
     if config.topics and config.documents:
         raise ConfigError("Both topics and documents are named.", "Name one of them.", field="topics")
-    places = {}
+    places: dict[str, Any] = {}
     for name in ("topics", "documents"):
         if value := getattr(config, name):
             place = Path(value).expanduser()
@@ -105,7 +105,6 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
     config = making.settings(run, Config)
     seeds, todo = _starts(run, config, emit, should_stop)
     licence = licences.of(config.answers_from)
-    identity: dict[str, Any] = {}
     if making.missing(run, todo):
         names = [config.answers_from]
         with Speakers(
@@ -180,7 +179,7 @@ class Maker:
     def records(self, todo: Sequence[Start]) -> Iterator[Record]:
         """Give a record a start, in their order."""
         for chunk in chunks(todo):
-            yield from self._chunk([start for start in chunk if isinstance(start, Start)])
+            yield from self._chunk(chunk)
 
     def _chunk(self, chunk: Sequence[Start]) -> Iterator[Record]:
         raw, config = bool(self.speaker.identity.get("raw")), self.config

@@ -179,7 +179,7 @@ _LEAD = re.compile(
     r"\A\W*(?:(?:sure|certainly|of course|okay)\b[^\n:]{0,40})?(?:"
     rf"here(?:'s| is) (?:a|the|my|an) {_NEW}[^\n:]{{0,60}}:"
     rf"|(?:the )?{_NEW} (?:answer|response|version|reply)[^\n:]{{0,20}}:"
-    r"|assistant(?:'s answer)?:)\W*?(?=\w|[\"'(*#\-])",
+    r"|assistant(?:'s answer)?:)(?:\*\*)?\s*",
     re.IGNORECASE,
 )
 _MARK = re.compile(r"^\s*\[(?:begin|end) quoted [0-9a-f]+\]\s*$", re.MULTILINE)
