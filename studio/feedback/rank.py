@@ -38,7 +38,6 @@ SAME, SKIPPED = "all answers are the same", "skipped"
 _BREAK = 300.0
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Config(Sampling):
     """How answers are sampled for people to rank, and who ranks what."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from studio.data import ledger, writers
 from studio.data.votes import Answer
+from studio.errors import ConfigError
 from studio.feedback.given import Task
 
 FILE = "samples.jsonl"
@@ -25,6 +26,18 @@ class Sample:
     prompt: list[dict[str, Any]]
     answers: list[Answer]
     line: int = 0
+
+
+def temperatures(text: str) -> list[float]:
+    """Read temperatures. Raises ConfigError for what is none."""
+    try:
+        found = [float(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= value <= 5 for value in found):
+        remedy = "Write numbers from 0 to 5, such as 0.5,0.8,1.1."
+        raise ConfigError(f"{text[:60]!r} is no temperature.", remedy, field="temperature")
+    return found
 
 
 def of(task: Task) -> Sample:

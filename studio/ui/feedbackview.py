@@ -132,7 +132,7 @@ def doubt(view: View) -> str:
 
 def _result(view: View, found: Sequence[Record]) -> str:
     """Draw the counts, what the report says, and what was dropped; what warns stands first."""
-    counts = preferences.counts(found)
+    counts = judged.counts(view)
     name = feedbackset.title(feedbackset.source_of(view))
     big = "".join(
         f"<div><b>{counts[kind]:,}</b><span>{_WORDS[kind][counts[kind] != 1]}</span></div>"
