@@ -24,7 +24,7 @@ from studio.errors import ExportError, ModelError
 from studio.export import architectures, vocab
 from studio.export.architectures import Architecture
 from studio.export.merge import Merged
-from studio.models import check, elsewhere
+from studio.models import check, elsewhere, experts
 from studio.models.architecture import EXPORTABLE
 from studio.models.shape import Shape
 from studio.render.labels import Plan
@@ -45,10 +45,10 @@ TYPES = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5}
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One tensor of the file: its name there, in the checkpoint, its shape, its type."""
+    """One tensor of the file: its name there, those of the checkpoint that lie in it (experts), its shape, its type."""
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     shape: tuple[int, ...]
     type_: str
 
@@ -113,19 +113,32 @@ def plan(merged: Merged, config: dict[str, Any], dtype: str) -> list[Part]:
     """List the tensors of the file. Raises ModelError for a tensor that llama.cpp has no place for."""
     tied = Shape.of(config, 1).tied
     mapping = names(config)
-    parts = []
+    groups: dict[str, dict[int | None, str]] = {}
     for source in merged.names:
         if (tied and source == "lm_head.weight") or source.endswith(".rotary_emb.inv_freq"):
             continue
-        shape = merged.shape(source)
-        name = mapping.get_name(source, try_suffixes=(".weight", ".bias"))
+        stacked, number = experts.stack(source) or (source, None)
+        groups.setdefault(stacked, {})[number] = source
+    parts = []
+    for stacked, members in groups.items():
+        name = mapping.get_name(stacked, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise ModelError(
-                f"The tensor {source} has no place in GGUF.", "This variant of the architecture is not supported."
+                f"The tensor {stacked} has no place in GGUF.", "This variant of the architecture is not supported."
             )
-        narrow = len(shape) == 1 or (dtype == "Q8_0" and shape[-1] % _Q8)
-        parts.append(Part(name, source, shape, dtype if not narrow else "F32" if len(shape) == 1 else "F16"))
+        sources = tuple(members[number] for number in sorted(members, key=lambda number: number or 0))
+        shape = merged.shape(sources[0])
+        if None not in members:
+            shape = (len(sources), *shape)
+        parts.append(Part(name, sources, shape, _type(name, shape, dtype)))
     return parts
+
+
+def _type(name: str, shape: tuple[int, ...], dtype: str) -> str:
+    """Give the type of a tensor in a file of `dtype`; llama.cpp wants a mixture's router exact."""
+    if len(shape) == 1 or name.endswith(".ffn_gate_inp.weight"):
+        return "F32"
+    return "F16" if dtype == "Q8_0" and shape[-1] % _Q8 else dtype
 
 
 def names(config: dict[str, Any]) -> Any:
@@ -206,32 +219,32 @@ def blocks(
     part: Part, merged: Merged, facts: Architecture, config: dict[str, Any], most: int = BLOCK
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Give a tensor's data in blocks of whole heads, as they lie in the file."""
-    shift = facts.norm if part.source.endswith("norm.weight") else 0.0
     head_dim = Shape.of(config, 1).head_dim
-    width = math.prod(part.shape[1:])
-    step = max(most // width // head_dim, 1) * head_dim
-    for start in range(0, part.shape[0], step):
-        rows = merged.block(part.source, start, min(start + step, part.shape[0]))
-        rows = reorder(rows + shift if shift else rows, part.source, facts, config)
-        yield _stored(rows, part)
+    for source in part.sources:
+        shift = facts.norm if source.endswith("norm.weight") else 0.0
+        height, *rest = merged.shape(source)
+        step = max(most // math.prod(rest) // head_dim, 1) * head_dim
+        for start in range(0, height, step):
+            rows = merged.block(source, start, min(start + step, height))
+            yield _stored(reorder(rows + shift if shift else rows, source, facts, config), source, part.type_)
 
 
-def _stored(rows: Tensor, part: Part) -> np.ndarray[Any, Any]:
+def _stored(rows: Tensor, source: str, type_: str) -> np.ndarray[Any, Any]:
     """Round float32 values to the type of the tensor. Raises ExportError where that type cannot hold them."""
     import torch
 
-    if part.type_ == "F32":
+    if type_ == "F32":
         return rows.numpy()
-    if part.type_ in ("F16", "Q8_0"):  # Q8_0 keeps its scales in half precision
-        largest = rows.abs().max() / (127.0 if part.type_ == "Q8_0" else 1.0)
+    if type_ in ("F16", "Q8_0"):  # Q8_0 keeps its scales in half precision
+        largest = rows.abs().max() / (127.0 if type_ == "Q8_0" else 1.0)
         if not largest <= F16_MAX:
             raise ExportError(
-                f"{part.source} holds values that {part.type_} cannot (above {F16_MAX:g}, or not a number).",
+                f"{source} holds values that {type_} cannot (above {F16_MAX:g}, or not a number).",
                 "Export as BF16 or F32.",
             )
-    if part.type_ == "F16":
+    if type_ == "F16":
         return rows.half().numpy()
-    if part.type_ == "BF16":
+    if type_ == "BF16":
         return rows.bfloat16().view(torch.int16).numpy()
     return _q8_0(rows)
 
