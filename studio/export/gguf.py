@@ -24,7 +24,7 @@ from studio.errors import ExportError, ModelError
 from studio.export import architectures, vocab
 from studio.export.architectures import Architecture
 from studio.export.merge import Merged
-from studio.models import check, elsewhere, experts
+from studio.models import check, elsewhere, experts, tokenizer
 from studio.models.architecture import EXPORTABLE
 from studio.models.shape import Shape
 from studio.render.labels import Plan
@@ -95,7 +95,7 @@ def write(
         writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype == 'F32' else 'MOSTLY'}_{dtype}"])
         architectures.write_config(writer, config, merged.rows)
         chats = (adapter is not None if tuned is None else tuned) or not renderer.added
-        _vocabulary(writer, carrier, merged.rows, renderer, chats, keep_eos=rows_only)
+        _vocabulary(writer, carrier, merged.rows, renderer, chats, rows_only, tokenizer.scores(base))
         for key, array in extra.items():
             writer.add_tensor_info(key, array.shape, array.dtype, array.nbytes)
         for part in parts:
@@ -275,8 +275,10 @@ def _named(name: str, strips: bool) -> str:
     return name if plain != name else f"{name} (Phi-3)"
 
 
-def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats: bool, keep_eos: bool) -> None:
-    tokenizer = renderer.tokenizer
+def _vocabulary(
+    writer: Any, folder: Path, rows: int, renderer: Renderer, chats: bool, keep_eos: bool, scores: dict[str, float]
+) -> None:
+    words = renderer.tokenizer
     end = renderer.stop_tokens[0] if chats else None
     first = opening(renderer) if chats else None
     vocab.add_vocabulary(
@@ -284,12 +286,13 @@ def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats:
         folder,
         rows,
         template=renderer.source if chats else "",
-        bos=tokenizer.bos_token,
-        eos=tokenizer.eos_token if keep_eos or end is None else end,
-        pad=tokenizer.pad_token,
+        bos=words.bos_token,
+        eos=words.eos_token if keep_eos or end is None else end,
+        pad=words.pad_token,
         end_of_turn=end,
         opened=first is not None,
         add_bos=begins(renderer, chats),
+        scores=scores,
     )
 
 
