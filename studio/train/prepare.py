@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio import config as settings
 from studio import events
-from studio.data import dataset, kinds, split
+from studio.data import dataset, kinds, preferences, split
 from studio.data.records import Conversation, Message, Reading, Text
 from studio.errors import ConfigError, ModelError, RunError, Stopped
 from studio.hardware import BF16_FROM, fast_bf16
@@ -158,6 +158,8 @@ def _tell_rows(made: Setup) -> None:
         )
     if config.patience and not aside and made.method.kind == "offline":  # online, some prompts are asked in any case
         made.note("patience", "Nothing is held out to measure on, so patience cannot end the run.", "warning")
+    if doubt := preferences.doubt(made.run.config.data):
+        made.note("doubtful", doubt, "warning")
     said = adviser.many(made.data.kind, rows)
     if said and not made.method.head and "learning_rate" not in made.run.config.settings:
         made.note("many_rows", said, "warning")
