@@ -31,6 +31,8 @@ SOURCES: dict[str, str] = {
     "judge": "studio.feedback.judge:run",
     "rejection": "studio.feedback.rejection:run",
     "rules": "studio.feedback.checks:run",
+    "constitution": "studio.feedback.constitution:run",
+    "synthetic": "studio.feedback.synthetic:run",
 }
 #: The settings that usually name who answers and who judges.
 NAMES = ("answers_from", "judge")
