@@ -27,7 +27,7 @@ from studio.runs import Run, RunConfig
 
 #: source -> the function that fills a set: (run, emit, should_stop) -> what the result says beside the counts.
 SOURCES: dict[str, str] = {
-    "rank": "studio.feedback.rank:make",
+    "rank": "studio.feedback.rank:run",
     "judge": "studio.feedback.judge:run",
     "rejection": "studio.feedback.rejection:run",
     "rules": "studio.feedback.checks:run",
