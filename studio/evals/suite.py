@@ -23,7 +23,8 @@ Marks = dict[str, dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`.
+    """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`
+    (of the unit `share`, numbers from 0 to 1 that are told in per cent).
 
     `better`: "more", "less", or "" where neither is good in itself (a length). `says` is one sentence for its owner.
     """
@@ -121,4 +122,6 @@ def load(place: str) -> Suite:
 
 
 #: name -> where the suite is, in the order of the card.
-SUITES: dict[str, str] = {}
+SUITES: dict[str, str] = {
+    "fit": "studio.evals.fit:SUITE",
+}
