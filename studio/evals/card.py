@@ -126,7 +126,7 @@ def _difference(
 def _paired(measure: Measure, before: Sequence[float], after: Sequence[float], seed: int) -> Difference:
     changes = [b - a for a, b in zip(before, after, strict=True)]
     value, n = math.fsum(changes) / len(changes), len(changes)
-    if measure.kind == "share" and {*before, *after} <= {0.0, 1.0}:
+    if "share" in (measure.kind, measure.unit) and {*before, *after} <= {0.0, 1.0}:
         gained, lost = changes.count(1.0), changes.count(-1.0)
         both = sum(a == b == 1.0 for a, b in zip(before, after, strict=True))
         low, high = stats.newcombe_paired(both, gained, lost, n - both - gained - lost)

@@ -46,7 +46,10 @@ def run(asking: Asking) -> Outcome:
     _losses(asking, [row for row in found if row.answer], out)
     _distance(asking, found[: asking.cfg.sampled], out)
     for shown in out.answers:
-        shown["marks"] = marks_of(out, shown["item"])
+        shown["marks"] = marks_of(out, "stops", shown["item"])
+        shown["loss"] = {
+            side: f"{loss:.3f} nats a token" for side, loss in marks_of(out, "loss", shown["item"]).items()
+        }
     return out
 
 
@@ -57,10 +60,9 @@ def asked(turns: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(f"{turn.get('role')}: {turn.get('content') or ''}" for turn in turns)
 
 
-def marks_of(out: Outcome, item: str) -> dict[str, dict[str, float]]:
-    """Give all marks of an item: {measure: {side: mark}}."""
-    found = {m: {side: v[item] for side, v in sides.items() if item in v} for m, sides in out.marks.items()}
-    return {measure: marks for measure, marks in found.items() if marks}
+def marks_of(out: Outcome, measure: str, item: str) -> dict[str, float]:
+    """Give the marks of an item: {side: mark}."""
+    return {side: found[item] for side, found in out.marks.get(measure, {}).items() if item in found}
 
 
 def _answers(asking: Asking, side: str, found: Sequence[Row]) -> list[Said]:

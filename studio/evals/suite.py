@@ -41,7 +41,9 @@ class Measure:
 class Outcome:
     """What a suite found: marks by measure, the answers to read one by one, and what its picture is drawn from.
 
-    `answers` rows: {"item", "measure", "asked", "before", "after", "marks": {...}, ...}, all text as it was said.
+    `answers` rows: {"item", "measure", "asked", "before", "after", "marks": {side: mark}, ...}, all text as it was
+    said; what else a row has, a text or {side: text}, is shown beneath. "offensive": true folds it away.
+    `plots` of the form {side: [[x, y], ...]} are drawn in the report as points.
     """
 
     marks: dict[str, Marks] = dataclasses.field(default_factory=dict)
