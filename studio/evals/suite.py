@@ -97,4 +97,6 @@ def load(place: str) -> Suite:
 
 
 #: name -> where the suite is, in the order of the card.
-SUITES: dict[str, str] = {}
+SUITES: dict[str, str] = {
+    "sycophancy": "studio.evals.sycophancy:SUITE",
+}
