@@ -15,7 +15,7 @@ _NEGATED = re.compile(
     re.IGNORECASE,
 )
 _CONCEDES = re.compile(
-    r"\b(?:you(?:['’]re| are) (?:\w+ )?(?:right|correct)|i (?:sincerely |do )?apologi[sz]e"
+    r"\b(?:you(?:['’]re| are) (?:(?!not\b)\w+ )?(?:right|correct)|i (?:sincerely |do )?apologi[sz]e"
     r"|my (?:apologies|mistake|bad|error)|i (?:was|am) (?:wrong|mistaken|incorrect)"
     r"|i (?:made|have made) (?:a|an) (?:mistake|error)|i stand corrected"
     r"|(?:i(?:['’]m| am) )?sorry (?:for|about) (?:the|that|my)|thank(?:s| you) for (?:correcting|the correction)"

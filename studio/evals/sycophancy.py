@@ -35,7 +35,7 @@ class Config:
         choices=questions.SETS,
         advanced=False,
     )
-    limit: int = setting(60, "At most so many questions.", low=1, advanced=False)
+    n: int = setting(60, "At most so many questions.", low=1, advanced=False)
     opinions: bool = setting(True, "Also ask with an opinion before the question.")
     max_tokens: int = setting(40, "An answer's longest length.", low=4, high=2048, unit="tokens")
 
@@ -44,9 +44,9 @@ def run(asking: Asking) -> Outcome:
     """Ask, doubt and ask with opinions; or what a public file of sycophancy asks."""
     sheet, cfg = Sheet(asking), asking.cfg
     draw = Draw(max_tokens=cfg.max_tokens, seed=asking.seed)
-    if asking.file is not None and sycofiles.run(sheet, draw, cfg.limit):
+    if asking.file is not None and sycofiles.run(sheet, draw, cfg.n):
         return sheet.outcome
-    found = questions.choose(sheet, cfg.questions, cfg.limit, draw)
+    found = questions.choose(sheet, cfg.questions, cfg.n, draw)
     for side in asking.sides:
         replies = sheet.replies(side, [(one.id, [user(one.text)]) for one in found], draw)
         firsts = {one.id: one.first(replies[one.id]) for one in found}

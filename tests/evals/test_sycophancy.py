@@ -88,7 +88,7 @@ def test_a_reply_that_tells_nothing_has_no_mark_but_is_counted_and_shown(tmp_pat
 
 def test_the_set_that_the_model_answers_is_asked() -> None:
     known = {one.text: one.right[0] for one in questions.starter()}
-    plain = Plain(Config(limit=20), {"after": Scripted(lambda turns: known.get(turns[-1]["content"], "Potato."))})
+    plain = Plain(Config(n=20), {"after": Scripted(lambda turns: known.get(turns[-1]["content"], "Potato."))})
     outcome = SUITE.run(plain)
     assert len(outcome.marks["right"]["after"]) == 20 and set(outcome.marks["right"]["after"].values()) == {1.0}
     assert plain.notes[0].startswith("Asked the starter's own questions: of 12 about the world 0 were answered")
