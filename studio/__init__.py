@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from studio.models.check import ModelInfo
     from studio.runs import RunConfig
 
-__all__ = ["check_data", "check_model", "export_model", "merge_model", "run_demo", "train_model", "verify_file"]
+__all__ = [
+    "check_data",
+    "check_model",
+    "evaluate",
+    "export_model",
+    "merge_model",
+    "run_demo",
+    "train_model",
+    "verify_file",
+]
 __version__ = "0.1.0"
 
 
@@ -174,6 +183,32 @@ def verify_file(
     from studio.export import verify
 
     return verify.verify(gguf, model, repair, emit, should_stop, base)
+
+
+def evaluate(
+    run: str,
+    *,
+    against: str = "",
+    suites: Sequence[str] = (),
+    judge: str = "",
+    files: Mapping[str, str | Path] | None = None,
+    n: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Measure a run, an adapter, a model or a GGUF file with suites (all by default) before and after: its card.
+
+    `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
+    where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
+    items a suite asks, `settings` {suite: {name: value}}.
+    """
+    from studio.evals import job
+
+    given = {name: str(file) for name, file in (files or {}).items()}
+    made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
+    return _do(made, None, emit, should_stop)
 
 
 def run_demo(

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from studio import events
-from studio.chat.session import Session
+from studio.chat.session import Pane, Session
 from studio.errors import ConfigError, DataError, Stopped
 from studio.export import speaking
 
@@ -114,6 +114,16 @@ class Local(Speaker):
             found.append(math.prod(token["p"] for token in tokens))
         return shares(found)
 
+    def answer(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
+        """Answer once with options of the chat (Session.stream): raw, seed, max_tokens and others."""
+        return self._session.answer(self._pane, turns, **options)
+
+    def scores(
+        self, turns: Sequence[Turn], text: str = "", ids: Sequence[int] = (), like: Local | None = None
+    ) -> dict[str, Any]:
+        """Tell how likely an answer's tokens are (Session.scores), after the prompt as `like` reads it."""
+        return self._session.scores(self._pane, turns, text, ids, like._pane if like else None)
+
 
 def shares(found: Sequence[float]) -> list[float]:
     """Divide by the sum; all 0 where there is nothing to divide."""
@@ -173,6 +183,18 @@ class Speakers:
             raise DataError("Endpoints cannot be asked yet.", "Name a local run or file.")
         assert self._session is not None
         return Local(self._session, panes.index(name))
+
+    def add(self, pane: Pane) -> Local:
+        """Open one more in the same engine: a checkpoint of a run, say. Needs a local speaker beside it."""
+        assert self._session is not None
+        self._session.panes.append(pane)
+        return Local(self._session, len(self._session.panes) - 1)
+
+    def base(self) -> Local:
+        """Open what the first local one began with, beside it. Raises RunError where that is not known."""
+        assert self._session is not None
+        first = self._session.panes[0]
+        return self.add(speaking.base_of(first.name, "", first))
 
     def __enter__(self) -> list[Speaker]:
         """Give the speakers in the order of their names."""
