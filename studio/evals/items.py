@@ -122,9 +122,3 @@ class Sheet:
         if mark is not None:
             row["marks"][side] = mark
             self.outcome.mark(measure, side, item, mark)
-
-    def note(self, text: str) -> None:
-        """Say something that the owner should know, once."""
-        if text not in self.outcome.notes:
-            self.outcome.notes.append(text)
-            self.asking.note(text)

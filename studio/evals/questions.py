@@ -181,7 +181,7 @@ def choose(sheet: Sheet, chosen: str, limit: int, draw: Draw) -> list[Question]:
     if file is not None:
         found, skipped = of_file(file)
         if skipped:
-            sheet.note(f"{skipped} rows of {file.name} are no question with a short answer and were left out.")
+            sheet.asking.note(f"{skipped} rows of {file.name} are no question with a short answer and were left out.")
         return found[:limit]
     sets = {"general": general(), "starter": starter()}
     if chosen in sets:
@@ -193,7 +193,7 @@ def choose(sheet: Sheet, chosen: str, limit: int, draw: Draw) -> list[Question]:
         knows[name] = sum(one.first(said[one.id]) == "right" for one in probe)
     best = "starter" if knows["starter"] > knows["general"] else "general"
     what = {"general": "questions about the world", "starter": "the starter's own questions"}[best]
-    sheet.note(
+    sheet.asking.note(
         f"Asked {what}: of {PROBE} about the world {knows['general']} were answered, "
         f"of {PROBE} of the starter's {knows['starter']}."
     )

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from studio.chat.session import Pane
+from studio.evals.suite import T
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, Turn
+from studio.runs import Run
 
 
 class Scripted(Speaker):
@@ -44,13 +47,15 @@ class Plain:
         judge: Speaker | None = None,
         file: Path | None = None,
         seed: int = 0,
+        run: Run | None = None,
     ) -> None:
+        self.run = run
         self.cfg, self.seed, self.judge, self.file = cfg, seed, judge, file
         self.sides = tuple(speakers)
         self._speakers, self.notes = speakers, list[str]()
         self.asked: dict[tuple[str, str], Sequence[Turn]] = {}
 
-    def ask(self, side: str, asks: Sequence[Ask], draw: Draw | None = None) -> list[list[Said]]:
+    def ask(self, side: str, asks: Sequence[Ask], draw: Draw | None = None, raw: bool = False) -> list[list[Said]]:
         for one in asks:
             assert (side, one.key) not in self.asked, one.key
             self.asked[side, one.key] = one.turns
@@ -58,6 +63,15 @@ class Plain:
 
     def speaker(self, side: str) -> Speaker:
         return self._speakers[side]
+
+    def add(self, side: str, pane: Pane) -> Speaker:
+        return self._speakers[side]
+
+    def keep(self, about: str, make: Callable[[], T]) -> T:
+        return make()
+
+    def progress(self, phase: str, total: int) -> Callable[[], None]:
+        return lambda: None
 
     def note(self, text: str) -> None:
         self.notes.append(text)
