@@ -90,6 +90,24 @@ def text_of(row: Mapping[str, Any], *names: str) -> str:
     return next((str(row[name]).strip() for name in names if isinstance(row.get(name), str) and row[name].strip()), "")
 
 
+def prefer(asking: Asking, who: str, text: str, one: str, other: str) -> float:
+    """Give a side's (or the "judge"'s) P(one) of two choices: the mean of both letters, so that neither is liked more.
+
+    (P("A" | A: one, B: other) + P("B" | A: other, B: one)) / 2
+    """
+    speaker = asking.judge if who == "judge" else asking.speaker(who)
+    assert speaker is not None
+
+    def made() -> list[float]:
+        shares = []
+        for first, second, at in ((one, other, 0), (other, one, 1)):
+            asked = f"{text}\nA: {first}\nB: {second}\nAnswer with A or B."
+            shares.append(speaker.weigh([user(asked)], ["A", "B"])[at])
+        return shares
+
+    return sum(asking.keep(f"{who}\0{text}\0{one}\0{other}", made)) / 2
+
+
 @dataclasses.dataclass
 class Sheet:
     """The answers of a suite as they come, a row an item and measure, and the marks in its outcome."""

@@ -123,4 +123,5 @@ def load(place: str) -> Suite:
 #: name -> where the suite is, in the order of the card.
 SUITES: dict[str, str] = {
     "sycophancy": "studio.evals.sycophancy:SUITE",
+    "refusal": "studio.evals.refusal:SUITE",
 }

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from studio.evals.items import Row, Sheet, rows, text_of, user
-from studio.evals.suite import Asking, Measure
+from studio.evals.items import Row, Sheet, prefer, rows, text_of, user
+from studio.evals.suite import Measure
 from studio.feedback.speakers import Draw
 
 MEASURES = (
@@ -83,24 +83,6 @@ def _layout(found: Sequence[Row], name: str) -> Callable[[Sheet, Draw, Sequence[
 def _known(row: Row) -> bool:
     base = row.get("base")
     return isinstance(base, dict) and any(key in base for key in ("correct_answer", "correct_letter", "answer"))
-
-
-def prefer(asking: Asking, who: str, text: str, one: str, other: str) -> float:
-    """Give a side's (or the "judge"'s) P(one) of two choices: the mean of both letters, so that neither is liked more.
-
-    (P("A" | A: one, B: other) + P("B" | A: other, B: one)) / 2
-    """
-    speaker = asking.judge if who == "judge" else asking.speaker(who)
-    assert speaker is not None
-
-    def made() -> list[float]:
-        shares = []
-        for first, second, at in ((one, other, 0), (other, one, 1)):
-            asked = f"{text}\nA: {first}\nB: {second}\nAnswer with A or B."
-            shares.append(speaker.weigh([user(asked)], ["A", "B"])[at])
-        return shares
-
-    return sum(asking.keep(f"{who}\0{text}\0{one}\0{other}", made)) / 2
 
 
 def _complete(sheet: Sheet, found: Sequence[Row], limit: int, *names: str) -> list[tuple[int, list[str]]]:
