@@ -124,4 +124,5 @@ def load(place: str) -> Suite:
 SUITES: dict[str, str] = {
     "sycophancy": "studio.evals.sycophancy:SUITE",
     "refusal": "studio.evals.refusal:SUITE",
+    "shift": "studio.evals.shift:SUITE",
 }
