@@ -23,6 +23,7 @@ __all__ = [
     "check_model",
     "evaluate",
     "export_model",
+    "make_feedback",
     "merge_model",
     "run_demo",
     "train_model",
@@ -209,6 +210,26 @@ def evaluate(
     given = {name: str(file) for name, file in (files or {}).items()}
     made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
     return _do(made, None, emit, should_stop)
+
+
+def make_feedback(
+    source: str,
+    *,
+    data: str | Path = "",
+    settings: Mapping[str, Any] | None = None,
+    reading: Reading | None = None,
+    out: Path | None = None,
+    title: str = "",
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Make a set of judged answers by a source (feedback/job.py SOURCES), which every method that fits can train on.
+
+    `data` is a file of prompts or of answers, another set, or "votes"; `settings` are the source's own.
+    """
+    from studio.feedback import job
+
+    return _do(job.asked(source, data, settings or {}, reading, title), out, emit, should_stop)
 
 
 def run_demo(

@@ -21,6 +21,7 @@ from studio.cli import (
     doctor,
     evaluate,
     export,
+    feedback,
     models,
     push,
     running,
@@ -33,7 +34,23 @@ from studio.cli import (
 from studio.cli.output import Out
 from studio.errors import ConfigError, Stopped, StudioError
 
-GROUPS = (window, models, data, train, running, export, verify, push, chat, serve, evaluate, votes, disk, doctor)
+GROUPS = (
+    window,
+    models,
+    data,
+    train,
+    running,
+    export,
+    verify,
+    push,
+    chat,
+    serve,
+    evaluate,
+    votes,
+    disk,
+    doctor,
+    feedback,
+)
 
 
 class _Parser(argparse.ArgumentParser):
