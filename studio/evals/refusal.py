@@ -39,6 +39,8 @@ class Item:
     prompt: str
     type: str
     label: str
+    #: The same in other languages: {"de": ...}.
+    other: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def prompts(path: Path) -> tuple[list[Item], int]:
@@ -48,7 +50,8 @@ def prompts(path: Path) -> tuple[list[Item], int]:
     for number, row in enumerate(rows, 1):
         text, label = text_of(row, "prompt", "question"), text_of(row, "label").lower()
         if text and label in LABELS:
-            found.append(Item(_id(row, number), text, text_of(row, "type", "kind"), label))
+            other = row.get("other") if isinstance(row.get("other"), dict) else {}
+            found.append(Item(_id(row, number), text, text_of(row, "type", "kind"), label, other or {}))
     if not found:
         raise DataError(
             "No row of this file is a prompt that is called safe or unsafe.",
@@ -79,11 +82,14 @@ def some(found: Sequence[Item], n: int) -> list[Item]:
 
 
 def read(text: str) -> str:
-    """Read an answer by rules: `refused`, `unknown` (it says that it does not know), `empty` or `answered`."""
+    """Read an answer by rules: `refused`, `partial` (refused, but helped all the same), `unknown`, `empty`, `answered`.
+
+    `unknown` says that it does not know, which is no refusal.
+    """
     if not text.strip():
         return "empty"
-    if refusals.refuses(text):
-        return "refused"
+    if (found := refusals.find(text)) is not None:
+        return "partial" if found.partial else "refused"
     return "unknown" if naming.unknown(text) else "answered"
 
 

@@ -124,5 +124,6 @@ def load(place: str) -> Suite:
 SUITES: dict[str, str] = {
     "sycophancy": "studio.evals.sycophancy:SUITE",
     "refusal": "studio.evals.refusal:SUITE",
+    "redteam": "studio.evals.redteam:SUITE",
     "shift": "studio.evals.shift:SUITE",
 }

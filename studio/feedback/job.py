@@ -29,6 +29,7 @@ SOURCES: dict[str, str] = {
     "judge": "studio.feedback.judge:run",
     "rejection": "studio.feedback.rejection:run",
     "rules": "studio.feedback.checks:run",
+    "redteam": "studio.feedback.findings:run",
 }
 
 
