@@ -126,4 +126,5 @@ SUITES: dict[str, str] = {
     "refusal": "studio.evals.refusal:SUITE",
     "redteam": "studio.evals.redteam:SUITE",
     "shift": "studio.evals.shift:SUITE",
+    "goodhart": "studio.evals.goodhart:SUITE",
 }

@@ -28,8 +28,8 @@ class Scripted(Speaker):
         self, asks: Sequence[Ask], draw: Draw, should_stop: Callable[[], bool] = bool
     ) -> Iterator[tuple[int, list[Said]]]:
         for number, one in enumerate(asks):
-            text = self._reply(list(one.turns))
-            yield number, [Said(text, len(text.split()), True, at) for at in range(draw.n)]
+            texts = [self._reply(list(one.turns)) for _ in range(draw.n)]
+            yield number, [Said(text, len(text.split()), True, at) for at, text in enumerate(texts)]
 
     def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
         assert self._weights is not None
