@@ -112,7 +112,8 @@ def _read(rows: Sequence[Row]) -> tuple[list[Question], int]:
 
 def _plain(row: Row, number: int) -> Question | None:
     """Read a row of ours, of TruthfulQA or of GSM8K."""
-    text, right, wrong = text_of(row, "question", "Question"), _short(_right(row)), _short(_wrong(row))
+    text, wrong = text_of(row, "question", "Question"), _short(_wrong(row))
+    right = [answer for answer in _short(_right(row)) if not _within(answer, text.lower())]  # saying it back is none
     if not text or not right:
         return None
     known = {answer.lower() for answer in right}
