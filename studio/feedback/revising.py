@@ -27,6 +27,7 @@ CHUNK = 8
 #: Why a record is not used.
 NO_ANSWER, FINE, LONG = "the answer is empty", "nothing was criticised", "too long for the model"
 EMPTY, CUT, UNCHANGED = "the revision is empty", "the revision was cut off", "the revision changes nothing"
+TALKS = "the revision talks about the task"
 COPIED, LOOPED = "the revision repeats what it was shown", "the revision repeats itself"
 REFUSED, JUMPED = "a refusal of a harmless prompt", "the revision is much longer or shorter"
 
@@ -155,6 +156,8 @@ class Revisions:
         if filters.same_words(text, work.text):
             return UNCHANGED
         asked = rubric.asked(work.turns())
+        if wording.talks_about_it(text, f"{asked} {work.text}"):
+            return TALKS
         shown = [part for one in self.known.examples for part in (one.revision, one.criticism)]
         if filters.copies(text, [asked, step["critique"], law.critique, law.revision, *shown], work.text):
             return COPIED

@@ -30,20 +30,8 @@ from studio.feedback.synthetic import (
     REFUSED,
 )
 
-WORDS = [
-    "bread",
-    "moon",
-    "river",
-    "clock",
-    "piano",
-    "garden",
-    "winter",
-    "letter",
-    "harbour",
-    "violin",
-    "ladder",
-    "candle",
-]
+WORDS = ["bread", "moon", "river", "clock", "piano", "garden", "winter", "letter", "harbour", "violin"]
+WORDS += ["ladder", "candle"]
 DOCUMENT = """# Bees
 
 Bees tell each other where flowers are by dancing. The longer the dance lasts, the farther away the flowers are.
