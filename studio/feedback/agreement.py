@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from studio.data.interval import Z
+from studio.data.interval import Z, wilson
 from studio.data.preferences import Record
 
 FIRST, EQUAL, SECOND = "first", "equal", "second"
@@ -79,16 +79,8 @@ def kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> Kappa:
 
 
 def share(wins: float, n: int) -> Share:
-    """Give wins / n with Wilson's interval; `wins` may have halves, with which it is a little wider than need be.
-
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  z = 1.96     (Wilson 1927, JASA 22)
-    """
-    if not n:
-        return Share(math.nan, 0, 0.0, 1.0)
-    p, shrink = wins / n, 1 + Z * Z / n
-    middle = (p + Z * Z / (2 * n)) / shrink
-    reach = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / shrink
-    return Share(p, n, max(0.0, middle - reach), min(1.0, middle + reach))
+    """Give wins / n with Wilson's interval; `wins` may have halves, with which it is a little wider than need be."""
+    return Share(wins / n if n else math.nan, n, *wilson(wins, n))
 
 
 def compared(ranks: Sequence[int]) -> list[str]:

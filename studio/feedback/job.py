@@ -27,12 +27,13 @@ from studio.runs import Run, RunConfig
 
 #: source -> the function that fills a set: (run, emit, should_stop) -> what the result says beside the counts.
 SOURCES: dict[str, str] = {
-    "rank": "studio.feedback.rank:make",
+    "rank": "studio.feedback.rank:run",
     "judge": "studio.feedback.judge:run",
     "rejection": "studio.feedback.rejection:run",
     "rules": "studio.feedback.checks:run",
     "constitution": "studio.feedback.constitution:run",
     "synthetic": "studio.feedback.synthetic:run",
+    "redteam": "studio.feedback.findings:run",
 }
 #: The settings that usually name who answers and who judges.
 NAMES = ("answers_from", "judge")

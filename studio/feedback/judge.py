@@ -188,8 +188,8 @@ _LETTER = r"([AB])\b(?!\s+(?!(?:is(?! worse)|because|since|wins?|has)\b)[a-z])"
 _CALLED = "answer|response|choice|verdict|option"
 _ONLY = re.compile(r"\W*([ABab])\W*")
 _LEADS = re.compile(rf"(?i:(?:the )?(?:better |best )?(?:{_CALLED})(?: is)?)?\W*{_LETTER}")
-_NAMED = re.compile(rf"\b(?i:{_CALLED}|better|best|is)\W{{1,6}}{_LETTER}")
-_CAPITAL = re.compile(rf"\b{_LETTER}")
+_NAMED = re.compile(rf"\b(?i:{_CALLED}|better|best|is|be|choose|pick|prefer)\W{{1,6}}{_LETTER}")
+_CAPITAL = re.compile(r"\b([AB])\b")
 
 
 def letter(reply: str) -> str:

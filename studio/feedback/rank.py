@@ -22,15 +22,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from studio import events
-from studio.config import build, setting, settings
+from studio.config import setting
 from studio.data import preferences
 from studio.data.preferences import PAIRINGS, Record
 from studio.data.records import Reading
 from studio.data.votes import Answer
-from studio.errors import ConfigError, DataError, Stopped
-from studio.feedback import making, samples
+from studio.errors import ConfigError, DataError
+from studio.feedback import given, making, samples, sampling
 from studio.feedback.samples import Sample
-from studio.feedback.speakers import Draw, Speakers
+from studio.feedback.sampling import Sampling
 from studio.runs import Run
 
 SAME, SKIPPED = "all answers are the same", "skipped"
@@ -39,8 +39,8 @@ _BREAK = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """How answers are sampled for people to rank."""
+class Config(Sampling):
+    """How answers are sampled for people to rank, and who ranks what."""
 
     answers_from: str = setting(
         "", "Who answers the prompts: runs, models, GGUF files or endpoints, separated by commas.", advanced=False
@@ -60,17 +60,15 @@ class Config:
         "more the answers differ.",
         advanced=False,
     )
-    limit: int = setting(50, "At most so many prompts of the file. 0: all.", low=0, unit="prompts", advanced=False)
+    limit: int = setting(
+        50, "At most so many prompts of the file. 0: all.", low=0, high=10**9, unit="prompts", advanced=False
+    )
     overlap: float = setting(
         0.2, "Share of the prompts that every person ranks, to see how far they agree.", low=0.0, high=1.0
     )
     pairing: str = setting(
         "all", "What a ranking becomes: all its pairs, or only the best over the worst (ends).", choices=PAIRINGS
     )
-    max_tokens: int = setting(256, "The longest answer.", low=1, high=8192, unit="tokens")
-    top_p: float = setting(1.0, "Draw from the likeliest tokens that hold this share; 1: all.", low=0.0, high=1.0)
-    context: int = setting(2048, "Room for a prompt and its answer.", low=64, high=131072, unit="tokens")
-    seed: int = setting(0, "Decides the answers, and in which order they are shown.", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,37 +90,34 @@ class Progress:
     seconds_left: float | None
 
 
+def ready(config: Config) -> Config:
+    """Check the settings before anything is written. Raises ConfigError."""
+    if not making.names(config.answers_from):
+        raise ConfigError("Nobody is named who answers.", "Name a run, a model or a GGUF file.", field="answers_from")
+    sampling.check(config)
+    return config
+
+
 def config_of(run: Run) -> Config:
-    """Read a run's settings; ConfigError names what is wrong with them."""
-    names = {s.name for s in settings(Config)}
-    return build(Config, {name: value for name, value in run.config.options.items() if name in names})
+    """Read a set's settings."""
+    return making.settings(run, Config)
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 
-def make(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Sample the answers of a run, each prompt kept as soon as it has them; those that are kept are not asked again.
+def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Sample the answers of a set, each prompt kept as soon as it has them; those that are kept are not asked again.
 
-    options: the settings, and in `reading` how the file is read. Raises Stopped.
+    Raises Stopped, and DataError where no prompt has two different answers.
     """
-    config, options = config_of(run), run.config.options
-    heat = samples.temperatures(config.temperature)
-    reading = Reading.from_dict(options.get("reading") or {})
-    asked = making.prompts(run.config.data, reading, limit=config.limit, emit=emit, should_stop=should_stop)
-    done = {sample.id for sample in samples.read(run.dir)}
-    left = [one for one in asked if one.key not in done]
-    if left:
-        how = Draw(top_p=config.top_p, max_tokens=config.max_tokens, seed=config.seed)
-        names = [name.strip() for name in config.answers_from.split(",") if name.strip()]
-        with Speakers(names, context=config.context, emit=emit, should_stop=should_stop) as speakers:
-            progress = events.Progress(emit, "Sampling answers", len(asked), "prompts")
-            progress.step(len(asked) - len(left))
-            for one in left:
-                samples.keep(run.dir, samples.draw(one, speakers, config.n, heat, how, should_stop))
-                progress.step()
-                if should_stop():
-                    raise Stopped("Stopped; what was finished is kept.", f"Go on with: studio resume {run.name}")
+    config, reading = config_of(run), Reading.from_dict(run.config.options.get("reading") or {})
+    asked = given.prompts(run.config.data, reading, limit=config.limit, emit=emit, should_stop=should_stop)
+    there = {sample.id for sample in samples.read(run.dir)}
+    for task in sampling.drawn(run, config, asked, emit, should_stop):
+        if task.key not in there:
+            samples.keep(run.dir, samples.of(task))
+    sampling.finish(run)
     found = samples.read(run.dir)
     _leave_out(run, found)
     usable = [sample for sample in found if len(sample.answers) > 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from studio.data import votes
 from studio.data.preferences import Record
@@ -44,7 +45,7 @@ def _sampled(record: Record) -> list[Answer]:
 
 
 def _kind(answer: Answer, several: bool, heated: bool) -> str:
-    name, t = str(answer.identity.get("name") or "?"), answer.identity.get("temperature")
+    name, t = Path(str(answer.identity.get("name") or "?")).name, answer.identity.get("temperature")
     warm = f"temperature {t:g}" if isinstance(t, int | float) else ""
     return ", ".join(part for part in (name if several or not heated else "", warm if heated else "") if part)
 
@@ -56,8 +57,8 @@ def _beaten(kind: str, kinds: Sequence[str], ranks: Sequence[int]) -> Iterator[f
         yield statistics.mean(1.0 if a < b else 0.5 if a == b else 0.0 for a in mine for b in others)
 
 
-def report(found: Sequence[Record]) -> list[str]:
-    """Say in sentences what people's rankings show."""
+def report(found: Sequence[Record], *, shares: bool = True) -> list[str]:
+    """Say in sentences what people's rankings show; without `shares`, all but who was ranked higher."""
     people = [record for record in found if record.by.get("kind") == "person"]
     names = sorted({str(record.by.get("name")) for record in people})
     if not people:
@@ -68,7 +69,7 @@ def report(found: Sequence[Record]) -> list[str]:
         said.append(f"All answers were bad in {bad:,} of them.")
     if written := sum(any(a.identity.get("written") for a in record.answers) for record in people):
         said.append(f"A better answer was written in {written:,}.")
-    for won in wins(people)[:4]:
+    for won in wins(people)[:4] if shares else ():
         s = won.share
         n = f"{s.n:,} ranking{'s' * (s.n != 1)}"
         said.append(f"{won.name}: better than {s.rate:.0%} of the others (95 %: {s.low:.0%} to {s.high:.0%}; {n}).")

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.data import ledger, writers
 from studio.data.votes import Answer
 from studio.errors import ConfigError
-from studio.feedback import making
-from studio.feedback.making import Asked
-from studio.feedback.speakers import Ask, Draw, Speaker
+from studio.feedback.given import Task
 
 FILE = "samples.jsonl"
-#: An answer that is the same as another one is drawn again so often.
-TRIES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +29,9 @@ class Sample:
 
 
 def temperatures(text: str) -> list[float]:
-    """Read the temperatures; ConfigError for what is none."""
+    """Read temperatures. Raises ConfigError for what is none."""
     try:
-        found = [float(word) for word in text.replace(";", ",").split(",") if word.strip()]
+        found = [float(word) for word in text.split(",") if word.strip()]
     except ValueError:
         found = []
     if not found or not all(0 <= value <= 5 for value in found):
@@ -45,22 +40,10 @@ def temperatures(text: str) -> list[float]:
     return found
 
 
-def draw(
-    one: Asked, speakers: Sequence[Speaker], count: int, heat: Sequence[float], how: Draw, should_stop: making.Halt
-) -> Sample:
-    """Let the speakers answer in turn, each with one temperature after the other; what is the same is drawn again."""
-    answers: list[Answer] = []
-    ask, seen = [Ask(one.turns, one.key)], set[str]()
-    for number in range(count):
-        speaker, t = speakers[number % len(speakers)], heat[number // len(speakers) % len(heat)]
-        for again in range(TRIES if t > 0 else 1):
-            drawn = dataclasses.replace(how, n=1, temperature=t, seed=how.seed + number + 16 * again)
-            said = next(iter(speaker.ask(ask, drawn, should_stop)))[1][0]
-            if said.text not in seen:
-                seen.add(said.text)
-                answers.append(Answer(said.text, {**speaker.identity, "temperature": t, "seed": said.seed}))
-                break
-    return Sample(one.key, one.turns, answers, one.line)
+def of(task: Task) -> Sample:
+    """Make a sample of a prompt and what was drawn for it; of answers that are the same the first is kept."""
+    answers = {answer.text.strip(): answer for answer in reversed(task.answers)}
+    return Sample(task.key, task.turns, list(answers.values())[::-1], task.line)
 
 
 def keep(folder: Path, sample: Sample) -> None:

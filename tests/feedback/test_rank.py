@@ -20,7 +20,7 @@ from studio import runs, worker
 from studio.data import dataset, preferences
 from studio.data.votes import Answer
 from studio.errors import ConfigError, DataError
-from studio.feedback import rank, ranked, samples
+from studio.feedback import job, rank, ranked, samples
 from studio.feedback.samples import Sample
 
 TEXTS = ("cold", "warm", "hot")
@@ -235,13 +235,15 @@ def test_several_runs_are_told_apart_by_what_they_are() -> None:
 # --- sampling ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["", "warm", "0.5,", "0.5;1.2", "-1", "6", "nan"])
-def test_temperatures_are_numbers(text: str) -> None:
-    if text in ("0.5,", "0.5;1.2"):
-        assert samples.temperatures(text)[0] == 0.5
-    else:
-        with pytest.raises(ConfigError):
-            samples.temperatures(text)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"answers_from": "starter", "temperature": "0"}, {"answers_from": "starter", "temperature": "warm"}],
+)
+def test_what_could_give_nothing_to_rank_is_refused_before_anything_is_written(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        job.asked("rank", "prompts.jsonl", settings)
+    job.asked("rank", "prompts.jsonl", {"answers_from": "starter", "temperature": "0,1"})
+    assert runs.all_runs() == []
 
 
 @pytest.fixture(scope="module")
@@ -268,17 +270,18 @@ def test_sampling_keeps_who_answered_how_and_a_kill_loses_and_repeats_nothing(ti
     command = [sys.executable, "-m", "studio", "worker", str(killed.dir)]
     process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
-    while not samples.read(killed.dir) and time.monotonic() < end:
+    while not (killed.dir / "drafts.jsonl").exists() and time.monotonic() < end:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = (killed.dir / samples.FILE).read_bytes()
-    with (killed.dir / samples.FILE).open("ab") as file:
-        file.write(b'{"id": "torn')
+    before = (killed.dir / "drafts.jsonl").read_bytes()
+    assert before and not (killed.dir / samples.FILE).exists()
+    with (killed.dir / "drafts.jsonl").open("ab") as file:
+        file.write(b'{"key": "torn')
     worker.work(killed)
     assert samples.read(killed.dir) == found, "the same answers as without the kill"
-    after = (killed.dir / samples.FILE).read_bytes()
-    assert before and after.startswith(before) and after.count(b"\n") == 6
+    assert len((killed.dir / samples.FILE).read_bytes().splitlines()) == 6
+    assert not (killed.dir / "drafts.jsonl").exists()
 
 
 def test_answers_that_are_all_the_same_are_counted_and_ranked_by_nobody(tiny: Path, prompts: Path) -> None:
