@@ -61,6 +61,12 @@ class _Work:
         return self.asked.turns
 
 
+def _echoes(criticism: str, work: _Work) -> bool:
+    """Tell whether a critic only said the answer, or the question, again: that is no criticism."""
+    said = (work.text, rubric.asked(work.turns()))
+    return any(filters.same_words(criticism, one) for one in said) or filters.copies(criticism, said)
+
+
 @dataclasses.dataclass(frozen=True)
 class Revisions:
     """Answers criticised and written anew."""
@@ -122,7 +128,7 @@ class Revisions:
                 continue
             step = {"principle": law.id, "title": law.title, "critique": said.text, "criticised": False, "revision": ""}
             work.steps.append(step)
-            if not wording.finds_nothing(said.text):
+            if not (wording.finds_nothing(said.text) or _echoes(said.text, work)):
                 step["criticised"] = True
                 found.append((work, law, step))
         self._revise(found, round)

@@ -101,6 +101,7 @@ def test_several_rounds_criticise_what_the_round_before_made_by_another_principl
         ({"answer": ""}, NO_ANSWER),
         ({"critique": "No problems."}, FINE),
         ({"critique": ""}, FINE),
+        ({"critique": ANSWER}, FINE),
         ({"better": ""}, EMPTY),
         ({"better": Reply(BETTER, finish="length")}, CUT),
         ({"better": "cows eat meat as everybody knows and they hunt at night"}, UNCHANGED),
