@@ -126,4 +126,7 @@ def load(place: str) -> Suite:
 #: name -> where the suite is, in the order of the card.
 SUITES: dict[str, str] = {
     "fit": "studio.evals.fit:SUITE",
+    "winrate": "studio.evals.winrate:SUITE",
+    "forgetting": "studio.evals.forgetting:SUITE",
+    "own": "studio.evals.own:SUITE",
 }
