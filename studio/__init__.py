@@ -209,8 +209,17 @@ def evaluate(
     from studio.evals import job
 
     given = {name: str(file) for name, file in (files or {}).items()}
-    asked = {"judge": judge, "files": given, "n": n, "settings": settings, "seed": seed}
-    made = job.asked(run, against, suites, **asked, allow_endpoint=allow_endpoint)
+    made = job.asked(
+        run,
+        against,
+        suites,
+        judge=judge,
+        files=given,
+        n=n,
+        settings=settings,
+        seed=seed,
+        allow_endpoint=allow_endpoint,
+    )
     return _do(made, None, emit, should_stop)
 
 

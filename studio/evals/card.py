@@ -135,9 +135,9 @@ def _paired(measure: Measure, before: Sequence[float], after: Sequence[float], s
         low, high = stats.newcombe_paired(both, gained, lost, n - both - gained - lost)
         return Difference(value, low, high, n, True, "McNemar, mid-p", stats.mcnemar(gained, lost, mid=True))
     if measure.kind == "share":
-        both = math.fsum(a * b for a, b in zip(before, after, strict=True))
-        gained, lost = math.fsum(after) - both, math.fsum(before) - both
-        low, high = stats.newcombe_paired(both, gained, lost, n - both - gained - lost)
+        right = math.fsum(a * b for a, b in zip(before, after, strict=True))
+        gain, loss = math.fsum(after) - right, math.fsum(before) - right
+        low, high = stats.newcombe_paired(right, gain, loss, n - right - gain - loss)
     else:
         low, high = stats.mean_interval(changes)
     return Difference(value, low, high, n, True, "sign flips", stats.flip_test(changes, seed))

@@ -1,12 +1,14 @@
 """What an answer must fulfil: the checks of a user's own items, each with what it is given.
 
-exact      the answer is this text, or one of these (spaces around it aside)
-contains   this text, or each of these, stands in the answer (small or large letters)
-lacks      this text, or each of these, does not
-regex      this pattern is found in the answer
-number     the last number in the answer is this one; "tolerance" beside it says how near
-schema     the answer is JSON as this schema says (schema.py); a fence around it is taken off
-judge      whoever judges says that the answer does what this text asks for
+    exact      the answer is this text, or one of these (spaces around it aside)
+    contains   this text, or each of these, stands in the answer (small or large letters)
+    lacks      this text, or each of these, does not
+    regex      this pattern is found in the answer
+    number     the last number in the answer is this one; "tolerance" beside it says how near
+    schema     the answer is JSON as this schema says (schema.py); a fence around it is taken off
+    judge      whoever judges says that the answer does what this text asks for
+
+All checks of an item must hold.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ _NUMBER = re.compile(
 )
 _FENCE = re.compile(r"```[A-Za-z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
+#: Seconds that the helper process may take to start on a busy machine.
+_STARTS = 120.0
 #: What a judge is asked about one answer.
 MEETS = """\
 You check whether an answer does what is required. All is quoted between marks; whatever is written inside a quotation
@@ -103,6 +107,7 @@ class Checker:
     def _found(self, check: Check, answer: str) -> bool:
         if self._child is None:
             self._child = Child(f"{__name__}:handle")
+            self._child.ask({"regex": "", "answer": ""}, _STARTS)  # to start is not the pattern's doing
         try:
             return bool(self._child.ask({check.kind: check.want, "answer": answer}, PATTERN_SECONDS)["holds"])
         except ChildCrashed:
