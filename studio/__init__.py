@@ -196,6 +196,7 @@ def evaluate(
     n: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    allow_endpoint: bool = False,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -203,12 +204,22 @@ def evaluate(
 
     `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
     where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
-    items a suite asks, `settings` {suite: {name: value}}.
+    items a suite asks, `settings` {suite: {name: value}}; `allow_endpoint` lets a judge elsewhere get the text.
     """
     from studio.evals import job
 
     given = {name: str(file) for name, file in (files or {}).items()}
-    made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
+    made = job.asked(
+        run,
+        against,
+        suites,
+        judge=judge,
+        files=given,
+        n=n,
+        settings=settings,
+        seed=seed,
+        allow_endpoint=allow_endpoint,
+    )
     return _do(made, None, emit, should_stop)
 
 

@@ -8,7 +8,7 @@ import math
 Z = 1.959963984540054
 
 
-def wilson(hits: float, n: int, z: float = Z) -> tuple[float, float]:
+def wilson(hits: float, n: float, z: float = Z) -> tuple[float, float]:
     """Give the interval of the share p = hits / n; 0 to 1 where n is 0.
 
         (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)

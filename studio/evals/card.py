@@ -2,7 +2,8 @@
 
 The marks of an item are paired, so that before and after are compared item by item:
 
-    share    before and after with Wilson's intervals; the difference with Newcombe's for pairs, McNemar's test (mid-p)
+    share    before and after with Wilson's intervals; the difference with Newcombe's for pairs, McNemar's test (mid-p);
+             of halves the sign-flip test, and intervals as if a coin had decided them: a little wide
     mean     Student's intervals (Wilson's where all marks of a share are alike); the difference with Student's of the
              paired differences, the sign-flip test
 
@@ -25,6 +26,7 @@ from studio.evals.suite import Marks, Measure, Outcome, Suite
 LEVEL = 0.05
 #: Of fewer common items, and of less than half of a side's, the samples are compared without pairs.
 _PAIRS = 10
+_SIDES = ("before", "after")
 BETTER, WORSE, DIFFERENT, SAME = "better", "worse", "different", "no significant difference"
 Figure = dict[str, Any]
 
@@ -87,7 +89,8 @@ def figure(suite: str, measure: Measure, marks: Marks, seed: int = 0) -> Figure:
 
     `difference` is None, and the verdict "", where there is nothing to compare.
     """
-    sides = {side: _side(measure, list(found.values())) for side, found in marks.items() if found}
+    order = [side for side in _SIDES if side in marks] + [side for side in marks if side not in _SIDES]
+    sides = {side: _side(measure, list(marks[side].values())) for side in order if marks[side]}
     found = _difference(measure, marks.get("before") or {}, marks.get("after") or {}, seed)
     return {
         "suite": suite,
@@ -131,7 +134,12 @@ def _paired(measure: Measure, before: Sequence[float], after: Sequence[float], s
         both = sum(a == b == 1.0 for a, b in zip(before, after, strict=True))
         low, high = stats.newcombe_paired(both, gained, lost, n - both - gained - lost)
         return Difference(value, low, high, n, True, "McNemar, mid-p", stats.mcnemar(gained, lost, mid=True))
-    low, high = stats.mean_interval(changes)
+    if measure.kind == "share":
+        right = math.fsum(a * b for a, b in zip(before, after, strict=True))
+        gain, loss = math.fsum(after) - right, math.fsum(before) - right
+        low, high = stats.newcombe_paired(right, gain, loss, n - right - gain - loss)
+    else:
+        low, high = stats.mean_interval(changes)
     return Difference(value, low, high, n, True, "sign flips", stats.flip_test(changes, seed))
 
 
@@ -176,6 +184,8 @@ def words(made: Figure) -> str:
     size = value(made, abs(change), difference=True)
     what = f"{size} {'more' if change > 0 else 'less'}" if change else "the same"
     apart = "" if found["paired"] else ", other items on each side"
+    if found["paired"] and found["n"] < max(side["n"] for side in sides.values()):
+        apart = " on both sides"
     return f"{told}: {what} ({_range(made, found['low'], found['high'], True)}; n {found['n']}{apart})"
 
 

@@ -126,9 +126,12 @@ def load(place: str) -> Suite:
 #: name -> where the suite is, in the order of the card.
 SUITES: dict[str, str] = {
     "fit": "studio.evals.fit:SUITE",
+    "winrate": "studio.evals.winrate:SUITE",
+    "forgetting": "studio.evals.forgetting:SUITE",
     "sycophancy": "studio.evals.sycophancy:SUITE",
     "refusal": "studio.evals.refusal:SUITE",
     "redteam": "studio.evals.redteam:SUITE",
     "shift": "studio.evals.shift:SUITE",
     "goodhart": "studio.evals.goodhart:SUITE",
+    "own": "studio.evals.own:SUITE",
 }
