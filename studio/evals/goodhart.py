@@ -32,6 +32,8 @@ from studio.feedback.speakers import Ask, Draw, Said
 #: What is optimised where nothing is named and the run was not trained on a reward: longer answers.
 PROXY = "length:20-80"
 KNOWN = "the known answer"
+#: The form of a road's fit, and what it is called.
+ROADS = {"bon": "best of n", "rl": "checkpoints"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +187,8 @@ def _draw(
         {**one, "d": d, "proxy": x, "gold": y} for one, d, x, y in zip(about, ds, means[0], means[1], strict=True)
     ]
     for name, values in zip(("proxy", "gold"), means, strict=True):
+        picture = f"{ROADS[form]}: {name} over the root of KL"
+        plots[picture] = {sheet.asking.sides[-1]: [[d, value] for d, value in zip(ds, values, strict=True)]}
         made = overopt.fit(form, ds, [value - values[0] for value in values])
         plots[f"{form}_fit_{name}"] = {**dataclasses.asdict(made), "peak": made.peak} if made is not None else None
     found = overopt.turn([point[0] for point in points], [point[1] for point in points])
