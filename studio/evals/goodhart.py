@@ -135,7 +135,7 @@ def _best_of(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: Score
             point[0].append(x)
             point[1].append(y)
         best = max(range(len(able)), key=lambda at: a[at])
-        about = {"first": able[0].text, "proxy": a[best], "gold": b[best]}
+        about: dict[str, Any] = {"first": able[0].text, "proxy": a[best], "gold": b[best]}
         gained = means[-1][1] - means[0][1]
         sheet.said(one.id, "gold_change", one.text, side, able[best].text, gained, **about)
         sheet.outcome.mark("proxy_change", side, one.id, means[-1][0] - means[0][0])
