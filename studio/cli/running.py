@@ -11,7 +11,9 @@ from typing import Any
 
 from studio import jobs, runs, worker
 from studio.cli.output import Out, Ticker, table
+from studio.data import preferences
 from studio.errors import RunError, StudioError
+from studio.feedback import report
 from studio.train import together
 
 Watch = dict[str, Any]
@@ -110,6 +112,8 @@ def _show(args: argparse.Namespace, out: Out) -> None:
         "result": run.result(),
     }
     facts = "\n".join(f"{key}: {value}" for key, value in described.items() if value is not None)
+    if run.config.kind == preferences.KIND and document["result"]:
+        facts = "\n".join([facts, "", *report.lines(document["result"])])
     tree = "\n".join(_tree(document))
     out.result(document, tree if args.tree else f"{facts}\n\n{tree}")
 

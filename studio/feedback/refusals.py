@@ -71,7 +71,7 @@ _FAMILIES = {
     "not for me": re.compile(
         _any(
             r"\b(?:not|isn't) (?:something|a (?:request|topic|question)) (?:that )?(?:i can|i'm able|i will)\b",
-            r"\b(?:not(?: be)?|isn't|wouldn't be) (?:appropriate|right|ethical|responsible|okay|acceptable) for me to\b",
+            r"\b(?:not(?: be)?|isn't|wouldn't be) (?:appropriate|right|ethical|responsible|acceptable) for me to\b",
         )
     ),
     "sorry": re.compile(
