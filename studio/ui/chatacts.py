@@ -43,6 +43,10 @@ def _warm(*_: Any) -> None:
 
 
 def _pick(message: Message, who: Who, typed: str) -> None:
+    if message.get("value") == chatpick.OTHER:
+        chatpick.wait_for(pane_of(message))
+        return
+    chatpick.wait_for(pane_of(message), False)
     chatpick.pick(SIDES[pane_of(message)], str(message.get("value")))
     _warm()
 
@@ -71,7 +75,8 @@ def _template(message: Message, who: Who, typed: str) -> None:
 
 def _file(message: Message, who: Who, typed: str) -> None:
     path = str((message.get("values") or {}).get("path") or "")
-    chatpick.open_file(SIDES[pane_of(message)], path)
+    chatpick.open_place(SIDES[pane_of(message)], path, live.look().model)
+    chatpick.wait_for(pane_of(message), False)
     _warm()
 
 
@@ -93,6 +98,8 @@ _ACTIONS: dict[str, Callable[[Message, Who, str], None]] = {
     "strength": _strength,
     "template": _template,
     "file": _file,
+    "other": lambda message, who, typed: chatpick.wait_for(pane_of(message)),
+    "keep": lambda message, who, typed: chatpick.wait_for(pane_of(message), False),
     "fork": _fork,
     "take": lambda message, who, typed: chattalks.take(str(message.get("value"))),
     "forget": lambda message, who, typed: chattalks.forget(str(message.get("name"))),

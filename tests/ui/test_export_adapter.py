@@ -5,11 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import peft
 import pytest
-import torch
 from making import make_model
-from transformers import AutoModelForCausalLM
 
 from studio import runs
 from studio.errors import ModelError, RunError
@@ -19,23 +16,11 @@ from studio.ui.pages import export
 PICKED = (["F16"], [], [])
 
 
-@pytest.fixture(scope="module")
-def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = AutoModelForCausalLM.from_pretrained(tiny, trust_remote_code=False, dtype=torch.float32)
-    made = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"))
-    for name, parameter in made.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
-    folder = tmp_path_factory.mktemp("made") / "my lora"
-    made.save_pretrained(folder)
-    return folder
-
-
-def test_an_adapter_is_exported_with_its_certificate_where_nothing_was_trained(tiny: Path, adapter: Path) -> None:
+def test_an_adapter_is_exported_with_its_certificate_where_nothing_was_trained(tiny: Path, foreign: Path) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     choice.update(model=str(tiny))
     assert "made elsewhere" in exportview.going(live.look())
-    assert export.begin("", f' "{adapter}" ', "", False, False, *PICKED) == ""
+    assert export.begin("", f' "{foreign}" ', "", False, False, *PICKED) == ""
     (run,) = runs.all_runs()
     end = time.monotonic() + 180
     while run.status() not in ("finished", "failed", "interrupted"):
@@ -49,15 +34,15 @@ def test_an_adapter_is_exported_with_its_certificate_where_nothing_was_trained(t
     assert "my lora" in drawn and f"--model {tiny}" in drawn
 
 
-def test_what_is_no_adapter_of_the_picked_model_is_refused_and_starts_nothing(adapter: Path, tmp_path: Path) -> None:
+def test_what_is_no_adapter_of_the_picked_model_is_refused_and_starts_nothing(foreign: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="No trained run") as caught:
         export.begin("", " ", "", False, False, *PICKED)
     assert "adapter" in caught.value.remedy
     with pytest.raises(ModelError, match="No base is picked"):
-        export.begin("", str(adapter), "", False, False, *PICKED)
+        export.begin("", str(foreign), "", False, False, *PICKED)
     choice.update(model=str(make_model(tmp_path / "wide", hidden_size=128)))
     with pytest.raises(ModelError, match="There is no adapter"):
         export.begin("", str(tmp_path), "", False, False, *PICKED)
     with pytest.raises(ModelError, match="the base's is"):
-        export.begin("", str(adapter), "", False, False, *PICKED)
+        export.begin("", str(foreign), "", False, False, *PICKED)
     assert runs.all_runs() == []

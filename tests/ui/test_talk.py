@@ -219,18 +219,18 @@ def test_what_a_browser_sends_is_looked_up_and_never_a_path(run: runs.Run, tmp_p
     chatpick.pick("nowhere", "base")
     chatpick.pick_step("right", "../adapter")
     assert chatpick.chosen(live.look()) == before
-    with pytest.raises(InputError, match="no file"):
-        chatpick.open_file("left", str(tmp_path / "none.gguf"))
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        chatpick.open_place("left", str(tmp_path / "none.gguf"), "")
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
     with pytest.raises(ModelError):
-        chatpick.open_file("left", str(tmp_path / "bad.gguf"))
+        chatpick.open_place("left", str(tmp_path / "bad.gguf"), "")
     said("Hi")
     (adapter,) = (paths.home() / "base").glob("*-lora.gguf")
     with pytest.raises(InputError, match="adapter"):
-        chatpick.open_file("left", str(adapter))
+        chatpick.open_place("left", str(adapter), "")
     assert chatpick.chosen(live.look()) == before
     (whole,) = (paths.home() / "base").glob("*Q8_0.gguf")
-    chatpick.open_file("left", str(whole))
+    chatpick.open_place("left", str(whole), "")
     assert chatpick.chosen(live.look())[0].file == str(whole)  # type: ignore[union-attr]
 
 

@@ -46,6 +46,7 @@ def page(tools: kit.Kit) -> None:
         for side in PANES:
             with gr.Column(elem_classes="st-card st-pane", min_width=280):
                 tools.live(kit.slot(elem_id=f"st-head-{side}"), functools.partial(chatview.head, side))
+                tools.live(kit.slot(elem_id=f"st-open-{side}"), functools.partial(chatview.opening, side))
                 bodies.append(tools.live(kit.slot(elem_id=f"st-pane-{side}"), _draw(side)))
     trouble = kit.slot(elem_id="st-chat-trouble")
     tools.live(kit.slot(), chatvote.card)
