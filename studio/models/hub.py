@@ -84,6 +84,13 @@ def snapshot(wanted: Reference) -> Path | None:
     return found.resolve() if _COMMIT.fullmatch(commit) and found.is_dir() else None
 
 
+def known() -> bool:
+    """Tell whether huggingface-hub has a token to show to the hub; the token itself is not kept by us."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
 def revision(folder: Path) -> str:
     """Give the commit that a folder in the hub's cache was made from, "" for any other folder."""
     pinned = folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name)

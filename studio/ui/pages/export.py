@@ -13,7 +13,7 @@ from studio.errors import ModelError, RunError
 from studio.export import ollama
 from studio.models import elsewhere
 from studio.models.quants import TYPES
-from studio.ui import choice, exportview, kit, live, qualityview
+from studio.ui import choice, exportview, kit, live, pushing, qualityview
 from studio.ui.pages.tune import header
 
 
@@ -60,6 +60,7 @@ def page(tools: kit.Kit) -> None:
             making = kit.slot()
             make = gr.Button("Create in Ollama", elem_id="st-ollama", elem_classes="st-small", visible=False)
             tools.live(kit.slot(), exportview.paths_card)
+            pushing.part(tools)
             with gr.Row(elem_classes="st-buttons"):
                 tools.live(kit.slot(), exportview.onward)
                 again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small st-last", visible=False)
