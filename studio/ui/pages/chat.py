@@ -11,6 +11,7 @@ import gradio as gr
 from studio.errors import ConfigError, InputError
 from studio.ui import (
     chatacts,
+    chatkept,
     chatopen,
     chatpick,
     chatprep,
@@ -53,6 +54,7 @@ def page(tools: kit.Kit) -> None:
     tools.live(kit.slot(), lambda scene: chatview.suggestions(scene, talk.turns()))
     text, buttons = _ask_bar(tools)
     tools.live(kit.slot(elem_id="st-chat-bar"), _bar)
+    tools.live(kit.slot(elem_id="st-chat-kept"), chatkept.card)
     tools.live(kit.slot(), lambda scene: chattokens.card())
     system, inputs = _advanced(tools)
     asked = [text, system, *inputs]
@@ -113,14 +115,9 @@ def _bar(scene: live.Scene) -> str:
     looks = controls.button("Prompt as the model sees it", {"do": "prompt"}, to=DO) if not blind else ""
     if not blind and all(chatpick.chosen(scene)):
         looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO)
-    kept = chattalks.listed()
-    earlier = ""
-    if kept:
-        options = [("", f"Earlier ({len(kept)})"), *kept]
-        earlier = controls.choices(options, "", {"do": "take"}, aria="Earlier conversations", to=DO)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
-        f'{chatvote.bar(scene)}<span class="st-chat-looks">{earlier}{looks}</span></section>'
+        f'{chatvote.bar(scene)}<span class="st-chat-looks">{chatkept.button()}{looks}</span></section>'
     )
 
 
