@@ -119,7 +119,7 @@ def close() -> None:
 
 def ahead(scene: Scene) -> bool:
     """Make the files of a small model's newest run while nothing else goes on, so that the first question need not."""
-    if scene.running is not None or scene.queue or not _small(scene):
+    if scene.running is not None or scene.queue or not small(scene):
         return False
     sources = chatpick.chosen(scene)
     for source, other in zip(sources, reversed(sources), strict=True):
@@ -143,10 +143,11 @@ def _quietly(wanted: Answer) -> None:
         log.error("chat files could not be made ahead", exc_info=error)
 
 
-def _small(scene: Scene) -> bool:
+def small(scene: Scene, most: int = SMALL) -> bool:
+    """Tell whether the picked model has fewer bytes than that."""
     facts = scene.chosen.get("facts") or {}
     size = facts.get("bytes") if facts.get("model") == scene.model else None
-    return isinstance(size, int | float) and size < SMALL
+    return isinstance(size, int | float) and size < most
 
 
 def _key(wanted: Answer) -> str:
