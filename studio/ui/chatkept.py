@@ -17,13 +17,14 @@ _shown = False
 _going, _naming = "", ""
 
 
-def button() -> str:
-    """Draw the button that shows the list, once there is something in it."""
-    count = len(chattalks.listed())
-    if not count:
-        return ""
-    extra = f'aria-expanded="{str(_shown).lower()}"'
-    return controls.button(f"Earlier ({count})", {"do": "kept"}, to=_TO, aria="Earlier conversations", extra=extra)
+def count() -> int:
+    """Tell how many there are, of those that are listed."""
+    return len(chattalks.listed())
+
+
+def toggle() -> None:
+    """Show the list, or take it away."""
+    act({"do": "kept"})
 
 
 def card(scene: Scene) -> str:

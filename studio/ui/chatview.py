@@ -36,7 +36,8 @@ def head(index: int, scene: Scene) -> str:
         another = controls.button("A file or a folder …", {"do": "other", "pane": index}, to=DO)
         return f'<div class="st-head"><h2>{_TITLES[index]}</h2>{another}</div>'
     listed = [*((other.key, other.label) for other in found), (chatpick.OTHER, "A file or a folder …")]
-    pick = controls.choices(listed, source.key, {"do": "pick", "pane": index}, aria=_TITLES[index], to=DO)
+    shown = chatpick.OTHER if index in chatpick.opening else source.key
+    pick = controls.choices(listed, shown, {"do": "pick", "pane": index}, aria=_TITLES[index], to=DO)
     facts = facts_of(index, who)
     return (
         f'<div class="st-who">{pick}<code class="st-aside">{identity(facts, source)}</code></div>'
@@ -135,7 +136,7 @@ def copies(scene: Scene) -> str:
     files = {pane.gguf for pane in opened.session.panes}
     size = parts.size(sum(Path(file).stat().st_size for file in files if Path(file).is_file()))
     if len(files) == 1 and len(opened.session.panes) > 1:
-        return f"<span>{parts.pill('one copy of the weights', 'good')} {esc(size)} in memory for both panes</span>"
+        return f"<span>{parts.pill('one copy of the weights', 'good')} {esc(size)} for both panes</span>"
     what = "two files in memory" if len(files) > 1 else "in memory"
     return f'<span class="st-muted">{esc(size)}, {what}</span>'
 

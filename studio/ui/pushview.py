@@ -61,7 +61,7 @@ def sent(scene: Scene) -> str:
         files = push.planned(view.run, what)
     except (StudioError, OSError) as error:
         return kit.explain(error) if isinstance(error, StudioError) else ""
-    rows = [(f"<code>{esc(name, 80)}</code>", parts.size(count)) for name, count in files[:_MOST]]
+    rows = [(name, parts.size(count)) for name, count in files[:_MOST]]
     if len(files) > _MOST:
         rows.append((f"{len(files) - _MOST} more", parts.size(sum(count for _, count in files[_MOST:]))))
     total = parts.size(sum(count for _, count in files))
@@ -102,8 +102,7 @@ def _missing() -> str:
     steps = (
         f"<li><span>Run this once in a terminal, with a token that may write; the hub's own tool keeps it. "
         f"{parts.code(_LOGIN)}</span>{parts.copy_button(_LOGIN)}</li>"
-        f"<li><span>Or start Studio with the token in {parts.code('HF_TOKEN')}. Studio itself never keeps or shows "
-        "it.</span></li>"
+        "<li><span>Or start Studio with the token in HF_TOKEN. Studio itself never keeps or shows it.</span></li>"
     )
     return (
         f'<section class="st-card st-asked" role="status"><h2>The hub does not know you yet</h2>'

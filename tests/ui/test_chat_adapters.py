@@ -147,3 +147,8 @@ def test_the_field_for_another_place_opens_by_the_list_and_closes_when_something
     assert chatview.opening(1, live.look()) == ""
     source = chatpick.chosen(live.look())[1]
     assert source is not None and source.adapter == str(lora)
+    before = chatview.head(1, live.look())
+    chatacts.act({"do": "pick", "pane": 1, "value": chatpick.OTHER}, who, "")
+    assert chatview.head(1, live.look()) != before, "else a list that was opened would show it after Cancel, too"
+    chatacts.act({"do": "keep", "pane": 1}, who, "")
+    assert chatview.head(1, live.look()) == before

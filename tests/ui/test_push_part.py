@@ -62,7 +62,7 @@ def finish(run: Run, result: dict[str, object]) -> None:
 def test_what_would_be_sent_is_listed_with_its_sizes_before_anything_is_made(taught: Run, tmp_path: Path) -> None:
     assert pushview.offers(live.look()) == ["adapter", "merged"]
     drawn = pushview.sent(live.look())
-    assert "adapter_model.safetensors" in drawn and "3.1 MB" in drawn and "model card" in drawn
+    assert "adapter_model.safetensors" in drawn and "3.1 MB" in drawn and "model card" in drawn and "&lt;" not in drawn
     choice.update(push={"what": "merged"})
     assert "the model in 16 bits" in pushview.sent(live.look())
     export = runs.create(RunConfig("export", "sums", "starter", parent=str(taught.dir)))

@@ -73,6 +73,7 @@ def page(tools: kit.Kit) -> None:
     streams(go.change, go_on, [go, *asked])
     buttons["halt"].click(talk.stop, None, None, queue=False, **_QUIET)
     tools.after(buttons["new"].click(_new, None, trouble, queue=False, **_QUIET))
+    tools.after(buttons["earlier"].click(chatkept.toggle, None, None, queue=False, **_QUIET))
     tools.after(buttons["edit"].click(back, text, text, queue=False, **_QUIET))
     tools.after(act.change(_act, [act, *asked], trouble, concurrency_limit=4, **_QUIET))
     tools.acts.append(chatprep.ahead)
@@ -97,18 +98,22 @@ def _ask_bar(tools: kit.Kit) -> tuple[Any, dict[str, Any]]:
                 for name, title, ident, more in (
                     ("edit", "Edit", "edit", {}),
                     ("retry", "Retry", "retry", {}),
+                    ("earlier", "Earlier", "earlier", {"visible": False}),
                     ("new", "New", "clear", {}),
                     ("halt", "Stop", "stop", {"visible": False}),
                     ("send", "Send", "send", {"variant": "primary"}),
                 )
             }
     tools.live(made["send"], lambda scene: gr.update(visible=not talk.busy()))
+    tools.live(
+        made["earlier"], lambda scene: gr.update(value=f"Earlier ({chatkept.count()})", visible=chatkept.count() > 0)
+    )
     tools.live(made["halt"], lambda scene: gr.update(visible=talk.busy()))
     return text, made
 
 
 def _bar(scene: live.Scene) -> str:
-    """Draw the bar under the question: blind votes, what else can be looked at, earlier conversations."""
+    """Draw the bar under the question: blind votes, what else can be looked at."""
     if not any(chatpick.chosen(scene)):
         return ""
     blind = chatvote.on(scene)
@@ -117,7 +122,7 @@ def _bar(scene: live.Scene) -> str:
         looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
-        f'{chatvote.bar(scene)}<span class="st-chat-looks">{chatkept.button()}{looks}</span></section>'
+        f'{chatvote.bar(scene)}<span class="st-chat-looks">{looks}</span></section>'
     )
 
 
