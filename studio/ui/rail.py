@@ -275,9 +275,9 @@ def _chat(scene: Scene) -> tuple[str, str]:
 
 
 def _feedback(scene: Scene) -> tuple[str, str]:
-    from studio.ui import feedbackview  # which needs this
+    from studio.ui import setsview  # which needs this
 
-    return feedbackview.line(scene)
+    return setsview.line(scene)
 
 
 _STATES = {
