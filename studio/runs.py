@@ -179,11 +179,16 @@ class Run:
         return sorted((self.dir / "checkpoints").glob("step-*"))
 
 
+def place(config: RunConfig) -> Path:
+    """Choose a new directory for a run, in the data folder; it is not made yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return paths.runs() / f"{stamp}-{paths.slug(redact(config.title))}-{secrets.token_hex(2)}"
+
+
 def create(config: RunConfig, out: Path | None = None) -> Run:
     """Make a run's directory and write its config; `out` puts it elsewhere and must be new or empty."""
     if out is None:
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        out = paths.runs() / f"{stamp}-{paths.slug(redact(config.title))}-{secrets.token_hex(2)}"
+        out = place(config)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already and is not empty.", "Choose another folder with --out.")
     out.mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,11 @@ KINDS = {
     "feedback": "studio.feedback.job:run",
     "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
+    "recipe": "studio.lab.rounds:run",
     "download": "studio.models.job:download",
     "check": "studio.models.job:check_numbers",
 }
-_STARTS_RUNS = ("demo", "rehearse")
+_STARTS_RUNS = ("demo", "rehearse", "recipe")
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -126,12 +127,17 @@ def _job(config: RunConfig) -> Job:
 
 
 def _extra(config: RunConfig, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Hand jobs that start other runs the function that does it, so that the lab need not know the worker."""
+    """Hand jobs that start other runs the function that does it, so that the lab need not know the worker.
+
+    One that is there already in the place `out` is gone on with.
+    """
     if config.kind not in _STARTS_RUNS:
         return {}
 
     def start(child: RunConfig, part: str, out: Path | None = None) -> dict[str, Any]:
-        made = runs.create(child, out)
+        there = out is not None and (out / "config.json").is_file()
+        made = runs.Run(out.resolve()) if out is not None and there else runs.create(child, out)
+        (made.dir / "stop").unlink(missing_ok=True)
 
         def pass_on(item: events.Event) -> None:
             if item["type"] in ("progress", "step", "evaluated", "sample", "note"):

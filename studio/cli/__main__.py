@@ -14,11 +14,26 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from studio import worker
-from studio.cli import chat, data, disk, doctor, export, models, push, running, serve, train, verify, votes, window
+from studio.cli import (
+    chat,
+    data,
+    disk,
+    doctor,
+    export,
+    models,
+    push,
+    recipe,
+    running,
+    serve,
+    train,
+    verify,
+    votes,
+    window,
+)
 from studio.cli.output import Out
 from studio.errors import ConfigError, Stopped, StudioError
 
-GROUPS = (window, models, data, train, running, export, verify, push, chat, serve, votes, disk, doctor)
+GROUPS = (window, models, data, train, running, export, verify, push, chat, serve, votes, recipe, disk, doctor)
 
 
 class _Parser(argparse.ArgumentParser):
