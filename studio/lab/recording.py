@@ -55,6 +55,8 @@ class _Record:
             )
         parent = run.parent()
         before = f"@{self.visit(parent)}" if parent is not None else ""
+        name = self._free(asked.method or str(asked.options.get("source") or "") or asked.kind)
+        self.names[run.dir] = name  # before those of the files: a step has the plain name
         model = self._model(asked.model)
         data = self._data(asked.data) if asked.data else ""
         settings = _settings(run) if asked.kind == "train" else dict(asked.settings)
@@ -63,10 +65,8 @@ class _Record:
             options |= _day(run)
         options.pop("out", None)
         options.pop("place", None)
-        name = self._free(asked.method or str(asked.options.get("source") or "") or asked.kind)
         fields = {"title": asked.title, "method": asked.method, "model": model, "data": data, "parent": before}
         self.steps.append(Step(name, asked.kind, **fields, settings=settings, options=options, made=made(run)))
-        self.names[run.dir] = name
         return name
 
     def _free(self, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from making import write_jsonl
 
 import studio
 from studio import paths, runs, worker
@@ -30,11 +31,30 @@ FAST: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an SFT run, a DPO run on it, and their rows."""
+    folder = tmp_path_factory.mktemp("line")
+    sums = [(f"What is {i} + {i}?", f"The sum is {2 * i}.", str(2 * i)) for i in range(40)]
+    rows: list[dict[str, object]] = [{"prompt": asked, "completion": said} for asked, said, _ in sums]
+    pairs: list[dict[str, object]] = [{"prompt": asked, "chosen": a, "rejected": b} for asked, a, b in sums]
+    write_jsonl(folder / "sft.jsonl", rows)
+    write_jsonl(folder / "pairs.jsonl", pairs)
+    make = studio.train_model
+    make("sft", data=folder / "sft.jsonl", model=str(tiny), settings=FAST, out=folder / "sft")
+    make("dpo", data=folder / "pairs.jsonl", parent=str(folder / "sft"), settings=FAST, out=folder / "dpo")
+    return folder
+
+
 @pytest.fixture
-def line(tiny: Path, sft_file: Path, pairs_file: Path) -> dict[str, Any]:
-    """An SFT run, a DPO run on it."""
-    first = studio.train_model("sft", data=sft_file, model=str(tiny), settings=FAST)
-    return studio.train_model("dpo", data=pairs_file, parent=first["dir"], settings=FAST)
+def line(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to be spoilt; gives the DPO run's directory."""
+    folder = tmp_path / "line"
+    shutil.copytree(trained, folder)
+    for name in ("sft", "dpo"):
+        config = folder / name / "config.json"
+        config.write_text(config.read_text("utf-8").replace(str(trained), str(folder)), "utf-8")
+    return folder / "dpo"
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -115,9 +135,9 @@ def test_a_mistake_is_named_with_its_line_and_field(
 
 
 def test_a_file_that_is_missing_or_another_is_said_before_anything_starts(
-    line: dict[str, Any], tmp_path: Path, sft_file: Path, capsys: pytest.CaptureFixture[str]
+    line: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path, studio.write_recipe(line["run"]).text())
+    path, sft_file = write(tmp_path, studio.write_recipe(str(line)).text()), line.parent / "sft.jsonl"
     before = len(runs.all_runs())
     moved = tmp_path / "moved.jsonl"
     shutil.move(sft_file, moved)
@@ -141,18 +161,18 @@ def test_a_file_that_is_missing_or_another_is_said_before_anything_starts(
 
 
 def test_a_recipe_has_all_that_made_a_run_and_makes_it_again(
-    line: dict[str, Any], tmp_path: Path, tiny: Path, sft_file: Path, capsys: pytest.CaptureFixture[str]
+    line: Path, tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(["recipe", line["run"]]) == 0
+    assert command(["recipe", str(line)]) == 0
     text = capsys.readouterr().out
     found = tomllib.loads(text)
     assert found["base"]["sha256"] == paths.sha256(tiny / "model.safetensors")
-    assert {one["sha256"] for one in found["data"]} >= {paths.sha256(sft_file)}
+    assert {one["sha256"] for one in found["data"]} >= {paths.sha256(line.parent / "sft.jsonl")}
     first, second = found["step"]
     assert (first["method"], second["method"], second["parent"]) == ("sft", "dpo", "@sft")
     assert second["settings"]["beta"] == 0.1 and second["settings"]["seed"] == 0, "also what nobody set"
     assert second["settings"]["max_steps"] == 2 and "optimizer" not in second["settings"], "that is the machine's"
-    trained = Path(line["dir"]) / "adapter" / "adapter_model.safetensors"
+    trained = line / "adapter" / "adapter_model.safetensors"
     assert second["made"]["weights"] == paths.sha256(trained)
     again = studio.run_recipe(write(tmp_path, text), out=tmp_path / "again")
     child = tmp_path / "again" / "steps" / "dpo"
@@ -167,8 +187,8 @@ def test_a_recipe_has_all_that_made_a_run_and_makes_it_again(
     assert kinds == ["sft", "sft", "dpo", "dpo"], "the steps' events stand in the one stream"
 
 
-def test_other_weights_are_measured_and_said(line: dict[str, Any], tmp_path: Path) -> None:
-    made = studio.write_recipe(line["run"])
+def test_other_weights_are_measured_and_said(line: Path, tmp_path: Path) -> None:
+    made = studio.write_recipe(str(line))
     text = made.text().replace("max_steps = 2", "max_steps = 1", 1)
     found = studio.run_recipe(write(tmp_path, text))
     sft, dpo = found["steps"]
@@ -191,15 +211,14 @@ def test_the_difference_is_the_largest_of_any_weight(tmp_path: Path) -> None:
     assert sources.difference(tmp_path / "a", tmp_path / "b") is None
 
 
-def test_a_line_that_is_not_whole_has_no_recipe(line: dict[str, Any], sft_file: Path) -> None:
-    child, parent = runs.find(line["run"]), runs.find(line["run"]).parent()
-    assert parent is not None
+def test_a_line_that_is_not_whole_has_no_recipe(line: Path) -> None:
+    sft_file = line.parent / "sft.jsonl"
     sft_file.unlink()
     with pytest.raises(RunError, match="is gone"):
-        studio.write_recipe(child.id)
-    shutil.rmtree(parent.dir)
-    with pytest.raises(RunError, match=f"started from {parent.id}, which is gone"):
-        studio.write_recipe(child.id)
+        studio.write_recipe(str(line))
+    shutil.rmtree(line.parent / "sft")
+    with pytest.raises(RunError, match="started from sft, which is gone"):
+        studio.write_recipe(str(line))
     new = runs.create(runs.RunConfig("train", "t", "starter", "sft", str(sft_file)))
     with pytest.raises(RunError, match="has not finished"):
         studio.write_recipe(new.id)
@@ -235,10 +254,10 @@ def test_a_set_of_judged_answers_is_a_step_and_peoples_judgements_are_data(tiny:
     assert [step.kind for step in made.steps] == ["train"] and "has grown since" in made.data[0].note
 
 
-def test_runs_and_files_in_options_become_references(tmp_path: Path, line: dict[str, Any]) -> None:
+def test_runs_and_files_in_options_become_references(tmp_path: Path, line: Path) -> None:
     rule = tmp_path / "mine.py"
     rule.write_text("def score(prompt, answer, reference, stopped):\n    return 1.0\n")
-    options = {"source": "judge", "judge": line["run"], "speakers": [line["dir"], "base"], "rule": f"{rule}:score"}
+    options = {"source": "judge", "judge": str(line), "speakers": [str(line), "base"], "rule": f"{rule}:score"}
     run = runs.create(runs.RunConfig("feedback", "judged", options=options))
     paths.write_text(run.dir / "result.json", "{}")
     made = recording.record(run)
@@ -258,9 +277,9 @@ def test_runs_and_files_in_options_become_references(tmp_path: Path, line: dict[
 
 
 def test_a_recipe_stops_and_goes_on_without_doing_a_step_twice(
-    line: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    line: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path, studio.write_recipe(line["run"]).text())
+    path = write(tmp_path, studio.write_recipe(str(line)).text())
     seen: list[str] = []
 
     def emit(item: dict[str, Any]) -> None:
