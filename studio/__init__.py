@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "check_data",
     "check_model",
+    "evaluate",
     "export_model",
+    "make_feedback",
     "merge_model",
     "run_demo",
     "run_recipe",
@@ -185,6 +187,52 @@ def verify_file(
     from studio.export import verify
 
     return verify.verify(gguf, model, repair, emit, should_stop, base)
+
+
+def evaluate(
+    run: str,
+    *,
+    against: str = "",
+    suites: Sequence[str] = (),
+    judge: str = "",
+    files: Mapping[str, str | Path] | None = None,
+    n: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Measure a run, an adapter, a model or a GGUF file with suites (all by default) before and after: its card.
+
+    `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
+    where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
+    items a suite asks, `settings` {suite: {name: value}}.
+    """
+    from studio.evals import job
+
+    given = {name: str(file) for name, file in (files or {}).items()}
+    made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
+    return _do(made, None, emit, should_stop)
+
+
+def make_feedback(
+    source: str,
+    *,
+    data: str | Path = "",
+    settings: Mapping[str, Any] | None = None,
+    reading: Reading | None = None,
+    out: Path | None = None,
+    title: str = "",
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Make a set of judged answers by a source (feedback/job.py SOURCES), which every method that fits can train on.
+
+    `data` is a file of prompts or of answers, another set, or "votes"; `settings` are the source's own.
+    """
+    from studio.feedback import job
+
+    return _do(job.asked(source, data, settings or {}, reading, title), out, emit, should_stop)
 
 
 def run_demo(

@@ -35,14 +35,15 @@ STATUSES = ("new", "queued", "running", "finished", "failed", "stopped", "interr
 #: Kinds that wait for a network or a disk: one of them may go beside a run that computes.
 LIGHT = ("download", "check", "push")
 #: Kinds that need nothing once they are over: what they were made from may be deleted.
-_LEAVES_NOTHING = ("rehearse", "push")
+_LEAVES_NOTHING = ("rehearse", "push", "eval")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What a run was asked to do.
 
-    `kind` names the worker's job (train, feedback, merge, export, push, demo, download, check); `method` the training
+    `kind` names the worker's job (train, feedback, eval, merge, export, push, demo, download,
+    check); `method` the training
     method; `model` is `starter`, a folder or a hub id; `data` a file; `parent` a run directory; `settings` the values
     that differ from the method's defaults.
     """
@@ -283,7 +284,7 @@ def queued() -> list[str]:
 
 
 def children(run: Run) -> list[Run]:
-    """List the runs that started from this one, the newest first; rehearsals and pushes need it no longer."""
+    """List the runs that started from this one, the newest first; some kinds need it no longer."""
     return [other for other in _others(run) if _names(other.config.parent, run)]
 
 

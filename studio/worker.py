@@ -32,6 +32,7 @@ KINDS = {
     "export": "studio.export.job:export",
     "push": "studio.export.push:push",
     "feedback": "studio.feedback.job:run",
+    "eval": "studio.evals.job:run",
     "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
     "recipe": "studio.lab.rounds:run",

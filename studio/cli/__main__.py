@@ -19,7 +19,9 @@ from studio.cli import (
     data,
     disk,
     doctor,
+    evaluate,
     export,
+    feedback,
     models,
     push,
     recipe,
@@ -33,7 +35,24 @@ from studio.cli import (
 from studio.cli.output import Out
 from studio.errors import ConfigError, Stopped, StudioError
 
-GROUPS = (window, models, data, train, running, export, verify, push, chat, serve, votes, recipe, disk, doctor)
+GROUPS = (
+    window,
+    models,
+    data,
+    train,
+    running,
+    export,
+    verify,
+    push,
+    chat,
+    serve,
+    evaluate,
+    votes,
+    recipe,
+    disk,
+    doctor,
+    feedback,
+)
 
 
 class _Parser(argparse.ArgumentParser):

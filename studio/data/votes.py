@@ -30,13 +30,12 @@ from typing import Any
 
 from studio import paths
 from studio.data import landing, ledger, writers
+from studio.data.interval import wilson
 from studio.errors import ConfigError, DataError
 
 CHOICES = ("a", "b", "tie", "bad")
 #: What stands in a file's place on the command line, and the kind of rows that is meant.
 NAMES = {"votes": "preference", "votes:kto": "kto"}
-#: The 97.5 % point of the normal distribution: 95 % lie between minus and plus this.
-Z = 1.959963984540054
 
 _COLUMNS = {
     "preference": {"prompt": "messages", "chosen": "messages", "rejected": "messages"},
@@ -183,12 +182,8 @@ def tally(votes: Sequence[Vote], of: str) -> Tally:
     """Count how often the side whose `key` is `of` won against another, with the 95 % interval of the rate.
 
     p = (wins + ties / 2) / n,  n = wins + losses + ties: a tie counts half, "both bad" not at all.
-    Wilson's interval, z = 1.96:
-
-        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-
-    (Wilson 1927, JASA 22; Brown, Cai and DasGupta 2001, eq. 4.) With ties it is a little wider than it need be: halves
-    vary less than wins and losses of the same mean. Without votes the rate is NaN and the interval 0 to 1.
+    The interval is Wilson's (interval.py). With ties it is a little wider than it need be: halves vary less than wins
+    and losses of the same mean. Without votes the rate is NaN and the interval 0 to 1.
     """
     seen: Counter[str] = Counter()
     for vote in votes:
@@ -198,12 +193,8 @@ def tally(votes: Sequence[Vote], of: str) -> Tally:
     n = seen["won"] + seen["lost"] + seen["tie"]
     if not n:
         return Tally(0, 0, 0, seen["bad"], math.nan, 0.0, 1.0)
-    p, shrink = (seen["won"] + seen["tie"] / 2) / n, 1 + Z * Z / n
-    middle = (p + Z * Z / (2 * n)) / shrink
-    reach = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / shrink
-    return Tally(
-        seen["won"], seen["lost"], seen["tie"], seen["bad"], p, max(0.0, middle - reach), min(1.0, middle + reach)
-    )
+    hits = seen["won"] + seen["tie"] / 2
+    return Tally(seen["won"], seen["lost"], seen["tie"], seen["bad"], hits / n, *wilson(hits, n))
 
 
 # --- as data ---------------------------------------------------------------------------------------------------------

@@ -9,11 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from studio.chat.session import Pane
 from studio.feedback.speakers import Ask, Draw, Said, Speaker
+from studio.runs import Run
 
-#: side -> item -> mark: 0 or 1 of a share, a number of a mean. An item that a side says nothing about is not there.
+T = TypeVar("T")
+#: side -> item -> mark: 0 or 1 of a share (1/2 for a tie), a number of a mean. An item that a side says nothing about
+#: is not there.
 Marks = dict[str, dict[str, float]]
 
 
@@ -55,16 +59,34 @@ class Asking(Protocol):
     cfg: Any
     sides: tuple[str, ...]
     seed: int
+    #: The run that is evaluated; None for a file or a model.
+    run: Run | None
     #: Who judges free answers, where somebody was named; None: rules alone.
     judge: Speaker | None
     #: A file of the user's own with items for this suite, where one was named.
     file: Path | None
 
-    def ask(self, side: str, asks: Sequence[Ask], draw: Draw | None = None) -> list[list[Said]]:
-        """Answer prompts by a side; `Ask.key` names the item and must be unique in the suite. Raises Stopped."""
+    def ask(self, side: str, asks: Sequence[Ask], draw: Draw | None = None, raw: bool = False) -> list[list[Said]]:
+        """Answer prompts by a side; `Ask.key` names the item and must be unique in the suite. Raises Stopped.
+
+        `raw`: as text that is gone on with, whatever the side is; what is said then keeps its spaces. What was answered
+        is not asked again, so that a suite may ask in several calls what the answers before decide.
+        """
 
     def speaker(self, side: str) -> Speaker:
-        """Give who answers for a side, for what `ask` cannot do (Speaker.weigh)."""
+        """Give who answers for a side (or "base", where it is known), for what `ask` cannot do (Speaker.weigh)."""
+
+    def add(self, side: str, pane: Pane) -> Speaker:
+        """Open one more side in the same engine: a checkpoint of the run, say."""
+
+    def keep(self, about: str, make: Callable[[], T]) -> T:
+        """Make what is dear and not an answer (a judgement, a likelihood): plain JSON, kept on the disk under `about`.
+
+        `about` must name all that it depends on, within the suite. Raises Stopped.
+        """
+
+    def progress(self, phase: str, total: int) -> Callable[[], None]:
+        """Tell of work that `ask` does not do; the function that it gives is called after each piece."""
 
     def note(self, text: str) -> None:
         """Say something that the owner should know."""
@@ -75,7 +97,8 @@ class Suite:
     """A suite as a value: one file each.
 
     `says` in one sentence what it measures, `cannot` what it cannot show; `Config` declares its settings
-    (config.setting); `run` asks and marks.
+    (config.setting): `n`, the most items that it asks, is what `--n` sets; `run` asks and marks. `needs_file`: it asks
+    nothing but a file of the user's own. A suite that cannot measure a thing here leaves the marks out and notes why.
     """
 
     name: str
@@ -85,6 +108,7 @@ class Suite:
     measures: tuple[Measure, ...]
     Config: type
     run: Callable[[Asking], Outcome]
+    needs_file: bool = False
 
 
 def load(place: str) -> Suite:

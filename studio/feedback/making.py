@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from studio import events
+from studio import config, events
 from studio.data import dataset, preferences
 from studio.data.kinds import as_kind
 from studio.data.preferences import Record
@@ -14,6 +15,7 @@ from studio.data.records import Prompt, Reading, Text
 from studio.errors import DataError, Stopped
 from studio.runs import Run
 
+T = TypeVar("T")
 Emit = events.Emit
 Halt = Callable[[], bool]
 
@@ -29,6 +31,10 @@ class Asked:
     reference: str
     line: int
     key: str
+
+
+#: What a source makes records of: a prompt, with what else the source needs.
+A = TypeVar("A", bound=Asked)
 
 
 def prompts(
@@ -52,7 +58,20 @@ def prompts(
     return found[:limit] if limit else found
 
 
-def missing(run: Run, asked: Sequence[Asked]) -> list[Asked]:
+def settings(run: Run, cls: type[T]) -> T:
+    """Read a source's settings from its run's options, which hold what was set beside what the run itself needs."""
+    known = {s.name for s in config.settings(cls)}
+    return config.build(cls, {name: value for name, value in run.config.options.items() if name in known})
+
+
+def names(text: str) -> list[str]:
+    """Split names at commas; a path that is there is one name, whatever it holds."""
+    if text.strip() and Path(text).expanduser().exists():
+        return [text]
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def missing(run: Run, asked: Sequence[A]) -> list[A]:
     """Give the prompts whose record is not finished; a record's id is its prompt's key."""
     done = {record.id for record in preferences.records(run.dir)}
     return [one for one in asked if one.key not in done]
@@ -60,8 +79,8 @@ def missing(run: Run, asked: Sequence[Asked]) -> list[Asked]:
 
 def fill(
     run: Run,
-    asked: Sequence[Asked],
-    make: Callable[[Sequence[Asked]], Iterator[Record]],
+    asked: Sequence[A],
+    make: Callable[[Sequence[A]], Iterator[Record]],
     phase: str,
     emit: Emit,
     should_stop: Halt,

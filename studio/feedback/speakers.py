@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from studio import events
-from studio.chat.session import Session
-from studio.errors import ConfigError, DataError, Stopped
+from studio.chat.session import Pane, Session
+from studio.errors import ConfigError, Stopped
 from studio.export import speaking
 
 Turn = dict[str, Any]
@@ -77,6 +77,9 @@ class Speaker(abc.ABC):
         gives none of them a probability.
         """
 
+    def close(self) -> None:  # noqa: B027  # most have nothing of their own
+        """Let go of what this speaker holds alone."""
+
     def say(self, turns: Sequence[Turn], draw: Draw | None = None, key: str = "") -> list[Said]:
         """Answer one prompt."""
         return next(iter(self.ask([Ask(turns, key)], draw or Draw())))[1]
@@ -114,6 +117,16 @@ class Local(Speaker):
             found.append(math.prod(token["p"] for token in tokens))
         return shares(found)
 
+    def answer(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
+        """Answer once with options of the chat (Session.stream): raw, seed, max_tokens and others."""
+        return self._session.answer(self._pane, turns, **options)
+
+    def scores(
+        self, turns: Sequence[Turn], text: str = "", ids: Sequence[int] = (), like: Local | None = None
+    ) -> dict[str, Any]:
+        """Tell how likely an answer's tokens are (Session.scores), after the prompt as `like` reads it."""
+        return self._session.scores(self._pane, turns, text, ids, like._pane if like else None)
+
 
 def shares(found: Sequence[float]) -> list[float]:
     """Divide by the sum; all 0 where there is nothing to divide."""
@@ -131,7 +144,7 @@ class Speakers:
     """Open speakers by name; a context that ends their engine.
 
     A name is a run, an adapter's folder, a model, a GGUF file, `base` (what the first of the others began with), or an
-    endpoint (endpoint.py): `http://127.0.0.1:11434/v1#MODEL`.
+    endpoint (endpoint.py): `http://127.0.0.1:11434/v1#MODEL`. One that is not on this machine needs `allow_endpoint`.
     """
 
     def __init__(
@@ -142,10 +155,14 @@ class Speakers:
         device: str = "auto",
         emit: events.Emit | None = None,
         should_stop: Callable[[], bool] | None = None,
+        allow_endpoint: bool = False,
     ) -> None:
         if not names or not all(name.strip() for name in names):
             raise ConfigError("Nobody is named who answers.", "Name a run, a model, a GGUF file or an endpoint.")
-        local = [name for name in names if "://" not in name]
+        from studio.feedback import endpoint
+
+        endpoint.check(names, allow_endpoint)  # before anything is loaded
+        local = [name for name in names if not endpoint.is_endpoint(name)]
         panes, notes = {}, []
         for name in dict.fromkeys(local):
             if name == "base":
@@ -159,8 +176,10 @@ class Speakers:
             first = next(iter(panes))
             panes["base"] = speaking.base_of(first, "", panes[first])
         self._session = Session(list(panes.values()), n_ctx=context, device=device) if panes else None
+        self.all: list[Speaker] = []
         try:
-            self.all = [self._speaker(name, list(panes)) for name in names]
+            for name in names:
+                self.all.append(self._speaker(name, list(panes), emit))
         except BaseException:
             self.close()
             raise
@@ -168,11 +187,25 @@ class Speakers:
             if emit is not None:
                 emit(events.event("note", level="info", code="speaker", text=note))
 
-    def _speaker(self, name: str, panes: Sequence[str]) -> Speaker:
-        if "://" in name:
-            raise DataError("Endpoints cannot be asked yet.", "Name a local run or file.")
+    def _speaker(self, name: str, panes: Sequence[str], emit: events.Emit | None) -> Speaker:
+        from studio.feedback import endpoint, wire
+
+        if endpoint.is_endpoint(name):
+            return endpoint.Endpoint(wire.read(name), emit)
         assert self._session is not None
         return Local(self._session, panes.index(name))
+
+    def add(self, pane: Pane) -> Local:
+        """Open one more in the same engine: a checkpoint of a run, say. Needs a local speaker beside it."""
+        assert self._session is not None
+        self._session.panes.append(pane)
+        return Local(self._session, len(self._session.panes) - 1)
+
+    def base(self) -> Local:
+        """Open what the first local one began with, beside it. Raises RunError where that is not known."""
+        assert self._session is not None
+        first = self._session.panes[0]
+        return self.add(speaking.base_of(first.name, "", first))
 
     def __enter__(self) -> list[Speaker]:
         """Give the speakers in the order of their names."""
@@ -183,6 +216,8 @@ class Speakers:
         self.close()
 
     def close(self) -> None:
-        """End the engine process."""
+        """End the engine process, and connections."""
+        for speaker in self.all:
+            speaker.close()
         if self._session is not None:
             self._session.close()

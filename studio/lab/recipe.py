@@ -3,7 +3,7 @@
     recipe = 1
     title = "..."
     keep = "last"              # or "best": the round with the best `figure`
-    figure = "heldout"         # a training run's own held-out figure, or the path of one in the results of eval steps
+    figure = "heldout"         # a training run's own held-out figure, or SUITE.MEASURE of the eval steps
 
     [base]                     # model: starter, a folder or a hub id; sha256: of its weights
     [[data]]                   # name, path (a hint), sha256; relative paths begin at the recipe's folder
@@ -35,8 +35,8 @@ KINDS = ("train", "feedback", "eval", "merge", "export")
 KEEPS = ("last", "best")
 BEST = "best"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_REFERENCE = re.compile(r"@([a-z0-9][a-z0-9._-]*)((?::.*)?)", re.DOTALL)
-_TOP = {"recipe", "title", "keep", "figure", "better", "written", "base", "data", "step"}
+_REFERENCE = re.compile(r"@([a-z0-9][a-z0-9._-]*)((?::\S*)?)")
+_TOP = {"recipe", "title", "keep", "figure", "written", "base", "data", "step"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +84,11 @@ class Recipe:
     steps: tuple[Step, ...]
     keep: str = "last"
     figure: str = "heldout"
-    better: str = "more"
     written: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give it as TOML has it, without what is empty."""
         about = {"recipe": LAYOUT, "title": self.title, "keep": self.keep, "figure": self.figure}
-        about |= {} if self.figure == "heldout" else {"better": self.better}
         rest = {"written": self.written, "base": _filled(self.base)}
         return {
             **about,
@@ -112,15 +110,21 @@ def _filled(one: Any) -> dict[str, Any]:
 # --- references ------------------------------------------------------------------------------------------------------
 
 
-def reference(value: Any) -> tuple[str, str] | None:
+def reference(text: str) -> tuple[str, str] | None:
     """Read `@NAME:REST` as (NAME, ":REST"); None for anything else."""
-    found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    found = _REFERENCE.fullmatch(text.strip())
     return (found[1], found[2]) if found else None
+
+
+def _several(value: Any) -> list[str]:
+    """Give the parts of a text that has references: itself, or names with commas between; [] for any other text."""
+    parts = value.split(",") if isinstance(value, str) and "@" in value else []
+    return parts if any(map(reference, parts)) and not any(" " in part.strip() for part in parts) else []
 
 
 def references(value: Any) -> Iterator[str]:
     """Give the names that a value, or anything in it, refers to."""
-    if found := reference(value):
+    for found in filter(None, map(reference, _several(value))):
         yield found[0]
     for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
         yield from references(one)
@@ -128,8 +132,9 @@ def references(value: Any) -> Iterator[str]:
 
 def fill(value: Any, places: Mapping[str, str]) -> Any:
     """Put places where names are; what is no reference stays."""
-    if found := reference(value):
-        return places[found[0]] + found[1]
+    if parts := _several(value):
+        found = [(part, reference(part)) for part in parts]
+        return ",".join(places[named[0]] + named[1] if named else part for part, named in found)
     if isinstance(value, Mapping):
         return {key: fill(one, places) for key, one in value.items()}
     return [fill(one, places) for one in value] if isinstance(value, list | tuple) else value
@@ -194,7 +199,6 @@ def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folde
         steps=tuple(_step(one, n, where) for n, one in enumerate(_list(document, "step", where))),
         keep=str(document.get("keep", "last")),
         figure=str(document.get("figure", "heldout")),
-        better=str(document.get("better", "more")),
         written=dict(document.get("written") or {}),
     )
     _check(made, where)
@@ -252,9 +256,10 @@ def _texts(found: dict[str, Any], cls: type[Any], where: _Where, table: str, num
 
 def _check(made: Recipe, where: _Where) -> None:
     """Check names, kinds, methods, settings and references."""
-    for key, allowed in (("keep", KEEPS), ("better", ("more", "less"))):
-        if getattr(made, key) not in allowed:
-            raise where.error(f"{key} is one of {', '.join(allowed)}.", "Choose one.", key=key)
+    if made.keep not in KEEPS:
+        raise where.error(f"{made.keep!r} is not kept.", f"Choose one of: {', '.join(KEEPS)}.", key="keep")
+    if made.figure != "heldout" and not re.fullmatch(r"[\w-]+\.[\w/ -]+", made.figure):
+        raise where.error(f"{made.figure!r} names no figure.", "Write heldout, or SUITE.MEASURE.", key="figure")
     if not made.steps:
         raise where.error("The recipe has no step.", "Write [[step]] with name and kind.", "step")
     known = {BEST}
@@ -291,11 +296,9 @@ def _known(value: Any, known: set[str], wrong: Callable[..., ConfigError], key: 
     for name in references(value):
         if name not in known:
             raise wrong(f"Nothing before this step is called {name!r}.", f"There are: {', '.join(sorted(known))}.", key)
-    if isinstance(value, Mapping):
-        for inner, one in value.items():
-            if isinstance(one, str) and one.startswith("@") and reference(one) is None:
-                raise wrong(f"{one!r} is no reference.", "Write @NAME or @NAME:REST.", f"{key}.{inner}")
-    elif isinstance(value, str) and value.startswith("@") and reference(value) is None:
+    if key in ("settings", "options"):  # texts of their own, which may begin as they like
+        return
+    if isinstance(value, str) and value.startswith("@") and not _several(value):
         raise wrong(f"{value!r} is no reference.", "Write @NAME or @NAME:REST.", key)
 
 

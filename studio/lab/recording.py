@@ -63,6 +63,8 @@ class _Record:
         options = {name: self._option(value) for name, value in asked.options.items() if _says(value)}
         if asked.kind == "train":
             options |= _day(run)
+        if asked.kind == "eval" and not asked.options.get("against"):
+            options["against"] = "none"  # "" would mean the parent
         options.pop("out", None)
         options.pop("place", None)
         fields = {"title": asked.title, "method": asked.method, "model": model, "data": data, "parent": before}
@@ -107,6 +109,8 @@ class _Record:
                 raise RunError(f"The data of the run is gone: {name}.", "Put the file back: the recipe needs its hash.")
             return self._file(name)
         found = preferences.records(made_by.dir)
+        if place.name == preferences.FILE and all(one.by.get("kind") != "person" for one in found):
+            return f"@{self.visit(made_by)}"
         if any(one.by.get("kind") == "person" for one in found):
             return self._file(name, f"judged by people in {made_by.id}")
         if (wanted := _rows(made_by, place, found)) is None:
@@ -121,18 +125,21 @@ class _Record:
             return [self._option(one) for one in value]
         if not isinstance(value, str) or not value:
             return value
-        place, colon, rest = value.rpartition(":")
-        for name, behind in ((value, ""), (place, f"{colon}{rest}")):
+        return ",".join(self._named(part) for part in value.split(",")) if "/" in value or _is_id(value) else value
+
+    def _named(self, text: str) -> str:
+        place, colon, rest = text.rpartition(":")
+        for name, behind in ((text.strip(), ""), (place.strip(), f"{colon}{rest}")):
             path = Path(name) if name else None
             if path is not None and (path.is_absolute() or _is_id(name)) and runs.is_run(name):
                 return f"@{self.visit(runs.find(name))}{behind}"
             if path is not None and path.is_absolute() and path.exists():
                 return f"{self._file(name)}{behind}"
-        return value
+        return text
 
 
 def _says(value: Any) -> bool:
-    return value is not None and value not in ("", {}, [])
+    return value is not None and value not in ({}, [])
 
 
 def _is_id(name: str) -> bool:
@@ -142,7 +149,12 @@ def _is_id(name: str) -> bool:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Give every setting of a training run, also those that nobody set; what is chosen for the machine stays so."""
-    values = config.to_dict(prepare.settled(run))
+    made = prepare.settled(run)
+    usual = {s.name: s.default for s in config.settings(type(made))}
+    values = {
+        name: "auto" if value is None and usual[name] is not None else value
+        for name, value in config.to_dict(made).items()
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -10,6 +10,7 @@ that was going goes on from its own last checkpoint or record.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -17,13 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from studio import events, paths, runs
+from studio.data import preferences
+from studio.data.records import Reading
 from studio.errors import ConfigError, Stopped
+from studio.evals import job as evaluation
+from studio.feedback import job as feedback
 from studio.lab import sources
-from studio.lab.recipe import BEST, Recipe, Step, fill, from_dict
+from studio.lab.recipe import BEST, Recipe, Step, fill, from_dict, references, run_fields
+from studio.methods import METHODS
 from studio.runs import Run, RunConfig
 
 Start = Callable[..., dict[str, Any]]
 PLACES = "steps.json"
+_EVAL = {"against", "suites", "judge", "files", "n", "settings", "seed"}
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Start) -> dict[str, Any]:
@@ -56,6 +63,7 @@ class _Done:
         self.places = dict(files)
         self.steps: list[dict[str, Any]] = []
         self.figures: dict[str, float] = {}  # of the training runs, by step
+        self.better = "more"
         path = run.dir / PLACES
         self.dirs: dict[str, str] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
@@ -72,18 +80,13 @@ class _Done:
     def config(self, step: Step) -> RunConfig:
         """Give what the run of a step is asked to do."""
         places = {**self.places, **({BEST: self.dirs[best]} if (best := self.best()) else {})}
-        if BEST not in places and BEST in set(_names(step)):
+        if BEST not in places and BEST in references(run_fields(step)):
             raise ConfigError(
                 f"Step {step.name} goes on from @best, and nothing was trained before it.", "Name another step."
             )
-        made = {name: fill(getattr(step, name), places) for name in ("data", "parent", "settings", "options")}
-        return RunConfig(
-            step.kind,
-            step.title or f"{self.recipe.title}: {step.name}"[:80],
-            model=fill(step.model, places) or self.recipe.base.model,
-            method=step.method,
-            **{**made, "data": _rows(made["data"], step), "parent": _directory(made["parent"])},
-        )
+        made = dataclasses.replace(step, **{name: fill(value, places) for name, value in run_fields(step).items()})
+        title = step.title or f"{self.recipe.title}: {step.name}"[:80]
+        return _CONFIGS.get(step.kind, _plain)(made, title, self.recipe.base.model)
 
     def add(self, step: Step, child: Run) -> None:
         """Take in what a step came to."""
@@ -95,7 +98,8 @@ class _Done:
         if step.kind == "eval" and self.recipe.figure != "heldout":
             judged = str(Path(child.config.parent).resolve()) if child.config.parent else ""
             name = next((name for name, place in self.dirs.items() if place == judged), "")
-            self.figures[name] = said["figure"] = _at(result, self.recipe.figure, step)
+            said["figure"], self.better = _measured(result, self.recipe.figure, step)
+            self.figures[name] = said["figure"]
         if "seconds" in result:
             said["seconds"] = result["seconds"]
         self.steps.append(said)
@@ -125,7 +129,7 @@ class _Done:
         last = str(trained[-1]["step"])
         if self.recipe.keep == "last":
             return last
-        names, more = [str(said["step"]) for said in trained if said["step"] in self.figures], self.recipe.better
+        names, more = [str(said["step"]) for said in trained if said["step"] in self.figures], self.better
         if self.recipe.figure == "heldout":  # losses of different methods are of different kinds
             names = [str(said["step"]) for said in trained if said["method"] == trained[-1]["method"]]
             names = [name for name in names if name in self.figures]
@@ -152,17 +156,38 @@ class _Done:
         return {**found, "said": sentence(found, self.recipe.written)}
 
 
-def _names(step: Step) -> Any:
-    from studio.lab.recipe import references, run_fields
+def _plain(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of a run of a step's fields, references filled in."""
+    about: dict[str, Any] = {"settings": step.settings, "options": step.options}
+    data, parent = _rows(step.data, step), _directory(step.parent)
+    return RunConfig(step.kind, title, step.model or base, step.method, data, parent, **about)
 
-    return references(run_fields(step))
+
+def _feedback(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of a set's run as `studio feedback` does: settings are checked and completed."""
+    options = dict(step.options)
+    source, reading = str(options.pop("source", "")), Reading.from_dict(options.pop("reading", {}))
+    return feedback.asked(source, step.data, {**options, **step.settings}, reading, title)
+
+
+def _eval(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of an evaluation as `studio eval` does; it is of the step's parent, or of `of`."""
+    options: dict[str, Any] = dict(step.options)
+    beside: dict[str, Any] = {name: options.pop(name) for name in ("context", "device") if name in options}
+    of = str(options.pop("of", "") or step.parent)
+    if unknown := set(options) - _EVAL:
+        raise ConfigError(
+            f"Step {step.name} has no option {min(unknown)!r}.", f"Choose of: {', '.join(sorted(_EVAL))}."
+        )
+    made = evaluation.asked(of, **options)
+    return dataclasses.replace(made, title=title, options={**made.options, **beside})
+
+
+_CONFIGS: dict[str, Callable[[Step, str, str], RunConfig]] = {"feedback": _feedback, "eval": _eval}
 
 
 def _rows(data: str, step: Step) -> str:
     """Give the file that a step's data means; of a set of judged answers the rows that its method learns from."""
-    from studio.data import preferences
-    from studio.methods import METHODS
-
     if not data:
         return ""
     kinds = METHODS[step.method].kinds if step.kind == "train" else ()
@@ -176,23 +201,17 @@ def _directory(parent: str) -> str:
     return str(runs.find(parent).dir) if parent and runs.is_run(parent) else parent
 
 
-def _at(result: dict[str, Any], path: str, step: Step) -> float:
-    """Read the figure at a dotted path of a result; numbers choose from lists."""
-    found: Any = result
-    for part in path.split("."):
-        if isinstance(found, list) and part.isdigit() and int(part) < len(found):
-            found = found[int(part)]
-        elif isinstance(found, dict) and part in found:
-            found = found[part]
-        else:
-            there = ", ".join(map(str, found)) if isinstance(found, dict) else f"{type(found).__name__}"
-            raise ConfigError(
-                f"The result of step {step.name} has no figure {path!r}.", f"At {part!r} there is: {there[:300]}",
-                field="figure",
-            )  # fmt: skip
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise ConfigError(f"{path!r} in the result of step {step.name} is no number.", "Name a figure.", field="figure")
-    return float(found)
+def _measured(result: dict[str, Any], figure: str, step: Step) -> tuple[float, str]:
+    """Read the figure SUITE.MEASURE of an evaluation, after: its value, and whether "more" or "less" is better."""
+    suite, _, measure = figure.partition(".")
+    found = (result.get("suites") or {}).get(suite, {}).get("figures", [])
+    there = [f"{name}.{one['measure']}" for name, of in (result.get("suites") or {}).items() for one in of["figures"]]
+    one = next((one for one in found if one["measure"] == measure and "after" in one["sides"]), None)
+    if one is None:
+        raise ConfigError(
+            f"Step {step.name} measured no {figure}.", f"It measured: {', '.join(there)[:600]}.", field="figure"
+        )
+    return float(one["sides"]["after"]["value"]), one["better"] or "more"
 
 
 def sentence(found: dict[str, Any], written: dict[str, Any]) -> str:

@@ -257,18 +257,18 @@ def test_a_set_of_judged_answers_is_a_step_and_peoples_judgements_are_data(tiny:
 def test_runs_and_files_in_options_become_references(tmp_path: Path, line: Path) -> None:
     rule = tmp_path / "mine.py"
     rule.write_text("def score(prompt, answer, reference, stopped):\n    return 1.0\n")
-    options = {"source": "judge", "judge": str(line), "speakers": [str(line), "base"], "rule": f"{rule}:score"}
+    options = {"source": "judge", "judge": str(line), "who": f"{line},base", "rule": f"{rule}:score"}
     run = runs.create(runs.RunConfig("feedback", "judged", options=options))
     paths.write_text(run.dir / "result.json", "{}")
     made = recording.record(run)
     assert [step.name for step in made.steps] == ["sft", "dpo", "judge"]
     told = made.steps[2].options
-    assert told == {"source": "judge", "judge": "@dpo", "speakers": ["@dpo", "base"], "rule": "@mine:score"}
+    assert told == {"source": "judge", "judge": "@dpo", "who": "@dpo,base", "rule": "@mine:score"}
     places = {"dpo": "/runs/dpo", "mine": str(rule)}
     assert recipe.fill(told, places) == {
         "source": "judge",
         "judge": "/runs/dpo",
-        "speakers": ["/runs/dpo", "base"],
+        "who": "/runs/dpo,base",
         "rule": f"{rule}:score",
     }
 
@@ -320,14 +320,14 @@ def test_the_best_round_is_kept_and_gone_on_from(tiny: Path, sft_file: Path, tmp
     assert found["identical"] is None and f"Kept as the best: {found['best']['step']}" in found["said"]
 
 
-def test_a_figure_of_an_evaluation_is_read_by_its_path() -> None:
+def test_a_figure_of_an_evaluation_is_read_by_its_suite_and_measure() -> None:
     step = recipe.Step("look", "eval")
-    found = {"figures": [{"after": 0.25}, {"after": 0.75}], "n": True}
-    assert rounds._at(found, "figures.1.after", step) == 0.75
-    for path, says in (("figures.2.after", "no figure"), ("nothing", "there is: figures, n"), ("n", "no number")):
-        with pytest.raises(ConfigError, match=says if path != "nothing" else "no figure") as caught:
-            rounds._at(found, path, step)
-        assert says in str(caught.value)
+    figures = [{"measure": "loss", "better": "less", "sides": {"before": {"value": 3.0}, "after": {"value": 2.0}}}]
+    found = {"suites": {"fit": {"figures": figures}}}
+    assert rounds._measured(found, "fit.loss", step) == (2.0, "less")
+    with pytest.raises(ConfigError, match=r"measured no fit.gain") as caught:
+        rounds._measured(found, "fit.gain", step)
+    assert "fit.loss" in caught.value.remedy
 
 
 def test_a_recipe_run_is_a_kind_of_run() -> None:

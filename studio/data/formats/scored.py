@@ -70,7 +70,7 @@ def bind(column: str, roles: Roles, rows: Sequence[Row]) -> Format | Question:
             note("no_score", "Rows with fewer than two scored answers make no pair and are left out.")
             return []
         best, worst = max(scored, key=lambda s: (s[0], -s[1])), min(scored)
-        chosen, rejected = (_answer(answers[i], f"{column}[{i}]") for i in (best[1], worst[1]))
+        chosen, rejected = (answer_of(answers[i], f"{column}[{i}]") for i in (best[1], worst[1]))
         if said(chosen) == said(rejected):  # where all scores tie, both are the first
             note("tie", "Rows whose best and worst answers tie make no pair and are left out.")
             return []
@@ -99,7 +99,8 @@ def _at(values: Any, index: int) -> Any:
     return values[index] if isinstance(values, list) and index < len(values) else None
 
 
-def _answer(item: Any, field: str) -> Turns:
+def answer_of(item: Any, field: str) -> Turns:
+    """Read a listed answer: a text, a message, or an object that holds one beside its scores."""
     if isinstance(item, dict):
         key = next((key for key in _TEXTS if key in item), _TEXTS[0])
         item = item.get(key)
