@@ -27,6 +27,7 @@ __all__ = [
     "make_feedback",
     "merge_model",
     "run_demo",
+    "run_lab",
     "run_recipe",
     "train_model",
     "verify_file",
@@ -242,6 +243,20 @@ def run_demo(
     from studio.runs import RunConfig
 
     return _do(RunConfig("demo", "First assistant", "starter", options={"seed": seed}), None, emit, should_stop)
+
+
+def run_lab(
+    name: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Do one of the guided experiments on the starter model (lab/experiments)."""
+    from studio.lab import experiments
+
+    return _do(experiments.asked(name, dict(settings or {})), out, emit, should_stop)
 
 
 def write_recipe(run: str) -> Recipe:

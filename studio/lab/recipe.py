@@ -260,11 +260,11 @@ def _check(made: Recipe, where: _Where) -> None:
         raise where.error(f"{made.keep!r} is not kept.", f"Choose one of: {', '.join(KEEPS)}.", key="keep")
     if made.figure != "heldout" and not re.fullmatch(r"[\w-]+\.[\w/ -]+", made.figure):
         raise where.error(f"{made.figure!r} names no figure.", "Write heldout, or SUITE.MEASURE.", key="figure")
-    if not made.steps:
-        raise where.error("The recipe has no step.", "Write [[step]] with name and kind.", "step")
     known = {BEST}
     for number, one in enumerate(made.data):
         _name(one.name, known, where, "data", number)
+    if not made.steps:
+        raise where.error("The recipe has no step.", "Write [[step]] with name and kind.", "step")
     for number, step in enumerate(made.steps):
 
         def wrong(message: str, remedy: str, key: str, number: int = number) -> ConfigError:

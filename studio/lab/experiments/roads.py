@@ -1,0 +1,3 @@
+from studio.lab.experiments import agree
+import dataclasses
+EXPERIMENT = dataclasses.replace(agree.EXPERIMENT, name='roads')
