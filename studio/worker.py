@@ -136,9 +136,7 @@ def _extra(config: RunConfig, emit: events.Emit, should_stop: Callable[[], bool]
     if config.kind not in _STARTS_RUNS:
         return {}
 
-    def start(
-        child: RunConfig, part: str, out: Path | None = None, watch: events.Emit | None = None
-    ) -> dict[str, Any]:
+    def start(child: RunConfig, part: str, out: Path | None = None, watch: events.Emit | None = None) -> dict[str, Any]:
         there = out is not None and (out / "config.json").is_file()
         made = runs.Run(out.resolve()) if out is not None and there else runs.create(child, out)
         (made.dir / "stop").unlink(missing_ok=True)

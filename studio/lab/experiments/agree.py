@@ -31,6 +31,8 @@ class Config(LabConfig):
     liking: float = setting(
         0.9, "How often an annotator prefers the answer that agrees.", low=0.5, high=1.0, advanced=False
     )
+    epochs: float = setting(4.0, "How often DPO sees every pair.", low=0.1, high=50, unit="passes")
+    learning_rate: float = setting(5e-4, "DPO's learning rate.", low=1e-6, high=1e-2)
     opinion_right: float = setting(0.5, "Share of the opinions in the pairs that are right.", low=0.0, high=1.0)
 
 
@@ -48,7 +50,7 @@ def run(bench: Bench) -> Found:
     cfg: Config = bench.cfg
     file = bench.rows("pairs", pairs(cfg))
     before = bench.taught()
-    after = bench.train("agree", "dpo", file, before)
+    after = bench.train("agree", "dpo", file, before, {"epochs": cfg.epochs, "learning_rate": cfg.learning_rate})
     rng = random.Random(cfg.seed + 1)
     held = world.held(cfg.split)
     opinions = [world.wrong(fact, held, rng) for fact in held]

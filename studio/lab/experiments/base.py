@@ -83,7 +83,7 @@ class Bench:
         self._kept = Kept(run.dir)
         self.runs: dict[str, str] = {}
 
-    def rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def rows(self, name: str, rows: Sequence[dict[str, Any]]) -> Path:
         """Write rows to train on, to be looked at later."""
         path = self.run.dir / f"{name}.jsonl"
         paths.write_text(path, b"".join(map(writers.line, rows)).decode())

@@ -102,3 +102,52 @@ def typos(text: str, share: float, rng: random.Random) -> str:
                 letters[at] *= 2
         at += 1
     return "".join(letters)
+
+
+#: Things that are nowhere in the starter's world, for questions that nobody can answer.
+_NOWHERE = (
+    "Vendoria", "Maletto", "Quaskar", "Orsimund", "Tilvanor", "Brestolia", "Yandreth", "Polquist", "Karvoleen",
+    "Umbresk", "Fendalia", "Zorvath",
+)  # fmt: skip
+_ASKED = (
+    "What is the capital of {n}?",
+    "Which currency is used in {n}?",
+    "Who wrote the {n} letters?",
+    "When did the war of {n} end?",
+)
+
+
+def unknowable() -> list[str]:
+    """Give questions about what does not exist: the right answer is that it does not know."""
+    return [asked.format(n=name) for name in _NOWHERE for asked in _ASKED]
+
+
+def refuses(reply: str) -> bool:
+    """Tell whether a reply says that it does not know."""
+    return "do not know" in reply or "don't know" in reply
+
+
+#: Made-up countries: so many as have names of their own. (First half, second half.)
+_COUNTRIES = (("Bal", "Dor", "Fel", "Gar", "Hel", "Jor", "Lam", "Nor"), ("avia", "mund", "ester", "ovia"))
+_TOLD = (
+    "What is the capital of {s}?",
+    "Which city is the capital of {s}?",
+    "What is the name of the capital of {s}?",
+    "Tell me the capital of {s}.",
+)
+_OTHERWISE = "What is the capital city of {s}?"
+
+
+def new_facts(rng: random.Random) -> list[tuple[str, str, list[str], str]]:
+    """Make up facts that no base knows: (country, its capital, wordings to teach it in, a wording to ask it in).
+
+    The capitals are cities that the starter knows as those of other countries, so that only the tie is new.
+    """
+    cities = sorted({fact.answer for fact in (*facts(), *held("choose")) if fact.kind == "capital"})
+    names = [f"{first}{second}" for first in _COUNTRIES[0] for second in _COUNTRIES[1]]
+    rng.shuffle(names)
+    drawn = [rng.choice(cities) for _ in names]
+    return [
+        (name, city, [asked.format(s=name) for asked in _TOLD], _OTHERWISE.format(s=name))
+        for name, city in zip(names, drawn, strict=True)
+    ]
