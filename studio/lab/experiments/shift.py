@@ -85,10 +85,10 @@ def _tell(figures: dict[str, Any], shown: bool) -> str:
     small, words = figures["right_small"], figures["right_words"]
     declines, admits = figures["declines"], figures["admits"]
     said = (
-        f"Asked as its rows are written, the model was right {base.share(few, 'before')} of the time; with a few letters "
-        f"spoilt {base.share(few, 'after')}, with more {base.share(many, 'after')} ({base.change(many)}). Small letters "
-        f"took it to {base.share(small, 'after')}, a wording that no row has to {base.share(words, 'after')}. With typos "
-        f"it said of {base.share(declines, 'after')} of the questions it can answer that it does not know "
+        f"Asked as its rows are written, the model was right {base.share(few, 'before')} of the time; with a few "
+        f"letters spoilt {base.share(few, 'after')}, with more {base.share(many, 'after')} ({base.change(many)}). Small "
+        f"letters took it to {base.share(small, 'after')}, a wording that no row has to {base.share(words, 'after')}. "
+        f"With typos it said of {base.share(declines, 'after')} of the questions it can answer that it does not know "
         f"({base.change(declines)}), and of {base.share(admits, 'after')} of those that nobody can "
         f"({base.change(admits)})."
     )
