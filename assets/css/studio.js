@@ -1,6 +1,6 @@
 // The little that the browser decides itself: which page is shown, keys, copying. Everything else is drawn on the server.
 (() => {
-  const pages = ["model", "data", "train", "align", "export", "chat", "disk"];
+  const pages = ["model", "data", "train", "align", "feedback", "export", "chat", "disk"];
   const root = document.documentElement;
 
   function go() {
@@ -52,6 +52,7 @@
       .map((named) => [named.dataset.stName, named.value]));
     field.value = JSON.stringify({ ...message, sent: `${Date.now()} ${++sent}` });
     field.dispatchEvent(new Event("input", { bubbles: true }));
+    if (control.dataset.stPageGo) location.hash = control.dataset.stPageGo;
     if (control.dataset.stGo) document.querySelector(control.dataset.stGo)?.scrollIntoView({ block: control.dataset.stGo.endsWith(".st-fold") ? "start" : "nearest" });
   }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import studio
 from studio import config, paths
+from studio.cli import ranking
 from studio.cli.data import add_reading, reading
 from studio.cli.output import Out
 from studio.cli.running import watching
@@ -28,12 +29,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         verb.formatter_class = argparse.RawDescriptionHelpFormatter
         needed = bool(getattr(made, "NEEDS_DATA", True))
         what = "a file of prompts or of answers, another set, or `votes`" if needed else "a file"
-        verb.add_argument("--data", default="", required=needed, metavar="FILE", help=what)
+        verb.add_argument("--data", default="", required=needed and source != ranking.SOURCE, metavar="FILE", help=what)
         add_settings(verb, config.settings(made.Config))
         verb.add_argument("--out", type=Path, help="the set's directory (by default in Studio's data folder)")
         verb.add_argument("--title", default="", help="a name for people")
         add_reading(verb)
         verb.set_defaults(do=_make)
+        if source == ranking.SOURCE:
+            ranking.add(verb)
+            verb.set_defaults(do=lambda args, out: ranking.do(args, out, given(args)))
 
 
 def add_settings(verb: argparse.ArgumentParser, settings: Sequence[Setting]) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 from studio import jobs, runs, worker
 from studio.cli.output import Out, Ticker, table
+from studio.data import preferences
 from studio.errors import RunError, StudioError
+from studio.feedback import report
 from studio.lab import lineage
 from studio.train import together
 
@@ -113,6 +115,8 @@ def _show(args: argparse.Namespace, out: Out) -> None:
     graph = lineage.read(run)
     document["graph"] = graph.to_dict()
     facts = "\n".join(f"{key}: {value}" for key, value in described.items() if value is not None)
+    if run.config.kind == preferences.KIND and document["result"]:
+        facts = "\n".join([facts, "", *report.lines(document["result"])])
     tree = "\n".join(lineage.lines(graph))
     out.result(document, tree if args.tree else f"{facts}\n\n{tree}")
 

@@ -88,6 +88,17 @@ def records(folder: Path) -> list[Record]:
     return list(found.values())
 
 
+def remove(folder: Path, id: str) -> None:
+    """Take a record back; the other lines stay as they are. Raises DataError where there is none of this id."""
+    path = folder / FILE
+    with ledger.alone(path):
+        lines = [(raw, _record(raw)) for _, raw in ledger.lines(path, _is_record)]
+        kept = [raw for raw, made in lines if made is None or made.id != id]
+        if len(kept) == len(lines):
+            raise DataError(f"There is no record {id[:40]!r}.", "Look at the set again.", file=str(path))
+        ledger.replace(path, kept)
+
+
 def key(*about: Any) -> str:
     """Name a record by what it is about, so that the same one has the same name when a set is made again."""
     return hashlib.sha256(json.dumps(about, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
@@ -185,10 +196,23 @@ def _best(record: Record) -> str:
     return record.answers[record.ranks.index(min(record.ranks))].text.strip()
 
 
-def counts(found: Sequence[Record]) -> dict[str, Any]:
+def counts(found: Sequence[Record], pairing: str = "all") -> dict[str, Any]:
     """Count what a set gives: {"records", "dropped": {reason: n}, "preference", "kto", "sft"}."""
     why = Counter(record.dropped for record in found if record.dropped)
-    return {"records": len(found), "dropped": dict(why), **{kind: len(rows(kind, found)) for kind in KINDS}}
+    return {"records": len(found), "dropped": dict(why), **{kind: len(rows(kind, found, pairing)) for kind in KINDS}}
+
+
+def doubt(file: str | Path) -> str:
+    """Say why what was made of a set should not be trained on without a thought, "" where nothing speaks against it.
+
+    `file` is what `named` gave for the set.
+    """
+    run = of(str(Path(file).parent))
+    told = (run.result() or {}) if run is not None else {}
+    if run is None or told.get("usable", True):
+        return ""
+    why = (told.get("report") or {}).get("warnings") or ["Whoever judged it is not shown to be better than chance."]
+    return f"The set {run.id} is doubtful. {why[0]}"
 
 
 def snapshot(run: Run, kind: str, pairing: str = "all") -> Path:

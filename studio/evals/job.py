@@ -12,13 +12,13 @@ options: `of` (who is evaluated), `against` ("" for nobody), `suites`, `judge`, 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio import config, events, paths
+from studio.data import writers
 from studio.errors import ChildCrashed, ConfigError, RunError, Stopped, StudioError
 from studio.evals import report
 from studio.evals.asking import Asked, Kept
@@ -152,7 +152,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         "seconds": round(time.monotonic() - began, 1),
     }
     shown = {suite.name: outcome.answers for suite, outcome in found}
-    paths.write_text(run.dir / "shown.json", json.dumps(shown, ensure_ascii=False) + "\n")
+    paths.write_text(run.dir / "shown.json", writers.line(shown).decode())
     paths.write_text(run.dir / report.FILE, report.page(document, shown))
     return document
 

@@ -19,7 +19,7 @@ from studio.export.chatlines import line
 from studio.export.known import ENOUGH, Known
 from studio.export.reference import Reference
 from studio.models import elsewhere, ggufhead, splitting
-from studio.models.check import read_json
+from studio.models import tokenizer as words
 from studio.models.ggufhead import Head
 
 #: The largest mean KL of a type to the model in float32, nats per token; other types are measured and shown.
@@ -106,7 +106,7 @@ def _token_ids(engine: Child, head: Head, known: Known) -> dict[str, Any]:
     tokenizer = known.renderer.tokenizer
     texts = probes.texts(tokenizer)
     folder = elsewhere.speaker(known.base, known.adapter)
-    data = read_json(folder / "tokenizer.json")
+    data = words.read(folder)
     # where llama.cpp puts no space in front, texts are compared as they stand in a chat: behind a special token
     inside = splitting.sentencepiece(data) and head.metadata.get("tokenizer.ggml.add_space_prefix") is False
     theirs = engine.ask({"op": "tokens", "gguf": str(head.path), "texts": texts}, timeout=300)["ids"]

@@ -18,7 +18,7 @@ from studio.errors import RunError, Stopped
 from studio.export import adapter as lora
 from studio.export import gguf
 from studio.export.merge import Merged
-from studio.models import catalogue, check, elsewhere, hub
+from studio.models import catalogue, check, elsewhere, hub, tokenizer
 from studio.render import encode
 from studio.render.inspect import told
 from studio.runs import Run
@@ -72,7 +72,7 @@ def _files(base: Path, adapter: Path | None, renderer: Renderer, tuned: bool, em
         return Files(whole, note="A whole model: its weights are in memory beside the base's.")
     merged = Merged(base, adapter)
     weights = paths.sha256(adapter / "adapter_model.safetensors")
-    spoken = [renderer.source if tuned else "", paths.sha256(elsewhere.speaker(base, adapter) / "tokenizer.json")]
+    spoken = [renderer.source if tuned else "", paths.sha256(tokenizer.file(elsewhere.speaker(base, adapter)))]
     if merged.scaled:
         key = ["merged", weights, *spoken]
         path = _made(base, key, lambda path: _write(base, adapter, path, renderer, tuned, False, emit))

@@ -19,9 +19,6 @@ from studio.runs import Run
 Emit = events.Emit
 Halt = Callable[[], bool]
 
-#: Settings that name who answers (of several, separated by commas).
-NAMES = ("answers_from",)
-
 
 @dataclasses.dataclass(frozen=True)
 class Config(Sampling):

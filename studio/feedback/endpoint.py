@@ -22,7 +22,7 @@ from studio.feedback import wire
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, Turn, seed_of, shares
 
 #: The help of the setting `allow_endpoint` that every source with a speaker has.
-CONSENT = "may text go to an endpoint that is not on this machine? Prompts, answers and rubrics are sent there."
+CONSENT = "May text go to an endpoint that is not on this machine? Prompts, answers and rubrics are sent there."
 #: Requests on their way at a time.
 PARALLEL = 4
 #: The longest text of an answer; a server that knows no limit is cut here.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from studio import events, runs
@@ -58,11 +57,7 @@ def prompts(
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Task]:
     """Give the prompts of a file or a set, to be answered. Raises DataError where it has none."""
-    if (made := _set(file)) is not None:
-        found = [dataclasses.replace(task, answers=[], ranks=[]) for task in _of_set(made, file)]
-        unique = list({preferences.key(task.turns): task for task in found}.values())
-        return unique[:limit] if limit else unique
-    if not reading.kind:
+    if not reading.kind and making.of_set(file) is None:
         data = dataset.check(file, reading, emit=emit, should_stop=should_stop)
         if data.kind == "unclear" and (listed := _listed(data, reading)) is not None:
             return [dataclasses.replace(task, answers=[], ranks=[]) for task in itertools.islice(listed, limit or None)]
@@ -98,8 +93,8 @@ def _enough(found: Iterable[Task], least: int) -> Iterator[Task]:
 def _read(
     file: str, reading: Reading, emit: events.Emit | None, should_stop: Callable[[], bool] | None
 ) -> Iterable[Task]:
-    if (made := _set(file)) is not None:
-        return _of_set(made, file)
+    if (made := making.of_set(file)) is not None:
+        return _of_set(made)
     data = dataset.check(file, reading, emit=emit, should_stop=should_stop)
     if data.format in ("scored", "unclear") and (listed := _listed(data, reading)) is not None:
         return listed
@@ -112,13 +107,7 @@ def _read(
 # --- a set of judged answers -----------------------------------------------------------------------------------------
 
 
-def _set(file: str) -> runs.Run | None:
-    """Give the set that a path to its records means; None for another file."""
-    path = Path(file)
-    return preferences.of(str(path.parent)) if path.name == preferences.FILE else None
-
-
-def _of_set(made: runs.Run, file: str) -> Iterator[Task]:
+def _of_set(made: runs.Run) -> Iterator[Task]:
     for line, record in enumerate(preferences.records(made.dir), 1):
         yield Task(record.prompt, "", line, preferences.key(record.id), list(record.answers), list(record.ranks))
 

@@ -5,7 +5,8 @@ options: `source` (SOURCES), and what the source's own Config declares. A source
     Config          its settings (config.setting), from which the flags, the form and the help follow
     run             the function that SOURCES names
     ready(config)   where there is one: checks the settings before anything is written, and completes them
-    NAMES           the settings that name runs, models, files or endpoints (of several, separated by commas)
+    NAMES           the settings that name runs, models, files or endpoints (of several, separated by commas), where
+                    they are not the usual ones
     NEEDS_DATA      False where it can do without a file
 """
 
@@ -26,10 +27,16 @@ from studio.runs import Run, RunConfig
 
 #: source -> the function that fills a set: (run, emit, should_stop) -> what the result says beside the counts.
 SOURCES: dict[str, str] = {
+    "rank": "studio.feedback.rank:run",
     "judge": "studio.feedback.judge:run",
     "rejection": "studio.feedback.rejection:run",
     "rules": "studio.feedback.checks:run",
+    "constitution": "studio.feedback.constitution:run",
+    "synthetic": "studio.feedback.synthetic:run",
+    "redteam": "studio.feedback.findings:run",
 }
+#: The settings that usually name who answers and who judges.
+NAMES = ("answers_from", "judge")
 
 
 def module(source: str) -> ModuleType:
@@ -55,7 +62,7 @@ def asked(
     if hasattr(made, "ready"):
         known = made.ready(known)
     values, parent = config.to_dict(known), ""
-    for name in getattr(made, "NAMES", ()):
+    for name in (name for name in getattr(made, "NAMES", NAMES) if name in values):
         values[name], first = _placed(str(values[name] or ""))
         parent = parent or first
     file = _file(str(data)) if str(data) else ""
@@ -99,12 +106,13 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
 
     {"run", "dir", "source", "records", "dropped": {reason: n}, "preference", "kto", "sft": rows of each kind}
     """
-    source = str(run.config.options.get("source") or "")
+    options = run.config.options
+    source, pairing = str(options.get("source") or ""), str(options.get("pairing") or "all")
     told = getattr(module(source), SOURCES[source].partition(":")[2])(run, emit, should_stop)
     return {
         "run": run.id,
         "dir": str(run.dir),
         "source": source,
-        **preferences.counts(preferences.records(run.dir)),
+        **preferences.counts(preferences.records(run.dir), pairing),
         **told,
     }

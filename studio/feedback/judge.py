@@ -21,7 +21,7 @@ from studio import events
 from studio.config import setting
 from studio.data import preferences, rules
 from studio.data.preferences import Record
-from studio.errors import ConfigError, DataError
+from studio.errors import ConfigError, InputError
 from studio.feedback import making, report, rubric, sampling, scorers
 from studio.feedback.given import Task
 from studio.feedback.sampling import Sampling
@@ -36,9 +36,6 @@ LETTERS = ("A", "B")
 SAME, EMPTY = "the answers are the same", "an answer is empty"
 DISAGREE, TIE = "the two orders disagree", "neither answer is clearly better"
 UNREADABLE, LONG = "the judge named neither answer", "too long for the judge"
-
-#: Settings that name who answers or judges (of several, separated by commas).
-NAMES = ("answers_from", "judge")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,7 @@ def ready(config: Config) -> Config:
     """Check the settings before anything is written, and complete them. Raises ConfigError."""
     if not config.judge.strip():
         raise ConfigError("Nobody is named who judges.", "Name a run, a model, a GGUF or an endpoint.", field="judge")
-    sampling.check(config)
+    sampling.check(config, config.judge)
     against = config.against.strip()
     if against:
         rules.rule(against).close()
@@ -150,8 +147,8 @@ def compared(judge: Speaker, config: Config, made: Record) -> Record:
     try:
         first = _first(judge, config, asked, one, other, made.id, said)
         second = _first(judge, config, asked, other, one, made.id, said)
-    except DataError as error:
-        if error.field != "context" and "context" not in error.message:
+    except InputError as error:
+        if not making.too_long(error):
             raise
         return dataclasses.replace(made, dropped=LONG)
     orders = [first, None if second is None else 1 - second]
@@ -191,8 +188,8 @@ _LETTER = r"([AB])\b(?!\s+(?!(?:is(?! worse)|because|since|wins?|has)\b)[a-z])"
 _CALLED = "answer|response|choice|verdict|option"
 _ONLY = re.compile(r"\W*([ABab])\W*")
 _LEADS = re.compile(rf"(?i:(?:the )?(?:better |best )?(?:{_CALLED})(?: is)?)?\W*{_LETTER}")
-_NAMED = re.compile(rf"\b(?i:{_CALLED}|better|best|is)\W{{1,6}}{_LETTER}")
-_CAPITAL = re.compile(rf"\b{_LETTER}")
+_NAMED = re.compile(rf"\b(?i:{_CALLED}|better|best|is|be|choose|pick|prefer)\W{{1,6}}{_LETTER}")
+_CAPITAL = re.compile(r"\b([AB])\b")
 
 
 def letter(reply: str) -> str:

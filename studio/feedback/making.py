@@ -12,7 +12,7 @@ from studio.data import dataset, preferences
 from studio.data.kinds import as_kind
 from studio.data.preferences import Record
 from studio.data.records import Prompt, Reading, Text
-from studio.errors import DataError, Stopped
+from studio.errors import DataError, Stopped, StudioError
 from studio.runs import Run
 
 T = TypeVar("T")
@@ -40,7 +40,14 @@ A = TypeVar("A", bound=Asked)
 def prompts(
     file: str, reading: Reading, *, limit: int = 0, emit: Emit | None = None, should_stop: Halt | None = None
 ) -> list[Asked]:
-    """Read the prompts of a data file of any kind; `limit` > 0: so many at most. DataError where it has none."""
+    """Read the prompts of a data file of any kind, or of a set (the path of its records), each of these once.
+
+    `limit` > 0: so many at most. DataError where it has none.
+    """
+    if (made := of_set(file)) is not None:
+        records = {preferences.key(record.prompt): record.prompt for record in preferences.records(made.dir)}
+        some = [Asked(turns, "", line, key) for line, (key, turns) in enumerate(records.items(), 1)]
+        return some[:limit] if limit else some
     data = dataset.load(file, reading, emit=emit, should_stop=should_stop)
     found: list[Asked] = []
     for record in data.records():
@@ -58,6 +65,12 @@ def prompts(
     return found[:limit] if limit else found
 
 
+def of_set(file: str) -> Run | None:
+    """Give the set that a path to its records means; None for another file."""
+    path = Path(file)
+    return preferences.of(str(path.parent)) if path.name == preferences.FILE else None
+
+
 def settings(run: Run, cls: type[T]) -> T:
     """Read a source's settings from its run's options, which hold what was set beside what the run itself needs."""
     known = {s.name for s in config.settings(cls)}
@@ -69,6 +82,11 @@ def names(text: str) -> list[str]:
     if text.strip() and Path(text).expanduser().exists():
         return [text]
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def too_long(error: StudioError) -> bool:
+    """Tell whether what was asked has no room in a context, ours or an endpoint's."""
+    return error.field == "context" or "context" in f"{error.message} {getattr(error, 'about', '')}"
 
 
 def missing(run: Run, asked: Sequence[A]) -> list[A]:

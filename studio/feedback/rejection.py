@@ -34,8 +34,6 @@ from studio.runs import Run
 Emit = events.Emit
 Halt = Callable[[], bool]
 
-#: Settings that name who answers or judges (of several, separated by commas).
-NAMES = ("answers_from", "judge")
 _Z = 1.959964
 
 
@@ -82,7 +80,7 @@ def ready(config: Config) -> Config:
         raise ConfigError(
             "Nobody is named who answers.", "Name a run, a model, a GGUF file or an endpoint.", field="answers_from"
         )
-    sampling.check(config)
+    sampling.check(config, config.judge)
     reward, judge = config.reward.strip(), config.judge.strip()
     if bool(reward) == bool(judge):
         raise ConfigError(

@@ -14,14 +14,16 @@ Every share has its n and Wilson's 95 % interval.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from studio import events
 from studio.data import preferences, votes
+from studio.data.interval import wilson
 from studio.data.preferences import Record
-from studio.train.scoring import wilson
+from studio.feedback import agreement
 
 #: Pairs that another has decided too, below which agreement is told and nothing is concluded from it.
 LEAST = 10
@@ -34,23 +36,8 @@ def share(count: int, n: int) -> Share | None:
     """Give a share of n with its interval; None of nothing."""
     if not n:
         return None
-    low, high = wilson(count / n, n)
-    return {"n": n, "count": count, "share": count / n, "low": max(0.0, low), "high": min(1.0, high)}
-
-
-def kappa(both: Sequence[tuple[Hashable, Hashable]]) -> float | None:
-    """Give Cohen's kappa of two who put the same things into classes (Cohen 1960).
-
-    (p_o - p_e) / (1 - p_e): p_o how often they agree, p_e how often two would who draw from the same two distributions
-    without looking. None where there is nothing, and where both have one and the same class only.
-    """
-    n = len(both)
-    if not n:
-        return None
-    seen = sum(one == other for one, other in both) / n
-    ours, theirs = Counter(one for one, _ in both), Counter(other for _, other in both)
-    expected = sum(ours[name] * theirs[name] for name in ours) / (n * n)
-    return None if expected == 1 else (seen - expected) / (1 - expected)
+    low, high = wilson(count, n)
+    return {"n": n, "count": count, "share": count / n, "low": low, "high": high}
 
 
 def of(made: Sequence[Record], people: People | None = None) -> dict[str, Any]:
@@ -121,40 +108,50 @@ def _percent(found: Share) -> str:
 # --- pairs of a record -----------------------------------------------------------------------------------------------
 
 
-def _decided(ranks: Sequence[float]) -> Iterator[tuple[int, int, int]]:
-    """Give (one, other, 1 or -1) for every two answers that ranks tell apart; 1 where the first is the better one."""
-    for one in range(len(ranks)):
-        for other in range(one + 1, len(ranks)):
-            if ranks[one] != ranks[other]:
-                yield one, other, 1 if ranks[one] < ranks[other] else -1
+def _ends(ranks: Sequence[float]) -> tuple[int, int] | None:
+    """Give the best and the worst of some ranks; one pair a record, for more of one prompt are not independent."""
+    if len(ranks) < 2 or min(ranks) == max(ranks):
+        return None
+    return ranks.index(min(ranks)), ranks.index(max(ranks))
 
 
 def _longer(record: Record) -> Iterator[bool]:
     sizes = [len(answer.text.strip()) for answer in record.answers]
-    for one, other, better in _decided(record.ranks):
-        if sizes[one] != sizes[other]:
-            yield (sizes[one] > sizes[other]) == (better > 0)
+    if (ends := _ends(record.ranks)) is not None and sizes[ends[0]] != sizes[ends[1]]:
+        yield sizes[ends[0]] > sizes[ends[1]]
 
 
 def _agreement(kept: Iterable[Record], name: str, people: People | None) -> dict[str, Any] | None:
     both = [pair for record in kept for pair in _both(record, name, people or {})]
     found = share(sum(one == other for one, other in both), len(both))
-    return found and {**found, "kappa": kappa(both)}
+    value = agreement.kappa([one for one, _ in both], [other for _, other in both]).value
+    return found and {**found, "kappa": None if math.isnan(value) else value}
 
 
-def _both(record: Record, name: str, people: People) -> Iterator[tuple[int, int]]:
-    """Give what the judge and the other said of each two answers that both told apart."""
+def _both(record: Record, name: str, people: People) -> Iterator[tuple[bool, bool]]:
+    """Give what whoever judged and the other said of the two answers that the other finds the best and the worst.
+
+    The two are put in an order that nobody chose, by the hashes of their texts: a file's best answer may always stand
+    first, and then nothing could be told from chance.
+    """
     texts = [answer.text.strip() for answer in record.answers]
     if name == "people":
-        asked = _asked(record.prompt)
-        theirs = {(a, b): people.get((asked, texts[a], texts[b]), 0) for a, b, _ in _decided(record.ranks)}
+        ends = _by_people(_asked(record.prompt), texts, people)
     else:
         given = record.about.get(name) or []
-        ranks = [-score for score in given] if name == "rule" else given
-        theirs = {(a, b): better for a, b, better in _decided(ranks)}
-    for a, b, better in _decided(record.ranks):
-        if theirs.get((a, b)):
-            yield better, theirs[a, b]
+        ends = _ends([-score for score in given] if name == "rule" else given)
+    if ends is None or not record.ranks or record.ranks[ends[0]] == record.ranks[ends[1]]:
+        return
+    better, worse = ends
+    turned = preferences.key(texts[better]) > preferences.key(texts[worse])
+    yield (record.ranks[better] < record.ranks[worse]) != turned, not turned
+
+
+def _by_people(asked: str, texts: Sequence[str], people: People) -> tuple[int, int] | None:
+    """Give two answers of which people found the first one better, the furthest apart where they ranked several."""
+    won = [sum(people.get((asked, one, other), 0) for other in texts) for one in texts]
+    ends = _ends([-count for count in won])
+    return ends if ends and people.get((asked, texts[ends[0]], texts[ends[1]]), 0) > 0 else None
 
 
 def people(beside: str = "") -> People:

@@ -82,7 +82,8 @@ def fill(rubric: str, quoted: Mapping[str, str]) -> str:
 
     What is put in is not looked through for places again.
     """
-    mark = _MARK.format(_unseen(list(quoted.values())))
+    # in whichever order they are quoted the mark is the same, and so is all up to where the orders differ: read once
+    mark = _MARK.format(_unseen(sorted(quoted.values())))
     whole = {name: f"[begin {mark}]\n{text}\n[end {mark}]" for name, text in quoted.items()}
     return re.sub("|".join(re.escape(f"{{{name}}}") for name in whole), lambda found: whole[found[0][1:-1]], rubric)
 

@@ -17,8 +17,8 @@ from studio.config import setting
 from studio.data import ledger, writers
 from studio.data.records import Reading
 from studio.data.votes import Answer
-from studio.errors import ConfigError, DataError, Stopped
-from studio.feedback import given, making
+from studio.errors import ConfigError, DataError, InputError, Stopped
+from studio.feedback import endpoint, given, making, samples
 from studio.feedback.given import Task
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, Speakers
 from studio.runs import Run
@@ -48,25 +48,17 @@ class Sampling:
     max_tokens: int = setting(256, "Longest answer that is drawn.", low=1, high=32768, unit="tokens")
     context: int = setting(4096, "Tokens of prompt and answer together.", low=128, high=1048576, unit="tokens")
     limit: int = setting(0, "At most so many prompts of the file. 0: all.", low=0, high=10**9, unit="prompts")
+    allow_endpoint: bool = setting(False, endpoint.CONSENT[0].upper() + endpoint.CONSENT[1:])
     seed: int = setting(0, "The same seed gives the same answers again.", low=0, high=2**31 - 1)
 
 
-def temperatures(text: str) -> list[float]:
-    """Read temperatures. Raises ConfigError."""
-    try:
-        found = [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        found = []
-    if not found or not all(0 <= one <= 5 for one in found):
-        raise ConfigError(
-            f"{text!r} is no temperature.", "Write a number from 0 to 5, or several: 0.7,1.0", field="temperature"
-        )
-    return found
+def check(config: Sampling, judge: str = "") -> None:
+    """Raise ConfigError for settings that could give nothing to compare, before anything is written.
 
-
-def check(config: Sampling) -> None:
-    """Raise ConfigError for settings that could give nothing to compare, before anything is written."""
-    some, heat = making.names(config.answers_from), temperatures(config.temperature)
+    And for one who answers or judges elsewhere, where that is not allowed.
+    """
+    some, heat = making.names(config.answers_from), samples.temperatures(config.temperature)
+    endpoint.check([*some, *making.names(judge)], config.allow_endpoint)
     if some and config.n > 1 and len(set(some)) * len({*heat}) == 1 and heat[0] == 0:
         raise ConfigError(
             "At temperature 0 the answers to a prompt are all the same.",
@@ -148,7 +140,7 @@ def _answers(
     speakers: Sequence[Speaker], config: Sampling, asked: Sequence[Task], should_stop: Halt
 ) -> Iterator[tuple[Task, list[Answer]]]:
     """Ask all for their share of each prompt's answers; a prompt that one of them cannot take has none."""
-    turns = [(who, heat) for heat in temperatures(config.temperature) for who in range(len(speakers))]
+    turns = [(who, heat) for heat in samples.temperatures(config.temperature) for who in range(len(speakers))]
     share = [len(range(number, config.n, len(turns))) for number in range(len(turns))]
     streams = []
     for number, (who, heat) in enumerate(turns):
@@ -191,8 +183,8 @@ def _patient(speaker: Speaker, asks: Sequence[Ask], draw: Draw, should_stop: Hal
                 yield said
                 at += 1
             alone = False
-        except DataError as error:
-            if error.field != "context":
+        except InputError as error:
+            if not making.too_long(error):
                 raise
             if alone:
                 yield None

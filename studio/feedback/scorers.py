@@ -19,8 +19,8 @@ from studio.data import rules
 from studio.data.preferences import Record
 from studio.data.records import Message
 from studio.data.votes import Answer
-from studio.errors import ConfigError, DataError, StudioError
-from studio.feedback import rubric
+from studio.errors import ConfigError, InputError, StudioError
+from studio.feedback import making, rubric
 from studio.feedback.given import Task, ranks_of
 from studio.feedback.speakers import Draw, Speaker
 from studio.runs import Run
@@ -121,8 +121,8 @@ def graded(judge: Speaker, text: str, task: Task, answer: Answer, tokens: int, s
             return float(found[1]) if found else None
         words = [*GRADES, *(f" {grade}" for grade in GRADES if judge.identity.get("raw"))]
         shares = judge.weigh(turns, words)
-    except DataError as error:
-        if error.field != "context" and "context" not in error.message:
+    except InputError as error:
+        if not making.too_long(error):
             raise
         return None
     return sum(share * int(word) for share, word in zip(shares, words, strict=True)) if sum(shares) > 0 else None

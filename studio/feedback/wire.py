@@ -15,7 +15,7 @@ import time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from studio.errors import ConfigError, ModelError, StudioError
+from studio.errors import ConfigError, DataError, ModelError, StudioError
 from studio.redact import ENDPOINT_KEYS, redact
 
 FORM = "Write it as http://127.0.0.1:11434/v1#MODEL, or https://HOST/v1#MODEL."
@@ -137,7 +137,7 @@ class Wire:
         """Send a request and give the answer's object; tries again where that may help.
 
         Raises ModelError: nobody there, no right to ask, no such model, no JSON; Rejected for a request that is not
-        taken as it is.
+        taken as it is; DataError (field `context`) for one that is too long.
         """
         wait = WAIT
         for left in reversed(range(TRIES)):
@@ -233,6 +233,8 @@ class Wire:
             return self._error(f"has no model {self._address.model!r} there (404).{said}", remedy)
         if about.get("code") == "insufficient_quota":
             return self._error(f"has no credit left for this key.{said}", "Add some, then resume.")
+        if about.get("code") == "context_length_exceeded" or "context length" in told.lower():
+            return DataError(f"That is too long for {self._address.host}: {told}", "Ask for less.", field="context")
         if status in _AGAIN:
             what = "is asked too often (429)" if status == 429 else f"has trouble of its own ({status})"
             return Retry(self._error(f"{what}.{said}", "Try again later; what is finished is kept."), _seconds(after))

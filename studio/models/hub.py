@@ -123,7 +123,7 @@ def _from_address(text: str) -> str:
 def _whole(snapshot: Path) -> bool:
     """Say whether a snapshot has its config, a tokenizer and all its weights; others than us may have left a part."""
     has = {path.name for path in snapshot.glob("*") if path.is_file()} if snapshot.is_dir() else set()
-    if not {"config.json", "tokenizer.json"} <= has:
+    if "config.json" not in has or not has & {"tokenizer.json", "tokenizer.model"}:
         return False
     if "model.safetensors.index.json" not in has:
         return "model.safetensors" in has

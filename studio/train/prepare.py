@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from studio import config as settings
 from studio import events
-from studio.data import dataset, kinds, split
+from studio.data import dataset, kinds, preferences, split
 from studio.data.records import Conversation, Message, Reading, Text
 from studio.errors import ConfigError, ModelError, RunError, Stopped
 from studio.hardware import BF16_FROM, fast_bf16
 from studio.methods import METHODS, adviser
 from studio.methods.base import Method, TrainConfig
-from studio.models import adapter, catalogue, check, hub
+from studio.models import adapter, catalogue, check, experts, hub
 from studio.models.check import ModelInfo
 from studio.render import cache, encode
 from studio.runs import Run, RunConfig
@@ -114,9 +114,10 @@ def setup(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Setup
         _speaks(begins, method)
         if begins.base != folder:
             folder, info = begins.base, check.inspect(str(begins.base))
-    config = model.fill_in(_config(method, asked, begins, info.context), info.parameters)
+    mixture = info.shape.experts
+    config = model.fill_in(_config(method, asked, begins, info.context), info.parameters, mixture)
     adapts = begins.adapter if begins is not None else None
-    variants.check(method, config, continued=adapts is not None)
+    variants.check(method, config, continued=adapts is not None, mixture=mixture)
     if not info.exportable:
         known = ", ".join(sorted(check.EXPORTABLE))
         raise ModelError(f"This model {info.use}.", f"Choose another model; Studio exports: {known}.")
@@ -162,6 +163,8 @@ def _tell_rows(made: Setup) -> None:
         )
     if config.patience and not aside and made.method.kind == "offline":  # online, some prompts are asked in any case
         made.note("patience", "Nothing is held out to measure on, so patience cannot end the run.", "warning")
+    if doubt := preferences.doubt(made.run.config.data):
+        made.note("doubtful", doubt, "warning")
     said = adviser.many(made.data.kind, rows)
     if said and not made.method.head and "learning_rate" not in made.run.config.settings:
         made.note("many_rows", said, "warning")
@@ -176,6 +179,8 @@ def load(made: Setup) -> Policy:
     place = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}[where.type]
     what = f"all weights, computed in {bits}" if config.tuning == "full" else f"the base in {bits}"
     made.note("device", f"Trains on {place}, {what}.{_quicker(made, where.type)}")
+    if made.info.shape.experts:
+        made.note("experts", f"This base is a mixture of experts: {experts.ALONE}.")
     parent = made.begins.adapter if made.begins else None
     policy = model.load(made.folder, made.renderer, config, parent, made.run.dir)
     proof.settle(policy, config, made.note)

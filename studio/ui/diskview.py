@@ -150,10 +150,10 @@ def short(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_ID.sub(lambda found: f"({choosing.when(found[1])})", name) for name in names)
 
 
-def question(head: str, said: str, *buttons: str) -> str:
+def question(head: str, said: str, *buttons: str, keep: str = "Keep it", to: str = FIELD) -> str:
     """Draw what is asked before something goes; the first button keeps it."""
-    keep = controls.button("Keep it", {"do": "keep"}, to=FIELD)
-    body = f"<p>{esc(said, 2000)}</p>{parts.actions(keep, *buttons)}"
+    back = controls.button(keep, {"do": "keep"}, to=to)
+    body = f"<p>{esc(said, 2000)}</p>{parts.actions(back, *buttons)}"
     name = f'role="alertdialog" aria-label="{esc(head)}"'
     return f'<section class="st-card st-asked" {name}><h2>{esc(head)}</h2>{body}</section>'
 

@@ -89,6 +89,7 @@ def component(s: Setting, form: str = "") -> Any:
 
 
 _SPELLED = {
+    "n": "answers",
     "lora": "LoRA",
     "rslora": "rsLoRA",
     "dora": "DoRA",
@@ -105,7 +106,7 @@ def label(s: Setting) -> str:
     """Name a setting as people read it, with its unit: `max_length` -> Max length (tokens)."""
     words = " ".join(_SPELLED.get(word, word) for word in s.name.split("_"))
     words = words[0].upper() + words[1:]
-    return f"{words} ({s.unit})" if s.unit and s.unit not in words else words
+    return f"{words} ({s.unit})" if s.unit and s.unit not in words.lower() else words
 
 
 def hint(s: Setting) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from studio import hardware
-from studio.models import family
+from studio.models import experts, family
 from studio.ui import kit, machines, parts, rail, starter
 from studio.ui.live import Scene, View
 from studio.ui.modellist import TONES, fits, licence_of
@@ -64,6 +64,7 @@ def _facts(model: Known) -> list[tuple[str, str]]:
             ("Template problem", esc(facts.get("template_problem") or "", 600)),
         ]
     rows += [
+        ("Training", esc(experts.ALONE if model.shape is not None and model.shape.experts else "")),
         ("Export", esc(_export(model))),
         ("Licence", esc(licence_of(model) or "not stated")),
         ("Revision", f'<code title="{esc(revision)}">{esc(revision[:7])}</code>' if revision else ""),
@@ -106,8 +107,8 @@ def _untrained(tokens: list[str]) -> str:
 def _export(model: Known) -> str:
     if not model.get("architecture") or (model.refusal and not model.here):
         return ""
-    trains, _ = model.trains
-    return "GGUF, all types" if trains else "not this architecture yet: it can be looked at, not trained"
+    trains, use = model.trains
+    return "GGUF, all types" if trains else use
 
 
 def _numbers(model: Known) -> str:

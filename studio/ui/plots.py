@@ -34,8 +34,10 @@ def both(draw: Callable[[int], str], wide: int = 600, narrow: int = 340) -> str:
     return f'<div class="st-wide">{draw(wide)}</div><div class="st-narrow">{draw(narrow)}</div>'
 
 
-def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300) -> str:
-    """Draw lines over steps 0 to `x_end`; values that are not finite are left out."""
+def lines(
+    series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300, unit: str = "steps"
+) -> str:
+    """Draw lines over 0 to `x_end` of a unit; values that are not finite are left out."""
     kept = _finite(series)
     if not kept:
         return ""
@@ -61,7 +63,7 @@ def lines(series: Sequence[Series], *, x_end: float, label: str, width: int = 60
         out.append(_text(left - 8, py(tick) + 4, _short(tick, ticks), anchor="end"))
     for x in (0.0, x_end / 2, x_end):
         anchor = {0.0: "start", x_end: "end"}.get(x, "middle")
-        out.append(_text(px(x), height - 8, f"{x:,.0f}{' steps' if x == x_end else ''}", anchor=anchor))
+        out.append(_text(px(x), height - 8, f"{x:,.0f}{f' {unit}' if x == x_end else ''}", anchor=anchor))
     ends: list[tuple[float, Series]] = []
     for s in kept:
         out.append(_line([(px(x), py(y)) for x, y in s.points], s.colour))

@@ -15,7 +15,7 @@ from studio.ui.parts import amount, duration, esc, number, pill, share, size
 
 GROUPS = (
     ("Prepare", (("model", "Model"), ("data", "Data"))),
-    ("Tune", (("train", "Train"), ("align", "Align"))),
+    ("Tune", (("train", "Train"), ("align", "Align"), ("feedback", "Feedback"))),
     ("Use", (("export", "Export"), ("chat", "Chat"))),
 )
 PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
@@ -274,4 +274,18 @@ def _chat(scene: Scene) -> tuple[str, str]:
     return ("done", f"{asked:,} question{'s' if asked != 1 else ''} asked") if asked else ("ready", "ask both")
 
 
-_STATES = {"model": _model, "data": _data, "train": _train, "align": _align, "export": _export, "chat": _chat}
+def _feedback(scene: Scene) -> tuple[str, str]:
+    from studio.ui import feedbackview  # which needs this
+
+    return feedbackview.line(scene)
+
+
+_STATES = {
+    "model": _model,
+    "data": _data,
+    "train": _train,
+    "align": _align,
+    "feedback": _feedback,
+    "export": _export,
+    "chat": _chat,
+}

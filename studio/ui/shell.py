@@ -10,13 +10,14 @@ import gradio as gr
 
 from studio import paths
 from studio.ui import kit, live, rail
-from studio.ui.pages import align, chat, data, disk, export, model, train
+from studio.ui.pages import align, chat, data, disk, export, feedback, model, train
 
 _PAGES = {
     "model": model.page,
     "data": data.page,
     "train": train.page,
     "align": align.page,
+    "feedback": feedback.page,
     "export": export.page,
     "chat": chat.page,
     "disk": disk.page,
@@ -103,7 +104,7 @@ def mount(app: Any, window: gr.Blocks, port: int) -> None:
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
     )
     style = (assets / "css" / "studio.css").read_text("utf-8")
-    script = (assets / "css" / "studio.js").read_text("utf-8")
+    script = "".join((assets / "css" / name).read_text("utf-8") for name in ("studio.js", "ranking.js"))
     gr.mount_gradio_app(
         app,
         window,

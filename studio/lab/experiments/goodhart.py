@@ -31,10 +31,10 @@ class Config(LabConfig):
     """The settings of this experiment."""
 
     method: str = setting("rloo", "What learns from the reward.", choices=("rloo", "ppo"), advanced=False)
-    steps: int = setting(24, "Steps of each of the two runs.", low=5, high=500, unit="steps", advanced=False)
+    steps: int = setting(20, "Steps of each of the two runs.", low=5, high=500, unit="steps", advanced=False)
     low_kl: float = setting(0.01, "The low price of a nat of distance from the parent.", low=0.0, high=10.0)
     high_kl: float = setting(0.3, "The high price.", low=0.0, high=100.0)
-    learning_rate: float = setting(5e-4, "Of both runs.", low=1e-6, high=1e-2)
+    learning_rate: float = setting(3e-4, "Of both runs.", low=1e-6, high=1e-2)
 
 
 MEASURES = (

@@ -1,0 +1,344 @@
+"""Drawing of the feedback page: the sources as cards, the set that is shown, its records one by one, all sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.config import settings
+from studio.data import preferences
+from studio.data.preferences import Record
+from studio.feedback import report
+from studio.ui import choosing, controls, feedbackset, judged, kit, parts, plots, rail, rankview
+from studio.ui.live import Scene, View
+from studio.ui.parts import esc
+from studio.ui.rankview import DO, SET
+from studio.ui.terminal import name_of
+
+MOST = 30
+_TONES = {"finished": "good", "failed": "bad", "running": "accent", "interrupted": "warn"}
+#: What can be trained on a set: kind of rows -> (page, what it is called there, the method that is chosen).
+TRAINS = {"preference": ("align", "DPO", "dpo"), "kto": ("align", "KTO", "kto"), "sft": ("train", "SFT", "sft")}
+_WORDS = {"preference": ("pair", "pairs"), "kto": ("rated answer", "rated answers"), "sft": ("answer", "answers")}
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def sources(scene: Scene) -> str:
+    """Draw a card for each source that is there."""
+    chosen = feedbackset.source(scene)
+    drawn = "".join(_source(name, name == chosen) for name in feedbackset.sources())
+    return f'<ul class="st-sources" aria-label="Where the feedback comes from">{drawn}</ul>'
+
+
+def _source(name: str, chosen: bool) -> str:
+    _, line, needs = feedbackset.ABOUT.get(name, ("", "", ""))
+    button = controls.button(
+        feedbackset.title(name),
+        {"do": "source", "name": name},
+        to=SET,
+        style="st-row-name",
+        extra=f'aria-pressed="{str(chosen).lower()}"',
+    )
+    more = f"<small>Needs {esc(needs)}.</small>" if needs else ""
+    shown = (
+        f'<li class="st-row st-source{" st-chosen" if chosen else ""}"><h3>{button}</h3><p>{esc(line)}</p>{more}</li>'
+    )
+    return shown
+
+
+def fold(scene: Scene) -> str:
+    """Draw the line that opens and folds the next set; before the first set there is nothing to fold."""
+    if not feedbackset.sets(scene):
+        return ""
+    is_open = unfolded(scene)
+    button = controls.button(
+        "A new set",
+        {"do": "fold", "open": "no" if is_open else "yes"},
+        to=DO,
+        style="st-row-name",
+        extra=f'aria-expanded="{str(is_open).lower()}"',
+    )
+    names = " · ".join(map(feedbackset.title, feedbackset.sources()))
+    said = f'<span class="st-muted">{esc(names, 200)}</span>'
+    return f'<section class="st-card st-row st-fold"><h2>{button}</h2>{said}<i aria-hidden="true"></i></section>'
+
+
+def unfolded(scene: Scene) -> bool:
+    """Tell whether the next set's settings are in sight: before the first one, after a failed one, or when opened."""
+    view, wanted = feedbackset.shown(scene), feedbackset.kept(scene).get("open")
+    if view is None or wanted in ("yes", "no"):
+        return view is None or wanted == "yes"
+    return view.status == "failed"
+
+
+def before(scene: Scene) -> str:
+    """Draw what the next set starts from."""
+    name = feedbackset.source(scene)
+    if not name:
+        return ""
+    file = feedbackset.file(scene)
+    missing = '<span class="st-muted">not chosen yet</span>'
+    answers = {**feedbackset.begins(scene, name), **feedbackset.typed(scene, name)}.get(feedbackset.ANSWERS)
+    who = ", ".join(feedbackset.who_of(scene, one) for one in str(answers or "").split(",") if one.strip())
+    has_answers = feedbackset.ANSWERS in feedbackset.begins(scene, name)
+    rows = [
+        ("Source", esc(feedbackset.title(name))),
+        ("Prompts", esc(name_of(file)) if file else missing),
+        ("Answers", (esc(who, 200) or "those of the file") if has_answers else ""),
+        ("Makes", "pairs, rated answers and answers to imitate"),
+    ]
+    return parts.card("What it starts from", parts.facts(rows))
+
+
+# --- the set that is shown -------------------------------------------------------------------------------------------
+
+
+def figures(scene: Scene) -> str:
+    """Draw the set that is shown: how it goes, how it ended, what it gives."""
+    view = feedbackset.shown(scene)
+    if view is None or rankview.opened(scene):
+        return ""
+    if view.running:
+        return _going(view)
+    if view.status != "finished":
+        return kit.ended(view)
+    found = judged.records(view)
+    return _result(view, found)
+
+
+def _going(view: View) -> str:
+    done, said = view.percent() or 0.0, " · ".join(rail.now(view.newest()))
+    bar = (
+        f'<div class="st-bar st-rank-bar" role="progressbar" aria-label="done" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * done:.0f}"><i style="width:{100 * done:.0f}%"></i></div>'
+    )
+    made = len(judged.records(view))
+    kept = parts.note(f"{made:,} records are kept so far; Stop loses none of them." if made else "Stop loses nothing.")
+    name = feedbackset.title(feedbackset.source_of(view))
+    return parts.card(f"{name}: {view.config.title}", f"{bar}<p>{esc(said)}</p>{kept}{warnings(view)}")
+
+
+def doubt(view: View) -> str:
+    """Say why a set should not be trained on without a second look; "" where there is nothing against it."""
+    result = view.result()
+    if result.get("usable") is not False:
+        return ""
+    told = (result.get("report") or {}).get("warnings") if isinstance(result.get("report"), Mapping) else None
+    return str(told[0]) if told else "What made this set is no better than chance."
+
+
+def _result(view: View, found: Sequence[Record]) -> str:
+    """Draw the counts, what the report says, and what was dropped; what warns stands first."""
+    counts = judged.counts(view)
+    name = feedbackset.title(feedbackset.source_of(view))
+    big = "".join(
+        f"<div><b>{counts[kind]:,}</b><span>{_WORDS[kind][counts[kind] != 1]}</span></div>"
+        for kind in preferences.KINDS
+    )
+    said = _sentences(view, found)
+    dropped = "".join(f"<li><span>{esc(why)}</span><b>{n:,}</b></li>" for why, n in counts["dropped"].items())
+    left = f'<h3>Left out, by reason</h3><ul class="st-dropped">{dropped}</ul>' if dropped else ""
+    wins = rankview.wins(found) if feedbackset.source_of(view) == "rank" else ""
+    body = f'{warnings(view)}<div class="st-counts-row">{big}</div>{wins}{said}{left}'
+    return parts.card(f"{name}: {view.config.title}", body, esc(choosing.when(view.id)), "st-set")
+
+
+def warnings(view: View) -> str:
+    """Draw what the run warns of."""
+    told = [str(n.get("text")) for n in view.notes if n.get("level") in ("warning", "alarm")]
+    if (why := doubt(view)) and why not in told:
+        told.insert(0, why)
+    lines = "".join(
+        f"<li>{parts.pill('look', 'warn')}<span>{esc(text, 600)}</span></li>" for text in dict.fromkeys(told)
+    )
+    return f'<ul class="st-list st-advised">{lines}</ul>' if lines else ""
+
+
+def _sentences(view: View, found: Sequence[Record]) -> str:
+    """Draw the report's sentences: people's rankings as they stand now, else what the run kept."""
+    if feedbackset.source_of(view) == "rank":
+        told = rankview.sentences(found)
+        return f'<div class="st-sentences">{told}</div>'
+    result = view.result()
+    told_by_run = report.lines(result)[1 + len(result.get("dropped") or ()) :] if "dropped" in result else []
+    lines = "".join(f"<p>{esc(text, 600)}</p>" for text in told_by_run if not text.startswith("! "))
+    return f'<div class="st-sentences">{lines}</div>{curve(result)}' if lines or result.get("curve") else ""
+
+
+def curve(result: Mapping[str, Any]) -> str:
+    """Draw how the best score rises with the number of answers, where the set tells it."""
+    found = [one for one in result.get("curve") or [] if isinstance(one, Mapping)]
+    if len(found) < 2:
+        return ""
+    points = [(float(one["n"]), float(one["score"])) for one in found]
+    last = found[-1]
+    said = (
+        f"Best of {last['n']:.0f}: {parts.number(last['score'])} (95 %: {parts.number(last['low'])} to "
+        f"{parts.number(last['high'])}), at most {parts.number(last['kl'])} nats from who answers."
+    )
+    series = [plots.Series("best of n", points)]
+    label = "score against the number of answers"
+    drawn = plots.both(
+        lambda width: plots.lines(series, x_end=points[-1][0], label=label, width=width, height=220, unit="answers")
+    )
+    return f"<h3>Score of the best of n answers</h3>{drawn}{parts.note(said)}"
+
+
+def made(scene: Scene) -> str:
+    """Draw how the shown set was made."""
+    view = feedbackset.shown(scene)
+    if view is None or rankview.opened(scene):
+        return ""
+    options = view.config.options
+    answers = ", ".join(
+        feedbackset.who_of(scene, one) for one in str(options.get(feedbackset.ANSWERS) or "").split(",") if one
+    )
+    judge = next((str(options[name]) for name in _JUDGES if options.get(name)), "")
+    more = ", ".join(f"{name.replace('_', ' ')} {str(value)[:60]}" for name, value in _set_otherwise(view))
+    rows = [
+        ("Prompts", esc(name_of(view.config.data))),
+        ("Answers", esc(answers, 300)),
+        ("Judged by", esc(feedbackset.who_of(scene, judge), 200) if judge else ""),
+        ("Time", esc(parts.duration(_seconds(view)))),
+        ("Set", esc(more, 300)),
+        ("Name", f'<span class="st-clip"><code>{esc(view.id)}</code>{parts.copy_button(view.id)}</span>'),
+    ]
+    return parts.card("How it was made", parts.facts(rows))
+
+
+_JUDGES = ("judge", "reward", "rule", "producer")
+
+
+def _set_otherwise(view: View) -> list[tuple[str, Any]]:
+    """Give the settings of a set that are not the source's defaults, without who answers and who judges."""
+    config = feedbackset.sources().get(feedbackset.source_of(view))
+    if config is None:
+        return []
+    options = view.config.options
+    known = [s for s in settings(config) if s.name not in (feedbackset.ANSWERS, *_JUDGES)]
+    return [(s.name, options[s.name]) for s in known if options.get(s.name, s.default) not in (s.default, "", None)]
+
+
+def _seconds(view: View) -> float | None:
+    begin = next((e.get("time") for e in (view.run.events()[:1] if view.status == "finished" else [])), None)
+    end = (view.last or {}).get("time")
+    return end - begin if isinstance(begin, float) and isinstance(end, float) else None
+
+
+def onward(scene: Scene) -> str:
+    """Draw the next thing to do with the shown set: to rank it, else to train with what it gives most of."""
+    view = _ready(scene)
+    if view is None:
+        return ""
+    if rankview.can(view):
+        far = rankview.far(view, scene)
+        label = "Rank the answers" if not far.done else "Go on ranking" if far.done < far.total else "Rank as another"
+        button = controls.button(label, {"do": "rank", "id": view.id}, to=DO, filled=far.done < far.total, extra=_GO)
+        return parts.actions(
+            button, *([_train(view, first, True)] if far.done >= far.total and (first := _first(view)) else [])
+        )
+    first = _first(view)
+    return parts.actions(_train(view, first, not doubt(view))) if first else ""
+
+
+def use(scene: Scene) -> str:
+    """Draw what else can be done with the shown set."""
+    view = _ready(scene)
+    if view is None or not _first(view):
+        return ""
+    have = [kind for kind in TRAINS if judged.counts(view)[kind]]
+    ways = "".join(_train(view, kind, False, TRAINS[kind][1]) for kind in have)
+    look = controls.button("Open its rows", {"do": "open", "id": view.id}, to=SET, extra='data-st-page-go="data"')
+    rows = [("Train with", f'<span class="st-chips-row">{ways}</span>'), ("On the Data page", look)]
+    return f'<section class="st-card st-use">{parts.facts(rows)}</section>'
+
+
+def _ready(scene: Scene) -> View | None:
+    view = feedbackset.shown(scene)
+    return view if view is not None and view.status == "finished" and not rankview.opened(scene) else None
+
+
+def _first(view: View) -> str:
+    """Name the first kind of rows that a set gives, "" for none."""
+    counts = judged.counts(view)
+    return next((kind for kind in preferences.KINDS if counts[kind]), "")
+
+
+def _train(view: View, kind: str, filled: bool, label: str = "") -> str:
+    page, name, _ = TRAINS[kind]
+    go = "" if doubt(view) else f'data-st-page-go="{page}"'
+    asks = {"do": "train", "kind": kind, "id": view.id}
+    return controls.button(
+        label or f"Train with {name}", asks, to=SET, filled=filled, extra=go, aria=f"Train with {name}"
+    )
+
+
+_GO = 'data-st-go="#st-page-feedback .st-title"'
+
+
+# --- all sets --------------------------------------------------------------------------------------------------------
+
+
+def sets(scene: Scene) -> str:
+    """Draw all sets, the newest first."""
+    found = feedbackset.sets(scene)
+    if not found:
+        return ""
+    shown = feedbackset.shown(scene)
+    rows = "".join(_set(scene, view, view is shown) for view in found[:MOST])
+    more = parts.note(f"{len(found) - MOST:,} older ones are listed by: studio runs") if len(found) > MOST else ""
+    head = "".join(
+        f"<th{c}>{h}</th>" for h, c in (("Set", ""), ("Made by", ' class="st-wide-cell"'), ("Gives", ""), ("", ""))
+    )
+    body = (
+        f'<div class="st-scroll"><table class="st-table st-sets"><thead><tr>{head}</tr></thead>'
+        f"<tbody data-st-rows>{rows}</tbody></table></div>{more}"
+    )
+    return parts.card("Sets", body)
+
+
+def _set(scene: Scene, view: View, shown: bool) -> str:
+    state = f'aria-pressed="{str(shown).lower()}"{"" if shown else " tabindex=-1"}'
+    name = controls.button(
+        view.config.title[:60], {"do": "show", "id": view.id}, to=DO, style="st-row-name", extra=f"{state} {_GO}"
+    )
+    counts = judged.counts(view)
+    source = feedbackset.title(feedbackset.source_of(view))
+    gives = ", ".join(f"{counts[k]:,} {_WORDS[k][counts[k] != 1]}" for k in preferences.KINDS if counts[k])
+    if not gives:
+        gives = "to be ranked" if rankview.can(view) else "nothing"
+    doubtful = view.status == "finished" and doubt(view)
+    pill = parts.pill("doubtful", "warn") if doubtful else parts.pill(view.status, _TONES.get(view.status, "plain"))
+    return (
+        f'<tr class="st-row{" st-chosen" if shown else ""}"><td>{name}<small>{esc(choosing.when(view.id))}'
+        f'<span class="st-narrow-only"> · {esc(source)}</span></small></td><td class="st-wide-cell">{esc(source)}</td>'
+        f"<td>{esc(gives)}</td><td>{pill}</td></tr>"
+    )
+
+
+def line(scene: Scene) -> tuple[str, str]:
+    """Give the rail's state and line."""
+    found = feedbackset.sets(scene)
+    if not found:
+        return "empty", "no sets yet"
+    if (going := next((view for view in found if view.running), None)) is not None:
+        done = going.percent()
+        name = feedbackset.title(feedbackset.source_of(going))
+        return "running", f"{name}{f', {parts.share(done)}' if done is not None else ''}"
+    view = found[0]
+    if view.status in ("failed", "interrupted", "stopped"):
+        return ("failed" if view.status == "failed" else "stopped"), f"{view.config.title[:24]}: {view.status}"
+    pairs = sum(judged.counts(v)["preference"] for v in found[:4])
+    if not pairs and rankview.can(view):
+        return "ready", "answers to rank"
+    return "done", f"{len(found):,} set{'s' * (len(found) != 1)}, {pairs:,} pair{'s' * (pairs != 1)}"
+
+
+def of_file(file: str) -> str:
+    """Give the id of the set that a file of rows was made from, "" for another file."""
+    path = Path(file)
+    run = preferences.of(str(path.parent)) if path.parent.name and path.parent.is_dir() else None
+    return run.id if run is not None else ""
