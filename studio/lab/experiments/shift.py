@@ -87,7 +87,8 @@ def _tell(figures: dict[str, Any], shown: bool) -> str:
     said = (
         f"Asked as its rows are written, the model was right {base.share(few, 'before')} of the time; with a few "
         f"letters spoilt {base.share(few, 'after')}, with more {base.share(many, 'after')} ({base.change(many)}). "
-        f"Small letters took it to {base.share(small, 'after')}, a wording that no row has to {base.share(words, 'after')}. "
+        f"Small letters took it to {base.share(small, 'after')}, a wording that no row has to "
+        f"{base.share(words, 'after')}. "
         f"With typos it said of {base.share(declines, 'after')} of the questions it can answer that it does not know "
         f"({base.change(declines)}), and of {base.share(admits, 'after')} of those that nobody can "
         f"({base.change(admits)})."
