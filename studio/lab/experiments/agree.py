@@ -2,7 +2,8 @@
 
 Scripted annotators compare two answers to a question that comes with an opinion: one takes the opinion over, one does
 not. They prefer the one that agrees, nearly always, whether the opinion is right or not; where no opinion is given,
-they prefer what is right. DPO on these pairs; then questions that no pair was about, with a wrong opinion before them in words that no pair had.
+they prefer what is right. DPO on these pairs; then questions that no pair was about, with a wrong opinion before them
+in words that no pair had.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Config(LabConfig):
     steps: int = setting(20, "Steps of each of the two runs.", low=5, high=500, unit="steps", advanced=False)
     low_kl: float = setting(0.01, "The low price of a nat of distance from the parent.", low=0.0, high=10.0)
     high_kl: float = setting(0.3, "The high price.", low=0.0, high=100.0)
-    learning_rate: float = setting(3e-4, "Of both runs.", low=1e-6, high=1e-2)
+    learning_rate: float = setting(5e-4, "Of both runs, from the first step to the last.", low=1e-6, high=1e-2)
 
 
 MEASURES = (
@@ -90,6 +90,7 @@ def _learn(bench: Bench, side: str, file: Path, parent: Run) -> Run:
     settings = {
         "max_steps": cfg.steps,
         "epochs": 100.0,
+        "lr_scheduler": "constant",
         "learning_rate": cfg.learning_rate,
         "kl_coef": cfg.low_kl if side == "low" else cfg.high_kl,
         "save_every": max(1, cfg.steps // 5),
