@@ -96,6 +96,7 @@ class _Reader:
         self.nodes: dict[str, Node] = {}
         self.edges: dict[tuple[str, str], Edge] = {}
         self.cut = 0
+        self.needs: dict[Path, list[Path]] = {}  # of every run that was looked at
 
     def before(self, run: Run) -> str:
         """Add a run and all that it came from; give its key."""
@@ -123,11 +124,12 @@ class _Reader:
 
     def after(self, run: Run) -> None:
         """Add what came of a run, and of that; each with what else it came from."""
-        for other, _ in runs.needed_by(run):
+        for other in runs.others(run, every=True):
+            if other.dir not in self.needs:
+                config = other.config
+                self.needs[other.dir] = [] if config.kind in _HIDDEN else [_made_by(p) for _, p in _needs(config)]
             new = _key(other) not in self.nodes
-            if other.config.kind in _HIDDEN:
-                continue
-            if self.before(other) and new:
+            if run.dir.resolve() in self.needs[other.dir] and self.before(other) and new:
                 self.after(other)
 
     def _needed(self, place: str) -> str:
@@ -166,6 +168,12 @@ class _Reader:
             place(key)
         nodes = [self.nodes[key] for key in order]
         return Graph(self.focus, nodes, list(self.edges.values()), self.cut)
+
+
+def _made_by(place: str) -> Path:
+    """Give the run that a place is, or whose file it is."""
+    path = Path(place)
+    return (path.parent if path.suffix == ".jsonl" else path).resolve()
 
 
 def _key(run: Run) -> str:
