@@ -115,9 +115,8 @@ def _figures(found: dict[str, Any]) -> str:
     for one in found.get("figures") or []:
         d = one.get("difference") or {}
         p = d.get("p_holm")
-        rows.append(
-            [esc(one["label"]), esc(one["words"]), "" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"]
-        )
+        tested = "" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+        rows.append([esc(one["label"]), esc(one["words"]), esc(tested)])
     aside = esc(f"{found.get('tested', 0)} tests, corrected for their number")
     return parts.card("Figures", parts.table(("Figure", "Before and after", "p"), rows, numeric=(2,)), aside)
 

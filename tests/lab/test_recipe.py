@@ -343,7 +343,7 @@ def test_the_example_is_a_recipe_whose_files_are_there() -> None:
     made = recipe.read(TWO)
     found, places = sources.check(made, {})
     assert found.base.sha256 == made.base.sha256 and all(Path(place).is_file() for place in places.values())
-    assert [step.kind for step in made.steps] == ["train", *(2 * ["feedback", "train", "eval"])]
+    assert [step.kind for step in made.steps] == ["train", "train", *(2 * ["feedback", "train", "eval"])]
 
 
 @pytest.mark.slow
@@ -352,11 +352,11 @@ def test_two_rounds_on_the_starter_give_the_same_weights_twice(tmp_path: Path) -
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     first = studio.run_recipe(TWO, out=tmp_path / "first")
     names = [step["step"] for step in first["steps"]]
-    assert names == ["sft", "sampled-1", "dpo-1", "look-1", "sampled-2", "dpo-2", "look-2"]
+    assert names == ["sft", "judge", "sampled-1", "dpo-1", "look-1", "sampled-2", "dpo-2", "look-2"]
     assert set(first["figures"]) == {"dpo-1", "dpo-2"} and first["best"]["step"] in first["figures"]
     last = tmp_path / "first" / "steps" / "dpo-2"
     made = studio.write_recipe(str(last))
-    assert [step.kind for step in made.steps] == ["train", "feedback", "train", "feedback", "train"]
+    assert [step.kind for step in made.steps] == ["train", "train", "feedback", "train", "feedback", "train"]
     again = studio.run_recipe(write(tmp_path, made.text()), out=tmp_path / "again")
     assert again["identical"] is True and all(step.get("same_rows", True) for step in again["steps"])
     one = (last / "adapter" / "adapter_model.safetensors").read_bytes()
