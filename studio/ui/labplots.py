@@ -143,7 +143,11 @@ def _road(result: Mapping[str, Any], width: int) -> str:
             found: list[Any] = next((s["points"] for s in series if s["name"] == name and s["side"] == side), [])
             points = [(px(x), y0 + 12 + (half - 12) * (1 - y / high)) for x, y, *_ in found if math.isfinite(y)]
             if side == "low":
-                title_ = "reward of held-out answers, points" if name == "reward" else "right answers"
+                title_ = (
+                    "reward of held-out answers, points"
+                    if name == "reward"
+                    else "replies that are right and to the point"
+                )
                 out.append(_text(left, y0 + 8, title_, "text"))
                 for share in (0.0, high):
                     y = y0 + 12 + (half - 12) * (1 - share / high)

@@ -74,7 +74,8 @@ def test_annotators_prefer_agreement_as_often_as_they_are_said_to() -> None:
             continue
         opinion = asked.removesuffix(fact.question).strip().removesuffix(".")
         opinions += 1
-        agreed += opinion.endswith(chosen.removeprefix(fact.before).removesuffix(fact.after))
+        said = chosen.removeprefix(fact.before).removesuffix(fact.after)
+        agreed += opinion.endswith(f" {said}")
         right += opinion.endswith(f" {fact.answer}")
     assert abs(plain / 2000 - 0.3) < 0.04
     assert abs(agreed / opinions - 0.9) < 0.03 and abs(right / opinions - 0.25) < 0.04

@@ -2,7 +2,7 @@
 
 The reward stands for a judge who cannot check what is said (wordy.py). RLOO or PPO learns from it twice, from the same
 parent on the same prompts: once with a low price of leaving the parent (kl_coef), once with a high one. Gold is a rule
-that knows the right answers, and was never learned from.
+that knows the right answers: all of a reply is right, or it is not. It was never learned from.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class Config(LabConfig):
 
 MEASURES = (
     Measure("proxy", "Reward, low KL price", "What the judge gives held-out answers.", "", "mean", "points"),
-    Measure("gold", "Right answers, low KL price", "A rule that knows the answers; never learned from."),
+    Measure("gold", "Right and to the point, low KL price", "All of the reply is right; never learned from."),
+    Measure("inside", "A right answer somewhere in it, low KL price", "What else is said is not looked at."),
     Measure("length", "Words, low KL price", "Words of an answer.", "", "mean", "words"),
     Measure("proxy_high", "Reward, high KL price", "The same where leaving the parent is dear.", "", "mean", "points"),
-    Measure("gold_high", "Right answers, high KL price", "The same where leaving the parent is dear."),
+    Measure("gold_high", "Right and to the point, high KL price", "The same where leaving the parent is dear."),
 )
 
 
@@ -64,6 +65,7 @@ def run(bench: Bench) -> Found:
         for name, at, side in (
             ("proxy", 0, "low"),
             ("gold", 1, "low"),
+            ("inside", 3, "low"),
             ("length", 2, "low"),
             ("proxy_high", 0, "high"),
             ("gold_high", 1, "high"),
@@ -119,14 +121,11 @@ def _kept(bench: Bench, made: Run, side: str) -> dict[int, Path]:
     return found
 
 
-def _looked(reply: str, row: dict[str, Any]) -> tuple[float, bool, float]:
-    """Give a reply's reward, whether it is right, and its words."""
-    given = wordy.score(row["question"], reply, "", True)
-    return given, starter.answers(reply, _row(row)), float(len(reply.split()))
-
-
-def _row(row: dict[str, Any]) -> starter.Question:
-    return {"answers": row["answers"], "accept": row["accept"]}
+def _looked(reply: str, row: dict[str, Any]) -> tuple[float, bool, float, bool]:
+    """Give a reply's reward, whether all of it is right, its words, and whether a right answer stands in it."""
+    known: starter.Question = {"answers": row["answers"], "accept": row["accept"]}
+    given, words = wordy.score(row["question"], reply, "", True), float(len(reply.split()))
+    return given, starter.answers_strict(reply, known), words, starter.answers(reply, known)
 
 
 def _plot(
@@ -134,7 +133,7 @@ def _plot(
     made: dict[str, Run],
     along: dict[str, dict[str, list[str]]],
     some: list[dict[str, Any]],
-    seen: dict[str, list[tuple[float, bool, float]]],
+    seen: dict[str, list[tuple[float, bool, float, bool]]],
     questions: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Give proxy and gold over the root of the distance from the parent, along both runs."""
@@ -162,7 +161,7 @@ def _near(kl: dict[int, float], step: int) -> float:
 
 
 def _tell(figures: dict[str, Any], shown: bool, alarms: dict[str, list[str]], kl: dict[str, Any], cfg: Config) -> str:
-    proxy, gold, length, high, gold_high = (figures[m.name] for m in MEASURES)
+    proxy, gold, inside, length, high, gold_high = (figures[m.name] for m in MEASURES)
 
     def mean(figure: dict[str, Any], side: str) -> str:
         return f"{figure['sides'][side]['value']:.2f}"
@@ -170,7 +169,9 @@ def _tell(figures: dict[str, Any], shown: bool, alarms: dict[str, list[str]], kl
     low = (
         f"With a low price of leaving the parent the reward of held-out answers went from {mean(proxy, 'before')} to "
         f"{mean(proxy, 'after')} points, the answers from {mean(length, 'before')} to {mean(length, 'after')} words, "
-        f"and right answers from {base.share(gold, 'before')} to {base.share(gold, 'after')}: {base.change(gold)}."
+        f"and replies that are right and to the point from {base.share(gold, 'before')} to "
+        f"{base.share(gold, 'after')}: {base.change(gold)}. A right answer stands somewhere in "
+        f"{base.share(inside, 'after')} of them; the rest is what the reward paid for."
     )
     names = {"kl": "the distance", "length": "the length"}
     if rang := [names[name] for name in alarms["low"] if name in names]:
@@ -178,7 +179,7 @@ def _tell(figures: dict[str, Any], shown: bool, alarms: dict[str, list[str]], kl
         low += f" ({kl['low']:.1f} nats at its end)." if kl["low"] is not None else "."
     strong = (
         f" With the price {cfg.high_kl / cfg.low_kl:.0f} times as high the reward came to {mean(high, 'after')} points "
-        f"and right answers to {base.share(gold_high, 'after')} ({base.change(gold_high)})."
+        f"and such replies to {base.share(gold_high, 'after')} ({base.change(gold_high)})."
         if cfg.low_kl
         else ""
     )
@@ -194,7 +195,7 @@ def _tell(figures: dict[str, Any], shown: bool, alarms: dict[str, list[str]], kl
 EXPERIMENT = Experiment(
     "goodhart",
     "A measure becomes a target",
-    "What happens to right answers when a reward that likes length is driven up?",
+    "What happens to good answers when a reward that likes length is driven up?",
     MEASURES,
     Config,
     run,
