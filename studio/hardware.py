@@ -208,7 +208,14 @@ def rows_at_once(device: str) -> int:
 
 
 def choose(
-    parameters: int, *, device: str, memory: float, four_bit: bool = True, bf16: bool = True, tuning: str = "lora"
+    parameters: int,
+    *,
+    device: str,
+    memory: float,
+    four_bit: bool = True,
+    bf16: bool = True,
+    tuning: str = "lora",
+    experts: int = 0,
 ) -> dict[str, Any]:
     """Choose what the user left to us, for the device and the size of the base. `memory`: the machine's, in bytes.
 
@@ -217,9 +224,10 @@ def choose(
     on a GPU that multiplies in it (`bf16`). A CPU that does takes half the time with it (135 M weights: 1.9 times the
     tokens a second), but then learns less at first (held-out loss 1.9 % higher after 20 steps: what a young adapter
     adds is lost where a layer's sum is rounded), so there it has to be asked for.
+    Of a mixture (`experts`) 4 bits would hold attention alone, a few per cent of it.
     """
     large = {"cuda": parameters > 5e8, "cpu": 4 * parameters > memory / 2}.get(device, False)
-    four = large and four_bit and tuning == "lora"
+    four = large and four_bit and tuning == "lora" and not experts
     return {
         "quantize_base": "nf4" if four else "none",
         "gradient_checkpointing": device != "cpu" or parameters > CHECKPOINT_FROM,
@@ -249,16 +257,16 @@ def estimate(
 ) -> Estimate:
     """Estimate the memory of a run from the shape of its base and its settings.
 
-    weights = P_lin (4 + 0.127) / 8 + b P_emb           P_lin: the layers' linear maps, P_emb: embeddings; nf4
+    weights = P_lin (4 + 0.127) / 8 + b P_emb           P_lin: the layers' linear maps, P_emb: the rest; nf4
             = b P, 4 P where all weights learn          b: 2 (bf16) or 4 (float32)
     adapter = n (4 + 4 + a) A + 4 n F                   n = L r sum(in + out); weight, gradient, the optimizer's
                                                         averages a; A adapters learn, F are only asked. Full: P (4 + a)
-    act     = N (K + 4 b f + 4 d + 8 d S)               K = L b d + layer with checkpointing, else L layer
+    act     = N (K + made + 4 d + 8 d S)                K = L b d + layer with checkpointing, else L layer
     logits  = (b + 4) C V, 4 C V with b = 4             C = chunk_of(V) positions at a time, never N; only what is
                                                         beyond one layer's backward, which comes when they are gone
     writing = 2 L k b W T + 2 k b W T + (b + 12) W V    W answers of up to T tokens: keys and values, one layer's copy
 
-    `layer` is what one layer keeps of a token for the backward (`_layer`); then come what a layer's backward makes
+    `layer` is what one layer keeps of a token for the backward (Shape.kept); then come what a layer's backward makes
     and, of the share S that is learned, the hidden states with their gradient. N, the tokens in memory at once, are
     micro_batch_size * max_length, but no more than a batch has and no fewer than an example that cannot be split; or
     `tokens`, where they are known. q, k = width of all heads, of all key/value heads; L layers, d hidden, f
@@ -278,14 +286,14 @@ def estimate(
     room = max(micro_batch_size, together) * max_length
     n = min(int(room), batch_size * work.sides * max_length) if tokens is None else tokens
 
-    layer = _layer(s, b, full, lora_r, lora_dropout, use_dora)
+    layer = s.kept(b, full, lora_r, lora_dropout, use_dora)
     kept = (s.layers * b * s.hidden + layer) if gradient_checkpointing else s.layers * layer
     copies = (5 * s.linear if use_dora else 2 * s.linear if full and b == 2 else 0) // (
         s.layers if gradient_checkpointing else 1
     )
-    unpacked = b * s.hidden * s.ffn if quantize_base == "nf4" else 0
-    passing = n * (kept + 4 * b * s.ffn + 4 * s.hidden + 8 * s.hidden * work.learned) + copies + unpacked
-    later = n * (4 * b * s.ffn + (layer if gradient_checkpointing else 0))
+    unpacked = b * s.hidden * (s.heads * s.head_dim if s.experts else s.ffn) if quantize_base == "nf4" else 0
+    passing = n * (kept + s.made(b) + 4 * s.hidden + 8 * s.hidden * work.learned) + copies + unpacked
+    later = n * (s.made(b) + (layer if gradient_checkpointing else 0))
     logits = max(0, (4 if b == 4 else b + 4) * chunk_of(s.vocab) * s.vocab - later)
     answers = min(work.written, 64) * ((s.layers + 1) * 2 * k * b * max_length + (b + 12) * s.vocab)
     return Estimate(
@@ -299,41 +307,21 @@ def estimate(
 
 
 def _base(s: Shape, b: int, quantize_base: str) -> float:
-    return s.linear * ((4 + 0.127) / 8 if quantize_base == "nf4" else b) + s.embedding * b
-
-
-def _layer(s: Shape, b: int, full: bool, r: int, dropout: float, dora: bool) -> float:
-    """Count the bytes that a layer keeps of a token for its backward.
-
-    float32   4 (4 d + 3 q + 2 k + 4 f)     both norms' inputs and outputs; queries, keys, values, attention's result
-                                            and what comes of it; gate, its activation, up, their product
-    bf16      28 d + 8 q + 4 k + 10 f       norms and the adapter's inputs in float32: peft casts them for each map
-    adapter   28 r                          what A gives, of seven maps, in float32
-    full      2 norms' products more; in bf16 norms in float32, the rest as autocast casts it
-    """
-    d, f, q, k = s.hidden, s.ffn, s.heads * s.head_dim, s.kv_heads * s.head_dim
-    if full:
-        return 26 * d + 8 * q + 6 * k + 8 * f if b == 2 else 4 * (6 * d + 3 * q + 2 * k + 4 * f)
-    kept: float = 28 * d + 8 * q + 4 * k + 10 * f if b == 2 else 4 * (4 * d + 3 * q + 2 * k + 4 * f)
-    if dropout:
-        kept += (1 if b == 2 else 5) * (5 * d + q + f)  # the mask; in float32 also what it left
-    if dora:
-        kept += 2 * b * (2 * d + q + 2 * k + 2 * f)  # what the base and the adapter gave, of each map
-    return kept + 28 * r
+    return s.linear * ((4 + 0.127) / 8 if quantize_base == "nf4" else b) + (s.mixed + s.embedding) * b
 
 
 def estimate_here(model: Shape | Entry | ModelInfo, on: Machine, **settings: Any) -> Estimate:
     """Estimate for a machine with what Studio chooses there when nothing is set."""
     s = model if isinstance(model, Shape) else model.shape
-    return estimate(s, **{**chosen_on(on, s.parameters, settings), **settings})
+    return estimate(s, **{**chosen_on(on, s, settings), **settings})
 
 
-def chosen_on(on: Machine, parameters: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+def chosen_on(on: Machine, s: Shape, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Choose for a machine as it was found, given what the user set; also names its device."""
     device = on.device or "cpu"
     tuning = str(settings.get("tuning", "lora"))
-    made = choose(parameters, device=device, memory=on.ram_gb * GIB, four_bit=on.four_bit, bf16=on.bf16, tuning=tuning)
-    return {**made, "device": device}
+    there: dict[str, Any] = {"device": device, "memory": on.ram_gb * GIB, "four_bit": on.four_bit, "bf16": on.bf16}
+    return {**choose(s.parameters, **there, tuning=tuning, experts=s.experts), "device": device}
 
 
 def verdict(need: Estimate, on: Machine) -> str:

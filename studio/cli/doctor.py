@@ -108,12 +108,13 @@ def _model(model: str) -> dict[str, Any]:
             offer = ask.offer(model)
             if offer.refusal:
                 raise errors.from_dict(offer.refusal)
-            architecture = offer.architecture
+            found: ask.Offer | check.ModelInfo = offer
         else:
-            architecture = vet.inspect(check.inspect(model)).architecture
+            found = vet.inspect(check.inspect(model))
     except StudioError as error:
         return _check("model", False, f"{model}: {error.message}", error.remedy)
-    good, why = check.support(architecture)
+    architecture = found.architecture
+    good, why = (found.exportable, found.use) if found.use else check.support(architecture)
     return _check(
         "model",
         good,

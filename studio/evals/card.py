@@ -2,8 +2,10 @@
 
 The marks of an item are paired, so that before and after are compared item by item:
 
-    share    before and after with Wilson's intervals; the difference with Newcombe's for pairs, McNemar's exact test
-    mean     Student's intervals; the difference with Student's of the paired differences, the sign-flip test
+    share    before and after with Wilson's intervals; the difference with Newcombe's for pairs, McNemar's test (mid-p);
+             of halves the sign-flip test, and intervals as if a coin had decided them: a little wide
+    mean     Student's intervals (Wilson's where all marks of a share are alike); the difference with Student's of the
+             paired differences, the sign-flip test
 
 Where the sides were marked on other items (those that each got right first, say), the samples are compared without
 pairs: Newcombe's and Fisher's exact test, Welch's interval and test. The p of all figures of a card are one family and
@@ -24,6 +26,7 @@ from studio.evals.suite import Marks, Measure, Outcome, Suite
 LEVEL = 0.05
 #: Of fewer common items, and of less than half of a side's, the samples are compared without pairs.
 _PAIRS = 10
+_SIDES = ("before", "after")
 BETTER, WORSE, DIFFERENT, SAME = "better", "worse", "different", "no significant difference"
 Figure = dict[str, Any]
 
@@ -86,7 +89,8 @@ def figure(suite: str, measure: Measure, marks: Marks, seed: int = 0) -> Figure:
 
     `difference` is None, and the verdict "", where there is nothing to compare.
     """
-    sides = {side: _side(measure, list(found.values())) for side, found in marks.items() if found}
+    order = [side for side in _SIDES if side in marks] + [side for side in marks if side not in _SIDES]
+    sides = {side: _side(measure, list(marks[side].values())) for side in order if marks[side]}
     found = _difference(measure, marks.get("before") or {}, marks.get("after") or {}, seed)
     return {
         "suite": suite,
@@ -100,7 +104,9 @@ def figure(suite: str, measure: Measure, marks: Marks, seed: int = 0) -> Figure:
 
 def _side(measure: Measure, found: Sequence[float]) -> dict[str, Any]:
     n = len(found)
-    low, high = stats.wilson(math.fsum(found), n) if measure.kind == "share" else stats.mean_interval(found)
+    alike = measure.unit == "share" and len(set(found)) == 1  # Student's interval would have no width
+    counted = measure.kind == "share" or alike
+    low, high = stats.wilson(math.fsum(found), n) if counted else stats.mean_interval(found)
     return _plain({"n": n, "value": math.fsum(found) / n, "low": low, "high": high})
 
 
@@ -123,12 +129,17 @@ def _difference(
 def _paired(measure: Measure, before: Sequence[float], after: Sequence[float], seed: int) -> Difference:
     changes = [b - a for a, b in zip(before, after, strict=True)]
     value, n = math.fsum(changes) / len(changes), len(changes)
-    if measure.kind == "share" and {*before, *after} <= {0.0, 1.0}:
+    if "share" in (measure.kind, measure.unit) and {*before, *after} <= {0.0, 1.0}:
         gained, lost = changes.count(1.0), changes.count(-1.0)
         both = sum(a == b == 1.0 for a, b in zip(before, after, strict=True))
         low, high = stats.newcombe_paired(both, gained, lost, n - both - gained - lost)
-        return Difference(value, low, high, n, True, "McNemar, exact", stats.mcnemar(gained, lost))
-    low, high = stats.mean_interval(changes)
+        return Difference(value, low, high, n, True, "McNemar, mid-p", stats.mcnemar(gained, lost, mid=True))
+    if measure.kind == "share":
+        right = math.fsum(a * b for a, b in zip(before, after, strict=True))
+        gain, loss = math.fsum(after) - right, math.fsum(before) - right
+        low, high = stats.newcombe_paired(right, gain, loss, n - right - gain - loss)
+    else:
+        low, high = stats.mean_interval(changes)
     return Difference(value, low, high, n, True, "sign flips", stats.flip_test(changes, seed))
 
 
@@ -173,6 +184,8 @@ def words(made: Figure) -> str:
     size = value(made, abs(change), difference=True)
     what = f"{size} {'more' if change > 0 else 'less'}" if change else "the same"
     apart = "" if found["paired"] else ", other items on each side"
+    if found["paired"] and found["n"] < max(side["n"] for side in sides.values()):
+        apart = " on both sides"
     return f"{told}: {what} ({_range(made, found['low'], found['high'], True)}; n {found['n']}{apart})"
 
 
@@ -186,7 +199,7 @@ def value(made: Figure, number: float | None, difference: bool = False) -> str:
     """Write a number of a figure in its unit."""
     if number is None:
         return "?"
-    if made["kind"] == "share":
+    if _percent(made):
         return f"{100 * number:.1f} {'points' if difference else '%'}"
     return f"{_digits(number)} {made['unit']}".strip()
 
@@ -194,10 +207,14 @@ def value(made: Figure, number: float | None, difference: bool = False) -> str:
 def _range(made: Figure, low: float | None, high: float | None, difference: bool = False) -> str:
     if low is None or high is None:
         return "too few for an interval"
-    if made["kind"] == "share":
+    if _percent(made):
         return f"95 %: {100 * low:{'+' if difference else ''}.1f} to {100 * high:{'+' if difference else ''}.1f}"
     sign = "+" if difference else ""
     return f"95 %: {_digits(low, sign)} to {_digits(high, sign)}"
+
+
+def _percent(made: Figure) -> bool:
+    return "share" in (made["kind"], made["unit"])
 
 
 def _digits(number: float, sign: str = "") -> str:

@@ -7,24 +7,25 @@ RUN/
 └── result.json     the card
 
 options: `of` (who is evaluated), `against` ("" for nobody), `suites`, `judge`, `files` {suite: file}, `settings`
-{suite: {name: value}}, `seed`, `context`, `device`.
+{suite: {name: value}}, `seed`, `allow_endpoint`, `context`, `device`.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio import config, events, paths
+from studio.data import writers
 from studio.errors import ChildCrashed, ConfigError, RunError, Stopped, StudioError
 from studio.evals import report
 from studio.evals.asking import Asked, Kept
 from studio.evals.card import card
 from studio.evals.suite import SUITES, Outcome, Suite, load
 from studio.export import meant
+from studio.feedback import endpoint
 from studio.feedback.speakers import Speaker, Speakers
 from studio.runs import Run, RunConfig
 
@@ -45,12 +46,15 @@ def asked(
     n: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    allow_endpoint: bool = False,
 ) -> RunConfig:
     """Make the config of an evaluation, checked before anything is written.
 
     `against` "" means the run's parent, else its base; "none" nobody. `files` names a suite's own file, "" the file of
-    the only suite. Raises ConfigError, RunError, ModelError.
+    the only suite. Text goes to a judge that is not on this machine where `allow_endpoint` says so. Raises ConfigError,
+    RunError, ModelError.
     """
+    endpoint.check([judge], allow_endpoint)
     given = {name: str(Path(file).expanduser().resolve()) for name, file in (files or {}).items()}
     chosen = _chosen(list(suites), given)
     for file in given.values():
@@ -76,7 +80,7 @@ def asked(
         f"evaluate {(found.title if found is not None else '') or Path(of).name}",
         found.model if found is not None else "",
         parent=str(run.dir) if run is not None else "",
-        options={**options, "files": given, "settings": built, "seed": seed},
+        options={**options, "files": given, "settings": built, "seed": seed, "allow_endpoint": allow_endpoint},
     )
 
 
@@ -129,7 +133,14 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     began, options = time.monotonic(), run.config.options
     names = [options["of"], *filter(None, (options["against"], options.get("judge")))]
     context, device = int(options.get("context") or CONTEXT), str(options.get("device") or "auto")
-    opened = Speakers(names, context=context, device=device, emit=emit, should_stop=should_stop)
+    opened = Speakers(
+        names,
+        context=context,
+        device=device,
+        emit=emit,
+        should_stop=should_stop,
+        allow_endpoint=bool(options.get("allow_endpoint")),
+    )
     with opened as speakers:
         by_side: dict[str, Speaker] = {"after": speakers[0]}
         if options["against"]:
@@ -152,7 +163,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         "seconds": round(time.monotonic() - began, 1),
     }
     shown = {suite.name: outcome.answers for suite, outcome in found}
-    paths.write_text(run.dir / "shown.json", json.dumps(shown, ensure_ascii=False) + "\n")
+    paths.write_text(run.dir / "shown.json", writers.line(shown).decode())
     paths.write_text(run.dir / report.FILE, report.page(document, shown))
     return document
 

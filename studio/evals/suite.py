@@ -23,7 +23,8 @@ Marks = dict[str, dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`.
+    """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`
+    (of the unit `share`, numbers from 0 to 1 that are told in per cent).
 
     `better`: "more", "less", or "" where neither is good in itself (a length). `says` is one sentence for its owner.
     """
@@ -40,7 +41,9 @@ class Measure:
 class Outcome:
     """What a suite found: marks by measure, the answers to read one by one, and what its picture is drawn from.
 
-    `answers` rows: {"item", "measure", "asked", "before", "after", "marks": {...}, ...}, all text as it was said.
+    `answers` rows: {"item", "measure", "asked", "before", "after", "marks": {side: mark}, ...}, all text as it was
+    said; what else a row has, a text or {side: text}, is shown beneath. "offensive": true folds it away.
+    `plots` of the form {side: [[x, y], ...]} are drawn in the report as points.
     """
 
     marks: dict[str, Marks] = dataclasses.field(default_factory=dict)
@@ -121,4 +124,14 @@ def load(place: str) -> Suite:
 
 
 #: name -> where the suite is, in the order of the card.
-SUITES: dict[str, str] = {}
+SUITES: dict[str, str] = {
+    "fit": "studio.evals.fit:SUITE",
+    "winrate": "studio.evals.winrate:SUITE",
+    "forgetting": "studio.evals.forgetting:SUITE",
+    "sycophancy": "studio.evals.sycophancy:SUITE",
+    "refusal": "studio.evals.refusal:SUITE",
+    "redteam": "studio.evals.redteam:SUITE",
+    "shift": "studio.evals.shift:SUITE",
+    "goodhart": "studio.evals.goodhart:SUITE",
+    "own": "studio.evals.own:SUITE",
+}

@@ -1,7 +1,8 @@
 """What llama.cpp wants to know about an architecture: one row each, the rest is the same for all.
 
 Shown bit-identical to llama.cpp's own converter: the rows of q and k are reordered where llama.cpp rotates neighbouring
-pairs; Gemma's norms are stored as w - 1 and written as w; llama3's and longrope's factors are tensors of their own.
+pairs; Gemma's norms are stored as w - 1 and written as w; llama3's and longrope's factors are tensors of their own; the
+experts of a layer lie in one tensor.
 What llama.cpp computes with constants of its own is compared with config.json (models/agreement), and refused where it
 differs.
 """
@@ -58,6 +59,17 @@ def _gemma3(writer: GGUFWriter, config: Config) -> None:
     writer.add_rope_freq_base_swa(float(local.get("rope_theta") or config.get("rope_local_base_freq") or 10000.0))
 
 
+def _mixture(writer: GGUFWriter, config: Config) -> None:
+    shape = Shape.of(config, 1)
+    writer.add_expert_count(shape.experts)
+    writer.add_expert_used_count(shape.used)
+
+
+def _qwen3_moe(writer: GGUFWriter, config: Config) -> None:
+    _mixture(writer, config)
+    writer.add_expert_feed_forward_length(Shape.of(config, 1).ffn)
+
+
 def _phi3(writer: GGUFWriter, config: Config) -> None:
     writer.add_sliding_window(config.get("sliding_window") or 0)
     writer.add_rope_scaling_orig_ctx_len(_original(config))
@@ -73,6 +85,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "MistralForCausalLM": Architecture(pairs=True),
     "Qwen2ForCausalLM": Architecture(),
     "Qwen3ForCausalLM": Architecture(),
+    "Qwen3MoeForCausalLM": Architecture(more=_qwen3_moe),
+    "MixtralForCausalLM": Architecture(pairs=True, more=_mixture),
     "GemmaForCausalLM": Architecture(norm=1.0),
     "Gemma2ForCausalLM": Architecture(norm=1.0, more=_gemma2),
     "Gemma3ForCausalLM": Architecture(norm=1.0, more=_gemma3),
@@ -100,7 +114,7 @@ def write_config(writer: GGUFWriter, config: Config, rows: int) -> None:
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(shape.hidden)
     writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.ffn)
+    writer.add_feed_forward_length(config.get("intermediate_size", shape.ffn))
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(shape.head_dim)

@@ -25,7 +25,7 @@ from studio.errors import ExportError, ModelError
 from studio.export import architectures, packed, vocab
 from studio.export.architectures import Architecture
 from studio.export.merge import Merged
-from studio.models import check, elsewhere, mixture, quants
+from studio.models import check, elsewhere, experts, mixture, quants, tokenizer
 from studio.models.architecture import EXPORTABLE
 from studio.models.shape import Shape
 from studio.render.labels import Plan
@@ -43,10 +43,10 @@ _PLAIN = ("F32", "F16", "BF16")  # numbers as they are; the other types are made
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One tensor of the file: its name there, in the checkpoint, its shape, its type."""
+    """One tensor of the file: its name there, those of the checkpoint that lie in it (experts), its shape, its type."""
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     shape: tuple[int, ...]
     type_: str
 
@@ -104,7 +104,7 @@ def write(
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         architectures.write_config(writer, config, merged.rows)
         chats = (adapter is not None if tuned is None else tuned) or not renderer.added
-        _vocabulary(writer, carrier, merged.rows, renderer, chats, keep_eos=rows_only)
+        _vocabulary(writer, carrier, merged.rows, renderer, chats, rows_only, tokenizer.scores(base))
         for key, array in extra.items():
             writer.add_tensor_info(key, array.shape, array.dtype, array.nbytes)
         for part in parts:
@@ -127,18 +127,23 @@ def plan(merged: Merged, config: dict[str, Any], dtype: str) -> list[Part]:
     tied = Shape.of(config, 1).tied
     mapping = names(config)
     model = mixture.model(config, ((source, merged.shape(source)) for source in merged.names))
-    parts = []
+    groups: dict[str, dict[int | None, str]] = {}
     for source in merged.names:
         if (tied and source == "lm_head.weight") or source.endswith(".rotary_emb.inv_freq"):
             continue
-        shape = merged.shape(source)
-        name = mapping.get_name(source, try_suffixes=(".weight", ".bias"))
+        stacked, number = experts.stack(source) or (source, None)
+        groups.setdefault(stacked, {})[number] = source
+    parts = []
+    for stacked, members in groups.items():
+        name = mapping.get_name(stacked, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise ModelError(
-                f"The tensor {source} has no place in GGUF.", "This variant of the architecture is not supported."
+                f"The tensor {stacked} has no place in GGUF.", "This variant of the architecture is not supported."
             )
-        _, type_ = mixture.chosen(dtype, mixture.weight(source, shape), model)
-        parts.append(Part(name, source, shape, type_))
+        sources = tuple(members[number] for number in sorted(members, key=lambda number: number or 0))
+        shape = merged.shape(sources[0])
+        _, type_ = mixture.chosen(dtype, mixture.weight(sources[0], shape), model)
+        parts.append(Part(name, sources, shape if None in members else (len(sources), *shape), type_))
     return parts
 
 
@@ -220,34 +225,34 @@ def blocks(
     part: Part, merged: Merged, facts: Architecture, config: dict[str, Any], most: int = BLOCK
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Give a tensor's data in blocks of whole heads, as they lie in the file."""
-    shift = facts.norm if part.source.endswith("norm.weight") else 0.0
     head_dim = Shape.of(config, 1).head_dim
-    width = math.prod(part.shape[1:])
-    step = max(most // width // head_dim, 1) * head_dim
-    for start in range(0, part.shape[0], step):
-        rows = merged.block(part.source, start, min(start + step, part.shape[0]))
-        rows = reorder(rows + shift if shift else rows, part.source, facts, config)
-        yield _stored(rows, part)
+    for source in part.sources:
+        shift = facts.norm if source.endswith("norm.weight") else 0.0
+        height, *rest = merged.shape(source)
+        step = max(most // math.prod(rest) // head_dim, 1) * head_dim
+        for start in range(0, height, step):
+            rows = merged.block(source, start, min(start + step, height))
+            yield _stored(reorder(rows + shift if shift else rows, source, facts, config), source, part.type_)
 
 
-def _stored(rows: Tensor, part: Part) -> np.ndarray[Any, Any]:
+def _stored(rows: Tensor, source: str, type_: str) -> np.ndarray[Any, Any]:
     """Round float32 values to the type of the tensor, where it is one of plain numbers.
 
     Raises ExportError where that type cannot hold them.
     """
     import torch
 
-    if part.type_ == "F32":
+    if type_ == "F32":
         return rows.numpy()
-    if part.type_ == "BF16":
+    if type_ == "BF16":
         return rows.bfloat16().view(torch.int16).numpy()
-    largest = rows.abs().max() / (127.0 if part.type_ == "Q8_0" else 1.0)  # the scales of a block are halves too
+    largest = rows.abs().max() / (127.0 if type_ == "Q8_0" else 1.0)  # the scales of a block are halves too
     if not largest <= F16_MAX:
         raise ExportError(
-            f"{part.source} holds values that {part.type_} cannot (above {F16_MAX:g}, or not a number).",
+            f"{source} holds values that {type_} cannot (above {F16_MAX:g}, or not a number).",
             "Export as BF16 or F32.",
         )
-    return rows.half().numpy() if part.type_ == "F16" else rows.numpy()
+    return rows.half().numpy() if type_ == "F16" else rows.numpy()
 
 
 def _named(name: str, strips: bool) -> str:
@@ -258,8 +263,10 @@ def _named(name: str, strips: bool) -> str:
     return name if plain != name else f"{name} (Phi-3)"
 
 
-def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats: bool, keep_eos: bool) -> None:
-    tokenizer = renderer.tokenizer
+def _vocabulary(
+    writer: Any, folder: Path, rows: int, renderer: Renderer, chats: bool, keep_eos: bool, scores: dict[str, float]
+) -> None:
+    words = renderer.tokenizer
     end = renderer.stop_tokens[0] if chats else None
     first = opening(renderer) if chats else None
     vocab.add_vocabulary(
@@ -267,12 +274,13 @@ def _vocabulary(writer: Any, folder: Path, rows: int, renderer: Renderer, chats:
         folder,
         rows,
         template=renderer.source if chats else "",
-        bos=tokenizer.bos_token,
-        eos=tokenizer.eos_token if keep_eos or end is None else end,
-        pad=tokenizer.pad_token,
+        bos=words.bos_token,
+        eos=words.eos_token if keep_eos or end is None else end,
+        pad=words.pad_token,
         end_of_turn=end,
         opened=first is not None,
         add_bos=begins(renderer, chats),
+        scores=scores,
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.models import adapter as adapter_check
-from studio.models import check, elsewhere
+from studio.models import check, elsewhere, tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,11 +173,11 @@ def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 1 
     files = [(out / f"{at}.part").rename(out / name) for at, name in enumerate(names)]
     _write_config(base, merged, out)
     speaker = elsewhere.speaker(base, adapter)
-    for folder, name in (
-        (speaker, "tokenizer.json"),
-        (speaker, "tokenizer_config.json"),
-        (base, "generation_config.json"),
-    ):
+    if (speaker / tokenizer.FAST).is_file():
+        (out / tokenizer.FAST).write_bytes((speaker / tokenizer.FAST).read_bytes())
+    else:
+        (out / tokenizer.FAST).write_text(tokenizer.text(speaker), encoding="utf-8", newline="\n")
+    for folder, name in ((speaker, "tokenizer_config.json"), (base, "generation_config.json")):
         if (folder / name).is_file():
             (out / name).write_bytes((folder / name).read_bytes())
     if template := elsewhere.template(base, adapter):

@@ -1,4 +1,4 @@
-"""Write a tokenizer into a GGUF file from its tokenizer.json: byte-level BPE, or SentencePiece pieces with scores.
+"""Write a tokenizer into a GGUF file: byte-level BPE, or SentencePiece pieces with scores.
 
 The certificate compares ids afterwards. What llama.cpp does not know how to do is left out of the comparison by name:
 it normalises nothing (Qwen's tokenizers compose accents first).
@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from studio.child import Child
 from studio.errors import ModelError
 from studio.export import probes
-from studio.models import check, splitting
+from studio.models import check, splitting, tokenizer
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -26,7 +27,7 @@ _ENGINE = "studio.chat.engine:handle"
 
 def strips(folder: Path) -> bool:
     """Tell whether special tokens take the spaces behind them with them, as Phi-3's do."""
-    added = check.read_json(folder / "tokenizer.json").get("added_tokens", [])
+    added = tokenizer.read(folder).get("added_tokens", [])
     return any(token.get("special") and token.get("rstrip") for token in added)
 
 
@@ -42,6 +43,7 @@ def add_vocabulary(
     end_of_turn: str | None,
     opened: bool = False,
     add_bos: bool = False,
+    scores: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Write tokens, types, merges or scores, special ids and the chat template.
 
@@ -49,14 +51,15 @@ def add_vocabulary(
     programs that know only an eos stop as well where it is given as that too. `opened` says that a chat begins with a
     special token: a SentencePiece tokenizer that puts a space in front of the first word only then puts none, and
     llama.cpp, which would put one behind every special token, is told to put none either. `add_bos` tells programs to
-    put BOS in front. Raises ModelError for a tokenizer that llama.cpp cannot be given.
+    put BOS in front. `scores` are those of a tokenizer.model, where the model has that alone. Raises ModelError for a
+    tokenizer that llama.cpp cannot be given.
     """
-    data = check.read_json(folder / "tokenizer.json")
+    data = tokenizer.read(folder)
     vocabulary = check.read_vocabulary(folder)
     if why := splitting.problem(data):
         raise ModelError(f"This model cannot be written as GGUF: {why}.", "Choose another model.", file=str(folder))
     if splitting.sentencepiece(data):
-        _pieces(writer, data, vocabulary, rows)
+        _pieces(writer, data, vocabulary, rows, scores)
         scheme = splitting.spaces(data)
         writer.add_add_space_prefix(scheme == "always" or (scheme == "first" and not opened))
     else:
@@ -105,11 +108,13 @@ def _bpe(writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int], r
     writer.add_token_merges([f"{left} {right}" for left, right in _merges(data)])
 
 
-def _pieces(writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int], rows: int) -> None:
-    """Write SentencePiece pieces; llama.cpp joins those with the highest score first, so a score is minus the rank.
+def _pieces(
+    writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int], rows: int, scores: Mapping[str, float]
+) -> None:
+    """Write SentencePiece pieces; llama.cpp joins those with the highest score first.
 
-    Added tokens that are made of spaces are found by merging, as in the tokenizer itself: it looks for them before
-    spaces are rewritten, and so never meets one.
+    Where no scores are known, a score is minus the rank. Added tokens that are made of spaces are found by merging, as
+    in the tokenizer itself: it looks for them before spaces are rewritten, and so never meets one.
     """
     from gguf import TokenType
 
@@ -117,7 +122,8 @@ def _pieces(writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int]
     rank: dict[str, int] = {}
     for index, (left, right) in enumerate(_merges(data)):
         rank.setdefault(left + right, index)
-    last = float(len(rank) + 1)
+    score = scores or {token: -float(index) for token, index in rank.items()}
+    last = min(score.values(), default=0.0) - 1
     unknown = data["model"].get("unk_token")
     for index, token in enumerate(tokens):
         if token == unknown:
@@ -129,7 +135,7 @@ def _pieces(writer: GGUFWriter, data: dict[str, Any], vocabulary: dict[str, int]
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
-    writer.add_token_scores([-float(rank.get(token, last)) for token in tokens])
+    writer.add_token_scores([score.get(token, last) for token in tokens])
     writer.add_token_types(types)
 
 

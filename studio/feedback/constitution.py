@@ -34,6 +34,8 @@ Emit = events.Emit
 Halt = Callable[[], bool]
 
 NAMES = ("answers_from", "critic", "reviser")
+#: Answers after which a critic who always finds fault is told of.
+MANY = 10
 SHORTCUT = (
     "The pairs (revision over original) are the popular shortcut; the paper trains on the revisions, and compares "
     "samples for its pairs (mode comparisons)."
@@ -152,16 +154,20 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
         else {"rows": 0}
     )
     own = [record for record in preferences.records(run.dir) if not mixing.is_mixed(record)]
-    told = {**_told(own, known), "helpful": mixed, "constitution": hashlib.sha256(known.text.encode()).hexdigest()}
+    told = {
+        **_told(own, known, config.mode),
+        "helpful": mixed,
+        "constitution": hashlib.sha256(known.text.encode()).hexdigest(),
+    }
     if config.mode == "comparisons":
         about = report.of(own, report.people())
         report.tell(about, emit)
         return {**told, "report": about, "usable": about["usable"]}
-    rows = sum(not record.dropped for record in own)
-    if not rows:
-        text = "No usable rows: no revision passed the filters. A larger critic or reviser may do better."
-        emit(events.event("note", level="warning", code="no_rows", text=text))
-    return {**told, "pairs_are": SHORTCUT, "usable": bool(rows)}
+    usable = any(not record.dropped for record in own)
+    warnings = _warnings(told, usable)
+    for text in warnings:
+        emit(events.event("note", level="warning", code="constitution", text=text))
+    return {**told, "pairs_are": SHORTCUT, "usable": usable, "warnings": warnings}
 
 
 def _kept(run: Run, config: Config) -> Constitution:
@@ -172,7 +178,7 @@ def _kept(run: Run, config: Config) -> Constitution:
     return principles.load(copy)
 
 
-def _told(own: Sequence[Record], known: Constitution) -> dict[str, Any]:
+def _told(own: Sequence[Record], known: Constitution, mode: str) -> dict[str, Any]:
     """Count what became of each principle; one that was drawn, and criticised nothing, is a blind spot."""
     seen, criticised, changed = Counter[str](), Counter[str](), Counter[str]()
     for record in own:
@@ -185,7 +191,7 @@ def _told(own: Sequence[Record], known: Constitution) -> dict[str, Any]:
         | {"drawn": seen[one.id], "criticised": criticised[one.id], "changed": changed[one.id]}
         for one in known.principles
     ]
-    if all("criticised" not in step for record in own for step in record.about.get("steps") or ()):
+    if mode == "comparisons":
         return {"principles": [{name: row[name] for name in ("id", "group", "title", "drawn")} for row in rows]}
     blind = [one.id for one in known.principles if seen[one.id] and not criticised[one.id]]
     return {
@@ -193,3 +199,17 @@ def _told(own: Sequence[Record], known: Constitution) -> dict[str, Any]:
         "blind_spots": blind,
         "not_drawn": [one.id for one in known.principles if not seen[one.id]],
     }
+
+
+def _warnings(told: dict[str, Any], usable: bool) -> list[str]:
+    """Say what the owner of a set should know of its critic."""
+    said, rows = [], told["principles"]
+    if not usable:
+        said.append("No usable rows: no revision passed the filters. A larger critic or reviser may do better.")
+    asked, found = sum(row["drawn"] for row in rows), sum(row["criticised"] for row in rows)
+    if asked >= MANY and found == asked:
+        said.append(f"The critic found fault with all of {asked} answers: it may do so whatever it reads.")
+    if blind := told["blind_spots"]:
+        more = f" and {len(blind) - 8} more" if len(blind) > 8 else ""
+        said.append(f"Nothing was ever criticised by {', '.join(blind[:8])}{more}: possible blind spots of the critic.")
+    return said

@@ -75,6 +75,8 @@ _LEAD = re.compile(
     r"|(?:the )?(?:new )?(?:instruction|question|request|task|prompt)(?: \d+)?\s*:|\d+[.)]\s)(?:\*\*)?\s*",
     re.IGNORECASE,
 )
+_MENTION = re.compile(r"\b(?:the|this|that) (?:passage|excerpt|text|document|paragraph)\b", re.IGNORECASE)
+_MARKED = re.compile(r"\[?\b(?:begin|end) quoted\b", re.IGNORECASE)
 _MARK = re.compile(r"^\s*\[(?:begin|end) quoted [0-9a-f]+\]\s*$", re.MULTILINE)
 
 
@@ -123,6 +125,16 @@ def invented(text: str) -> str:
 def unmarked(text: str) -> str:
     """Give an answer without our own marks."""
     return _MARK.sub("", text).strip()
+
+
+def mentions(text: str) -> bool:
+    """Tell whether a text speaks of the passage that it was made from."""
+    return bool(_MENTION.search(text))
+
+
+def marked(text: str) -> bool:
+    """Tell whether one of our marks is left in the middle of a text."""
+    return bool(_MARKED.search(text))
 
 
 def not_there(text: str) -> bool:

@@ -33,6 +33,7 @@ SOURCES: dict[str, str] = {
     "rules": "studio.feedback.checks:run",
     "constitution": "studio.feedback.constitution:run",
     "synthetic": "studio.feedback.synthetic:run",
+    "redteam": "studio.feedback.findings:run",
 }
 #: The settings that usually name who answers and who judges.
 NAMES = ("answers_from", "judge")

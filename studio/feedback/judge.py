@@ -97,7 +97,13 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
     if making.missing(run, todo):
         rule = rules.rule(config.against) if config.against else None
         try:
-            with Speakers([config.judge], context=config.context, emit=emit, should_stop=should_stop) as (judge,):
+            with Speakers(
+                [config.judge],
+                context=config.context,
+                emit=emit,
+                should_stop=should_stop,
+                allow_endpoint=config.allow_endpoint,
+            ) as (judge,):
                 making.fill(run, todo, lambda some: judged(judge, config, some, rule), "Judging", emit, should_stop)
         finally:
             if rule is not None:

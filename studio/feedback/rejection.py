@@ -111,7 +111,13 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
 
     if making.missing(run, tasks):
         if config.judge:
-            with Speakers([config.judge], context=config.context, emit=emit, should_stop=should_stop) as (judge,):
+            with Speakers(
+                [config.judge],
+                context=config.context,
+                emit=emit,
+                should_stop=should_stop,
+                allow_endpoint=config.allow_endpoint,
+            ) as (judge,):
                 fill(scorers.by_judge(judge, config.rubric, config.judge_tokens, config.seed))
         elif runs.is_run(config.reward):
             fill(scorers.by_reward(scorers.scores_answers(config.reward), emit, should_stop))

@@ -27,6 +27,7 @@ CHUNK = 8
 #: Why a record is not used.
 NO_ANSWER, FINE, LONG = "the answer is empty", "nothing was criticised", "too long for the model"
 EMPTY, CUT, UNCHANGED = "the revision is empty", "the revision was cut off", "the revision changes nothing"
+TALKS = "the revision talks about the task"
 COPIED, LOOPED = "the revision repeats what it was shown", "the revision repeats itself"
 REFUSED, JUMPED = "a refusal of a harmless prompt", "the revision is much longer or shorter"
 
@@ -58,6 +59,12 @@ class _Work:
 
     def turns(self) -> list[dict[str, Any]]:
         return self.asked.turns
+
+
+def _echoes(criticism: str, work: _Work) -> bool:
+    """Tell whether a critic only said the answer, or the question, again: that is no criticism."""
+    said = (work.text, rubric.asked(work.turns()))
+    return any(filters.same_words(criticism, one) for one in said) or filters.copies(criticism, said)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +128,7 @@ class Revisions:
                 continue
             step = {"principle": law.id, "title": law.title, "critique": said.text, "criticised": False, "revision": ""}
             work.steps.append(step)
-            if not wording.finds_nothing(said.text):
+            if not (wording.finds_nothing(said.text) or _echoes(said.text, work)):
                 step["criticised"] = True
                 found.append((work, law, step))
         self._revise(found, round)
@@ -155,6 +162,8 @@ class Revisions:
         if filters.same_words(text, work.text):
             return UNCHANGED
         asked = rubric.asked(work.turns())
+        if wording.talks_about_it(text, f"{asked} {work.text}"):
+            return TALKS
         shown = [part for one in self.known.examples for part in (one.revision, one.criticism)]
         if filters.copies(text, [asked, step["critique"], law.critique, law.revision, *shown], work.text):
             return COPIED

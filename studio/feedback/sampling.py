@@ -17,8 +17,8 @@ from studio.config import setting
 from studio.data import ledger, writers
 from studio.data.records import Reading
 from studio.data.votes import Answer
-from studio.errors import ConfigError, DataError, InputError, Stopped
-from studio.feedback import endpoint, given, making, samples
+from studio.errors import ConfigError, DataError, Stopped
+from studio.feedback import asking, endpoint, given, making, samples
 from studio.feedback.given import Task
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, Speakers
 from studio.runs import Run
@@ -48,7 +48,7 @@ class Sampling:
     max_tokens: int = setting(256, "Longest answer that is drawn.", low=1, high=32768, unit="tokens")
     context: int = setting(4096, "Tokens of prompt and answer together.", low=128, high=1048576, unit="tokens")
     limit: int = setting(0, "At most so many prompts of the file. 0: all.", low=0, high=10**9, unit="prompts")
-    allow_endpoint: bool = setting(False, endpoint.CONSENT[0].upper() + endpoint.CONSENT[1:])
+    allow_endpoint: bool = setting(False, endpoint.CONSENT)
     seed: int = setting(0, "The same seed gives the same answers again.", low=0, high=2**31 - 1)
 
 
@@ -89,7 +89,11 @@ def drawn(run: Run, config: Sampling, asked: Sequence[Task], emit: Emit, should_
     progress.step(len(kept))
     if left:
         with Speakers(
-            making.names(config.answers_from), context=config.context, emit=emit, should_stop=should_stop
+            making.names(config.answers_from),
+            context=config.context,
+            emit=emit,
+            should_stop=should_stop,
+            allow_endpoint=config.allow_endpoint,
         ) as speakers:
             for task, answers in _answers(speakers, config, left, should_stop):
                 row = {"key": task.key, "answers": [dataclasses.asdict(answer) for answer in answers]}
@@ -153,7 +157,7 @@ def _answers(
                 seed=config.seed,
             )
             asks = [Ask(task.turns, f"{task.key}-{number}") for task in asked]
-            streams.append(_patient(speakers[who], asks, draw, should_stop))
+            streams.append(asking.answers(speakers[who], asks, draw, should_stop))
     for task, *said in zip(asked, *streams, strict=True):
         if any(one is None for one in said):
             yield task, []
@@ -168,25 +172,3 @@ def _answers(
 
 def _answer(said: Said, about: dict[str, Any]) -> Answer:
     return Answer(said.text, {**about, "seed": said.seed, "stopped": said.stopped, "tokens": said.tokens})
-
-
-def _patient(speaker: Speaker, asks: Sequence[Ask], draw: Draw, should_stop: Halt) -> Iterator[list[Said] | None]:
-    """Give the answers of each prompt, None for one that is too long for the speaker; the others are asked anyway.
-
-    After a refusal the next prompt is asked alone, for it is not told whose fault it was where several go at once.
-    """
-    at, alone = 0, False
-    while at < len(asks):
-        some = asks[at : at + 1] if alone else asks[at:]
-        try:
-            for _, said in speaker.ask(some, draw, should_stop):
-                yield said
-                at += 1
-            alone = False
-        except InputError as error:
-            if not making.too_long(error):
-                raise
-            if alone:
-                yield None
-                at += 1
-            alone = not alone

@@ -39,6 +39,7 @@ NO_INSTRUCTION, INSTRUCTION_CUT = "the instruction is empty", "the instruction w
 ALIKE, LONG = "nearly the same as another row or a seed", "too long for the model"
 EMPTY, CUT, REFUSED = "the answer is empty", "the answer was cut off", "the answer is a refusal"
 COPIED, LOOPED, NOT_THERE = "the answer copies the instruction", "the answer repeats itself", "not in the passage"
+MENTIONS, MARKED = "it speaks of the passage", "it repeats the marks of the request"
 #: Codes of the lint that leave a row out, in words.
 LINT = {
     "foreign_markers": "markers of a chat format in the text",
@@ -230,7 +231,14 @@ class Maker:
         content = f"{start.text}\n\n{text}" if self.config.with_passage and start.kind == "documents" else text
         about = {**made.about, "instruction": text, "instruction_seed": said.seed}
         made = dataclasses.replace(made, prompt=[{"role": "user", "content": content}], about=about)
-        return made if said.stopped else dataclasses.replace(made, dropped=INSTRUCTION_CUT)
+        dropped = "" if said.stopped else INSTRUCTION_CUT
+        return dataclasses.replace(made, dropped=dropped or self._odd(start, text))
+
+    def _odd(self, start: Start, text: str) -> str:
+        if inventing.marked(text):
+            return MARKED
+        unseen = start.kind == "documents" and not self.config.with_passage
+        return MENTIONS if unseen and inventing.mentions(text) else ""
 
     def _compared(self, made: Record) -> Record:
         made = dataclasses.replace(made, about={**made.about, "compared": True})
@@ -253,6 +261,8 @@ class Maker:
             return CUT
         if start.kind == "documents" and inventing.not_there(text):
             return NOT_THERE
+        if odd := self._odd(start, text):
+            return odd
         if refusals.refuses(text) and not self.config.keep_refusals:
             return REFUSED
         asked = str(made.about.get("instruction") or made.prompt[-1]["content"])

@@ -182,6 +182,11 @@ _LEAD = re.compile(
     r"|assistant(?:'s answer)?:)(?:\*\*)?\s*",
     re.IGNORECASE,
 )
+_TASK = re.compile(
+    r"\bthe assistant(?:'s answer)?\b|\bthe user(?:'s)?\b|\bthe critic(?:ism)?\b|\b(?:begin|end) quoted\b"
+    r"|\bquoted [0-9a-f]{12}\b|\bthe (?:original|previous|revised|new) (?:answer|response)\b",
+    re.IGNORECASE,
+)
 _MARK = re.compile(r"^\s*\[(?:begin|end) quoted [0-9a-f]+\]\s*$", re.MULTILINE)
 
 
@@ -207,6 +212,11 @@ def rewritten(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
         text = text[1:-1].strip()
     return text
+
+
+def talks_about_it(text: str, given: str) -> bool:
+    """Tell whether a revision speaks of the request to revise, in words that neither question nor answer has."""
+    return any(found[0].lower() not in given.lower() for found in _TASK.finditer(text))
 
 
 def says_yes(text: str) -> bool:

@@ -49,7 +49,7 @@ def estimate_run(
     if method not in METHODS:
         raise ConfigError(f"There is no method {method!r}.", f"Choose one of: {', '.join(METHODS)}.", field="method")
     config = _built(METHODS[method], given)
-    chosen = hardware.chosen_on(on, shape.parameters, {"tuning": config.tuning})
+    chosen = hardware.chosen_on(on, shape, {"tuning": config.tuning})
     if longest is not None and longest < config.max_length:
         room = (config.micro_batch_size or chosen["micro_batch_size"]) * config.max_length
         config = dataclasses.replace(config, max_length=longest, micro_batch_size=-(-room // longest))

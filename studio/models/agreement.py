@@ -71,8 +71,33 @@ def _smollm3(config: Config) -> list[tuple[str, Any, Any]]:
     return [("no_rope_layers", config.get("no_rope_layers") or usual, usual)]
 
 
+def _mixture(config: Config) -> list[tuple[str, Any, Any]]:
+    return [("hidden_act", config.get("hidden_act", "silu"), "silu")]
+
+
+def _mixtral(config: Config) -> list[tuple[str, Any, Any]]:
+    """A window as long as the context is none."""
+    window = config.get("sliding_window")
+    seen = None if window and window >= config["max_position_embeddings"] else window
+    return [*_mixture(config), ("sliding_window", seen, None)]
+
+
+def _qwen3_moe(config: Config) -> list[tuple[str, Any, Any]]:
+    """Every layer has experts, whose weights are made to add up to 1; what config.json leaves out is transformers'."""
+    return [
+        *_mixture(config),
+        ("norm_topk_prob", config.get("norm_topk_prob", False), True),
+        ("decoder_sparse_step", config.get("decoder_sparse_step", 1), 1),
+        ("mlp_only_layers", config.get("mlp_only_layers") or [], []),
+        ("use_sliding_window", config.get("use_sliding_window", False), False),
+        ("attention_bias", config.get("attention_bias", False), False),
+    ]
+
+
 _GRANTED: dict[str, Callable[[Config], list[tuple[str, Any, Any]]]] = {
     "Gemma2ForCausalLM": _gemma(2, 46),
     "Gemma3ForCausalLM": _gemma(6, 62),
+    "MixtralForCausalLM": _mixtral,
+    "Qwen3MoeForCausalLM": _qwen3_moe,
     "SmolLM3ForCausalLM": _smollm3,
 }

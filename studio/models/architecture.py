@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelError
-from studio.models import agreement, splitting
+from studio.models import agreement, experts, splitting
 from studio.models.shape import Shape
 from studio.models.tensors import TensorInfo
 
@@ -17,6 +17,8 @@ EXPORTABLE = {
     "MistralForCausalLM": "llama",
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3moe",
+    "MixtralForCausalLM": "llama",
     "GemmaForCausalLM": "gemma",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
@@ -31,6 +33,8 @@ READABLE = {
     "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "MixtralForCausalLM": "mixtral",
     "GemmaForCausalLM": "gemma",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3_text",
@@ -59,7 +63,8 @@ def support(
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         why = "its config.json or tokenizer.json holds values that make no sense"
     if not why:
-        return True, "can be trained and exported"
+        alone = READABLE.get(architecture) in experts.MIXTURES
+        return True, f"can be trained ({experts.ALONE}) and exported" if alone else "can be trained and exported"
     return False, f"can be read and previewed; {why}, so it is not trained either"
 
 
@@ -98,11 +103,15 @@ def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) 
     for name in ("num_key_value_heads", "head_dim"):
         if config.get(name) is not None:
             whole(config, name, folder)
+    for name in experts.numbers(config):
+        whole(config, name, folder)
     shape = Shape.of(config, config["vocab_size"])
     there = {tensor.name: tensor for tensor in found}
-    for name, wanted in _promised(shape, config["model_type"] == "phi3"):
+    promised = dict(_promised(shape, config))
+    for name, wanted in promised.items():
         tensor = there.get(name)
         if tensor is None:
+            _refuse_fused(there, folder)
             raise ModelError(f"The weights lack {name}.", "Download the model again.", file=str(folder))
         if tensor.shape != wanted:
             if name == EMBEDDING:
@@ -124,21 +133,44 @@ def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) 
                 "Choose the model that this one was made from.",
                 file=str(tensor.file),
             )
+    more = next((name for name in there if experts.stack(name) and name not in promised), "")
+    if more or shape.used > shape.experts:
+        what = f"The weights hold {more}" if more else f"A token asks {shape.used} experts"
+        raise ModelError(
+            f"{what}, config.json says that there are {shape.experts} in a layer.",
+            "Take config and weights from the same source.",
+            file=str(folder / "config.json"),
+            field="num_experts" if more else "num_experts_per_tok",
+        )
     return there[EMBEDDING]
 
 
-def _promised(s: Shape, fused: bool) -> Iterator[tuple[str, tuple[int, int]]]:
-    """List the large tensors of a decoder: name and shape. `fused`: as Phi-3 stores them."""
+def _refuse_fused(there: Iterable[str], folder: Path) -> None:
+    """Refuse experts that were written as transformers holds them in memory; no hub's checkpoint is."""
+    if fused := next((name for name in there if name.endswith(".experts.gate_up_proj")), ""):
+        raise ModelError(
+            f"{fused} holds the experts of a layer in one; Studio reads checkpoints with a tensor for each.",
+            "Save it again with transformers: model.save_pretrained(FOLDER) writes them so, unless told otherwise.",
+            file=str(folder),
+        )
+
+
+def _promised(s: Shape, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """List the large tensors of a decoder: name and shape; Phi-3 stores some of them in one."""
     d, f, q, k = s.hidden, s.ffn, s.heads * s.head_dim, s.kv_heads * s.head_dim
+    mixture = experts.of(config)
     yield EMBEDDING, (s.vocab, d)
-    if fused:
+    if config["model_type"] == "phi3":
         maps = {"self_attn.qkv_proj": (q + 2 * k, d), "self_attn.o_proj": (d, q)}
         maps |= {"mlp.gate_up_proj": (2 * f, d), "mlp.down_proj": (d, f)}
     else:
         maps = {f"self_attn.{x}_proj": (n, d) for x, n in (("q", q), ("k", k), ("v", k))}
-        maps |= {"self_attn.o_proj": (d, q), "mlp.gate_proj": (f, d), "mlp.up_proj": (f, d), "mlp.down_proj": (d, f)}
+        maps |= {"self_attn.o_proj": (d, q)}
+        if mixture is None:
+            maps |= {"mlp.gate_proj": (f, d), "mlp.up_proj": (f, d), "mlp.down_proj": (d, f)}
     for layer in range(s.layers):
-        for name, wanted in maps.items():
+        behind = experts.promised(config, mixture, s, layer) if mixture else ()
+        for name, wanted in (*maps.items(), *behind):
             yield f"model.layers.{layer}.{name}.weight", wanted
 
 

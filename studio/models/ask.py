@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from studio.errors import ModelError, StudioError
-from studio.models import architecture, check, hub, listing, refusals
+from studio.models import architecture, check, experts, hub, listing, refusals
 from studio.models.folder import refuse_code
 from studio.models.shape import Shape
 
@@ -33,8 +33,8 @@ class Offer:
     """A model as the hub offers it; `bytes` are those that a download fetches.
 
     `access`: the hub gives us its files (None: it did not say). `refusal`: why Studio would not take it, as an error's
-    JSON. `template`: the repository has a chat template of its own. `shape` is a Shape as a dict. What is not known is
-    empty or 0.
+    JSON. `template`: the repository has a chat template of its own. `shape` is a Shape as a dict. `exportable` and
+    `use` are what its config.json lets foresee of ModelInfo's. What is not known is empty or 0.
     """
 
     model: str
@@ -51,6 +51,8 @@ class Offer:
     context: int = 0
     shape: Document = dataclasses.field(default_factory=dict)
     refusal: Document = dataclasses.field(default_factory=dict)
+    exportable: bool = False
+    use: str = ""
 
 
 def handle(request: Document, cancelled: Callable[[], bool]) -> Iterator[Document]:
@@ -180,6 +182,10 @@ def _known(config: Document) -> Document:
         shape = Shape.of(config, architecture.whole(config, "vocab_size", where.parent))
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
             architecture.whole(config, name, where.parent)
+        for name in experts.numbers(config):
+            architecture.whole(config, name, where.parent)
+        exportable, use = architecture.support(facts["architecture"], config)
+        facts |= {"exportable": exportable, "use": use}
         return {**facts, "layers": shape.layers, "shape": dataclasses.asdict(shape)}
     except StudioError as error:
         return {**facts, "refusal": error.to_dict()}

@@ -14,7 +14,7 @@ from typing import Any
 
 from studio.errors import ModelError
 from studio.events import Emit
-from studio.models import architecture, family, hub, tensors
+from studio.models import architecture, family, hub, tensors, tokenizer
 from studio.models.architecture import EMBEDDING, EXPORTABLE, embedding_of, support, whole
 from studio.models.folder import inside, read_json, read_object, read_text, refuse_code
 from studio.models.shape import Shape
@@ -99,7 +99,7 @@ def inspect(model: str, emit: Emit | None = None, should_stop: Callable[[], bool
     kind = architecture.choose(config, folder)
     found = read_tensors(folder)
     vocabulary = read_vocabulary(folder)
-    exportable, use = support(kind, config, read_object(folder / "tokenizer.json"))
+    exportable, use = support(kind, config, tokenizer.read(folder))
     embedding = embedding_of(found, config, folder)
     _check_vocabulary(vocabulary, embedding, folder)
     own, file = read_template(folder), _template_file(folder)
@@ -194,18 +194,15 @@ def _plain_files(folder: Path) -> None:
 
 
 def read_vocabulary(folder: Path) -> dict[str, int]:
-    """Read token -> id from tokenizer.json, added tokens included."""
-    path = folder / "tokenizer.json"
+    """Read token -> id from the tokenizer's file, added tokens included."""
+    path = tokenizer.file(folder)
     if not (path.exists() or path.is_symlink()):
-        if (folder / "tokenizer.model").exists():
-            raise ModelError(
-                "The tokenizer is tokenizer.model only; Studio reads tokenizer.json.",
-                'Convert it once, where sentencepiece and protobuf are installed: python -c "import transformers as t; '
-                f"t.AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\"",
-                file=str(folder / "tokenizer.model"),
-            )
-        raise ModelError("There is no tokenizer.json.", "Choose a model with a fast tokenizer.", file=str(folder))
-    data = read_object(path)
+        raise ModelError(
+            "There is no tokenizer.json, and no tokenizer.model.",
+            "Choose a model with a fast tokenizer.",
+            file=str(folder),
+        )
+    data = tokenizer.read(folder)
     made: dict[str, int] = {}
     try:
         vocabulary = data["model"]["vocab"]
@@ -216,17 +213,13 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         made = {}
     if not made or not all(type(i) is int and 0 <= i < _MOST and isinstance(word, str) for word, i in made.items()):
-        raise ModelError("tokenizer.json holds no usable vocabulary.", "Download the model again.", file=str(path))
+        raise ModelError(f"{path.name} holds no usable vocabulary.", "Download the model again.", file=str(path))
     return made
 
 
 def control_tokens(folder: Path) -> list[str]:
-    """List the special tokens of tokenizer.json, once `read_vocabulary` found it sound."""
-    return [
-        token["content"]
-        for token in read_object(folder / "tokenizer.json").get("added_tokens") or []
-        if token.get("special")
-    ]
+    """List the special tokens of the tokenizer, once `read_vocabulary` found it sound."""
+    return [token["content"] for token in tokenizer.read(folder).get("added_tokens") or [] if token.get("special")]
 
 
 def read_template(folder: Path) -> str:
@@ -256,7 +249,8 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
 
 def special_tokens(folder: Path) -> dict[str, str]:
     """Give the tokens that a tokenizer names (bos_token, eos_token, ...), "" for the first two where it does not."""
-    named = {"bos_token": "", "eos_token": ""}
+    own = tokenizer.pieces(folder)
+    named = {"bos_token": own.bos if own else "", "eos_token": own.eos if own else ""}
     for name, token in _tokenizer_config(folder).items():
         token = token.get("content") if isinstance(token, dict) else token
         if name.endswith("_token") and isinstance(token, str):
@@ -279,7 +273,7 @@ def _check_vocabulary(vocabulary: dict[str, int], embedding: TensorInfo, folder:
         raise ModelError(
             f"The tokenizer's {token[:80]!r} is token {index}, the model's embedding has {rows} rows.",
             "Take tokenizer and weights from the same source.",
-            file=str(folder / "tokenizer.json"),
+            file=str(tokenizer.file(folder)),
         )
 
 

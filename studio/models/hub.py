@@ -65,6 +65,12 @@ def reference(model: str) -> Reference:
 
 def cached(wanted: Reference) -> Path | None:
     """Give the folder of a model that is already here, whole; None when it is not. Asks nobody."""
+    found = snapshot(wanted)
+    return found if found is not None and _whole(found) else None
+
+
+def snapshot(wanted: Reference) -> Path | None:
+    """Give the folder of what is in the hub's cache of a repository, whole or not; None when nothing is."""
     from huggingface_hub import constants
 
     home = Path(constants.HF_HUB_CACHE) / f"models--{wanted.repo.replace('/', '--')}"
@@ -74,8 +80,15 @@ def cached(wanted: Reference) -> Path | None:
             commit = (home / "refs" / commit).read_text("ascii").strip()
         except (OSError, ValueError):
             return None
-    snapshot = home / "snapshots" / commit
-    return snapshot.resolve() if _COMMIT.fullmatch(commit) and _whole(snapshot) else None
+    found = home / "snapshots" / commit
+    return found.resolve() if _COMMIT.fullmatch(commit) and found.is_dir() else None
+
+
+def known() -> bool:
+    """Tell whether huggingface-hub has a token to show to the hub; the token itself is not kept by us."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
 
 
 def revision(folder: Path) -> str:
@@ -123,7 +136,7 @@ def _from_address(text: str) -> str:
 def _whole(snapshot: Path) -> bool:
     """Say whether a snapshot has its config, a tokenizer and all its weights; others than us may have left a part."""
     has = {path.name for path in snapshot.glob("*") if path.is_file()} if snapshot.is_dir() else set()
-    if not {"config.json", "tokenizer.json"} <= has:
+    if "config.json" not in has or not has & {"tokenizer.json", "tokenizer.model"}:
         return False
     if "model.safetensors.index.json" not in has:
         return "model.safetensors" in has

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from studio.data.records import Message
 from studio.errors import DataError, ModelError, StudioError
 from studio.models import check, elsewhere, family
-from studio.render import probes
+from studio.render import fast, probes
 from studio.render.labels import Encoded, Plan, labelled
-from studio.render.sandbox import SAID
 from studio.render.template import PROBE, Asked, ChatTemplate
 from studio.render.words import Words
 
@@ -306,7 +305,7 @@ def load(
     speaker = elsewhere.speaker(folder, adapter)
     if speaker != folder:
         check.refuse_damaged(speaker, whole=False)
-    tokenizer = _tokenizer(speaker)
+    tokenizer = fast.load(speaker)
     own: Any = elsewhere.template(folder, adapter) if adapter is not None else tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")
@@ -320,19 +319,6 @@ def load(
         now=now,
         options=options,
     )
-
-
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer; its files can be damaged in more ways than a look at them shows."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # tokenizers raises plain Exceptions
-        said = f"{type(error).__name__}: {error}"
-        raise ModelError(
-            f"The tokenizer cannot be loaded ({said[:SAID]}).", "Download the model again.", file=str(folder)
-        ) from None
 
 
 def _declared(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:

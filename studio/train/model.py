@@ -19,6 +19,7 @@ import psutil
 
 from studio.errors import ConfigError, ModelError
 from studio.hardware import choose, fast_bf16
+from studio.models import experts
 from studio.models.check import UNTRAINED_NORM, read_config
 from studio.train import together, variants
 from studio.train.policy import Policy
@@ -52,8 +53,11 @@ def compute_dtype(where: torch.device, asked: str | None = None) -> torch.dtype:
     return torch.bfloat16 if where.type == "mps" else torch.float32
 
 
-def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
-    """Choose what the user left to us, for this device and the size of the base (hardware.choose)."""
+def fill_in(config: TrainConfig, parameters: int, mixture: int = 0) -> TrainConfig:
+    """Choose what the user left to us, for this device and the size of the base (hardware.choose).
+
+    `mixture` counts the experts of a layer.
+    """
     where = device()
     _check_optimizer(config.optimizer, where)
     chosen = choose(
@@ -63,6 +67,7 @@ def fill_in(config: TrainConfig, parameters: int) -> TrainConfig:
         four_bit=importlib.util.find_spec("bitsandbytes") is not None,
         bf16=fast_bf16(where.type),
         tuning=config.tuning,
+        experts=mixture,
     )
     return dataclasses.replace(
         config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}
@@ -82,8 +87,9 @@ def load(
 ) -> Policy:
     """Load a base with a new adapter, or with a copy of the parent's adapter to continue; or to learn itself.
 
-    LoRA on all linear layers but the output layer (Dettmers et al. 2023). `run` is the run's directory, where an
-    adapter that does not begin as nothing keeps what it began with. Raises ModelError and ConfigError.
+    LoRA on all linear layers but the output layer (Dettmers et al. 2023), of a mixture on attention's. `run` is the
+    run's directory, where an adapter that does not begin as nothing keeps what it began with. Raises ModelError and
+    ConfigError.
     """
     import peft
     import torch
@@ -118,7 +124,7 @@ def load(
             lora_dropout=config.lora_dropout,
             use_rslora=config.use_rslora,
             use_dora=config.use_dora,
-            target_modules="all-linear",
+            target_modules=experts.ATTENTION if experts.numbers(read_config(folder)) else "all-linear",
             trainable_token_indices=_token_layers(base, new_tokens, tied) if new_tokens else None,
         )
         model = peft.get_peft_model(base, lora)

@@ -33,8 +33,11 @@ _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
 
 
-def check(method: Method, config: TrainConfig, continued: bool) -> None:
-    """Refuse settings that do not go together; `continued` tells that a parent's adapter is trained on."""
+def check(method: Method, config: TrainConfig, continued: bool, mixture: int = 0) -> None:
+    """Refuse settings that do not go together.
+
+    `continued` tells that a parent's adapter is trained on; `mixture` counts the experts of a layer of the base.
+    """
     start = config.init_lora_weights
     shared = method.kind == "online" or bool(method.head)
     if config.tuning == "full":
@@ -42,6 +45,13 @@ def check(method: Method, config: TrainConfig, continued: bool) -> None:
             _refuse(
                 "tuning",
                 f"what {method.name} makes shares its base with other adapters, so all weights of it cannot learn",
+                "Use tuning=lora.",
+            )
+        if mixture:
+            _refuse(
+                "tuning",
+                "this base is a mixture of experts, whose router would unlearn to keep them all at work: nothing here "
+                "teaches it that",
                 "Use tuning=lora.",
             )
         if config.quantize_base == "nf4":

@@ -133,6 +133,9 @@ class Known:
     @property
     def trains(self) -> tuple[bool, str]:
         """Say whether its architecture can be trained and exported, and in words what can be done with it."""
+        for source in (self.facts, self.offer):
+            if source.get("use"):
+                return bool(source.get("exportable")), str(source["use"])
         kind = self.get("architecture")
         return architecture.support(str(kind)) if kind else (True, "")
 

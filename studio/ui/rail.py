@@ -16,6 +16,7 @@ from studio.ui.parts import amount, duration, esc, number, pill, share, size
 GROUPS = (
     ("Prepare", (("model", "Model"), ("data", "Data"))),
     ("Tune", (("train", "Train"), ("align", "Align"), ("feedback", "Feedback"))),
+    ("Prove", (("lab", "Lab"),)),
     ("Use", (("export", "Export"), ("chat", "Chat"))),
 )
 PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
@@ -274,6 +275,12 @@ def _chat(scene: Scene) -> tuple[str, str]:
     return ("done", f"{asked:,} question{'s' if asked != 1 else ''} asked") if asked else ("ready", "ask both")
 
 
+def _lab(scene: Scene) -> tuple[str, str]:
+    from studio.ui import labview  # which needs this
+
+    return labview.line(scene)
+
+
 def _feedback(scene: Scene) -> tuple[str, str]:
     from studio.ui import setsview  # which needs this
 
@@ -286,6 +293,7 @@ _STATES = {
     "train": _train,
     "align": _align,
     "feedback": _feedback,
+    "lab": _lab,
     "export": _export,
     "chat": _chat,
 }

@@ -69,7 +69,7 @@ def make(folder: Path, kind: str, **config: Any) -> Path:
         size = make_pieces(folder, GEMMA, scheme="never", bos="<bos>")
     elif kind == "Phi3":
         size = make_pieces(folder, PHI3, scheme="always", strips=True)
-    elif kind == "Mistral":
+    elif kind in ("Mistral", "Mixtral"):
         size = make_pieces(folder, ["[INST]", "[/INST]"], scheme="first")
     else:
         size = len(check.read_vocabulary(folder))
@@ -98,6 +98,7 @@ LONG = {
     "short_factor": [1.0 + i / 8 for i in range(8)],
     "long_factor": [2.0 + i for i in range(8)],
 }
+QWEN_EXPERTS = {"num_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 32}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama2": ("Llama", {"num_key_value_heads": 4}),
     "llama3": ("Llama", rope("llama3", **LLAMA3)),
@@ -107,6 +108,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {}),
     "qwen2-tied": ("Qwen2", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3", {"head_dim": 32}),
+    "qwen3-moe": ("Qwen3Moe", {"head_dim": 32, "norm_topk_prob": True, **QWEN_EXPERTS}),
+    "mixtral": ("Mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2}),
     "gemma": ("Gemma", {"head_dim": 16}),
     "gemma2": ("Gemma2", {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 64}),
     "gemma3": ("Gemma3", {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16, "num_hidden_layers": 7}),
@@ -155,7 +158,7 @@ def test_a_converted_model_gives_transformers_logits(case: str, tmp_path: Path) 
     rows = sample(info.vocab_size)
     logits = reference(base, rows)
     renderer = encode.load(base)
-    limits = {"F32": 1e-5, "BF16": 1e-3} if case in ("llama3", "qwen3") else {"F32": 1e-5}
+    limits = {"F32": 1e-5, "BF16": 1e-3} if case in ("llama3", "qwen3", "mixtral") else {"F32": 1e-5}
     for dtype, limit in limits.items():
         file = gguf.write(base, None, tmp_path / f"{dtype}.gguf", renderer, name=case, dtype=dtype)
         assert compared(file, rows, logits, tmp_path) < limit, dtype
@@ -181,7 +184,7 @@ def test_transformers_reads_the_file_back(case: str, tmp_path: Path) -> None:
 
 
 #: A family of each kind of vocabulary and of norms; the others when there is time.
-SOON = ("mistral", "gemma2", "phi3")
+SOON = ("mistral", "qwen3-moe", "gemma2", "phi3")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_a_trained_model_of_every_architecture_is_certified(case: str, tmp_path:
     assert all(lines[name]["ok"] for name in ("token ids", "prompts", "ending", "numbers", "tensors", "adapter"))
 
 
-@pytest.mark.parametrize("case", ["llama3", "gemma", "phi3"])
+@pytest.mark.parametrize("case", ["llama3", "gemma", "phi3", "qwen3-moe"])
 def test_q8_0_in_one_pass_is_llama_cpps_own_q8_0(case: str, tmp_path: Path) -> None:
     from gguf import GGUFReader
 

@@ -17,7 +17,7 @@ from studio.cli.__main__ import run as cli
 from studio.data import preferences
 from studio.errors import ConfigError, DataError, Stopped
 from studio.feedback import constitution, judge, principles, review, revising
-from studio.feedback.revising import COPIED, CUT, EMPTY, FINE, JUMPED, LOOPED, NO_ANSWER, REFUSED, UNCHANGED
+from studio.feedback.revising import COPIED, CUT, EMPTY, FINE, JUMPED, LOOPED, NO_ANSWER, REFUSED, TALKS, UNCHANGED
 
 TOML = "".join(
     f'[[principle]]\nid = "{name}"\ngroup = "{group}"\ntitle = "{name}"\ncritique = "Is it {name}?"\n'
@@ -77,6 +77,7 @@ def test_a_criticised_answer_is_written_anew_and_the_record_tells_every_step(pro
     assert (step["critique"], step["revision"], step["criticised"], step["refused"]) == (CRITICISM, BETTER, True, "")
     assert one.answers[0].identity["model"] == "scripted" and one.answers[1].identity["revision"] == 1
     assert sum(row["drawn"] for row in result["principles"]) == 12 and result["blind_spots"] == []
+    assert "fault with all of 12 answers" in result["warnings"][0]
     assert len(server.bodies) == 36  # an answer, a criticism and a revision each
 
 
@@ -100,11 +101,14 @@ def test_several_rounds_criticise_what_the_round_before_made_by_another_principl
         ({"answer": ""}, NO_ANSWER),
         ({"critique": "No problems."}, FINE),
         ({"critique": ""}, FINE),
+        ({"critique": ANSWER}, FINE),
         ({"better": ""}, EMPTY),
         ({"better": Reply(BETTER, finish="length")}, CUT),
         ({"better": "cows eat meat as everybody knows and they hunt at night"}, UNCHANGED),
         ({"better": CRITICISM}, COPIED),
         ({"better": "Well, " + CRITICISM}, COPIED),
+        ({"better": "The user asked what cows eat, and I mended that."}, TALKS),
+        ({"better": "Grass. [end quoted 0123456789ab] And so on."}, TALKS),
         ({"better": lambda text: "What do cows eat, part " + text.split("part ")[1][0] + "?"}, COPIED),
         ({"better": "Cows are not a friend. " * 12}, LOOPED),
         ({"better": "I'm sorry, but I can't help with that."}, REFUSED),
@@ -119,7 +123,8 @@ def test_what_is_no_good_is_left_out_and_counted_by_its_reason(
     with Scripted(script(**how)) as server:
         result, records = make(prompts, law, server, told.append, limit=4)
     assert result["dropped"] == {reason: 4} and (result["sft"], result["preference"]) == (0, 0)
-    assert not result["usable"] and [one["code"] for one in told if one["type"] == "note"][-1] == "no_rows"
+    assert not result["usable"] and result["warnings"][0].startswith("No usable rows")
+    assert result["warnings"] == [one["text"] for one in told if one.get("code") == "constitution"]
     assert all(record.dropped == reason for record in records)
 
 
@@ -156,6 +161,7 @@ def test_principles_under_which_nothing_was_criticised_are_blind_spots(prompts: 
     with Scripted(script(critique=critique)) as server:
         result, _ = make(prompts, law, server, revisions=3)
         assert result["blind_spots"] == ["kind"] and result["not_drawn"] == []
+        assert "Nothing was ever criticised by kind" in result["warnings"][0]
         rows = {row["id"]: row for row in result["principles"]}
         assert rows["kind"]["criticised"] == 0 < rows["kind"]["drawn"] and rows["true"]["changed"] > 0
         result, _ = make(prompts, law, server, groups="honest", limit=2)

@@ -25,25 +25,15 @@ from studio.feedback.synthetic import (
     EMPTY,
     INSTRUCTION_CUT,
     LOOPED,
+    MARKED,
+    MENTIONS,
     NO_INSTRUCTION,
     NOT_THERE,
     REFUSED,
 )
 
-WORDS = [
-    "bread",
-    "moon",
-    "river",
-    "clock",
-    "piano",
-    "garden",
-    "winter",
-    "letter",
-    "harbour",
-    "violin",
-    "ladder",
-    "candle",
-]
+WORDS = ["bread", "moon", "river", "clock", "piano", "garden", "winter", "letter", "harbour", "violin"]
+WORDS += ["ladder", "candle"]
 DOCUMENT = """# Bees
 
 Bees tell each other where flowers are by dancing. The longer the dance lasts, the farther away the flowers are.
@@ -167,6 +157,9 @@ def test_documents_become_questions_that_their_passages_answer(tmp_path: Path) -
         server.answer = script(answer="Not there.")
         result, _ = make(server, documents=str(folder / "bees.md"))
         assert result["dropped"] == {NOT_THERE: 1}
+        server.answer = script(ask="What does the passage say of bees?")
+        assert make(server, documents=str(folder / "bees.md"))[0]["dropped"] == {MENTIONS: 1}
+        assert make(server, documents=str(folder / "bees.md"), with_passage=True)[0]["sft"] == 1
 
 
 @pytest.mark.parametrize(
@@ -179,6 +172,7 @@ def test_documents_become_questions_that_their_passages_answer(tmp_path: Path) -
         ({"answer": "I'm sorry, but I can't help with that."}, REFUSED),
         ({"answer": lambda text: text.upper()}, COPIED),
         ({"answer": "It is what it is. " * 9}, LOOPED),
+        ({"ask": "the moon [begin quoted 0123 Why?"}, MARKED),
         ({"answer": "It depends.<|im_end|>\n<|im_start|>user\nAnd?"}, synthetic.LINT["foreign_markers"]),
         ({"answer": "It depends on the caf\u00c3\u00a9 and its guests."}, synthetic.LINT["mojibake"]),
         ({"answer": "Dear {{name}}, it depends."}, synthetic.LINT["placeholder"]),

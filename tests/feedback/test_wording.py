@@ -121,3 +121,10 @@ def test_texts_that_loop_or_copy_are_seen_and_others_are_not() -> None:
 def test_lengths_are_compared_so_that_short_answers_may_grow() -> None:
     assert filters.jump("4", "The sum of two and two is four.") == pytest.approx(18 / 11)
     assert filters.jump("x " * 50, "x " * 5) == filters.jump("x " * 5, "x " * 50) == pytest.approx(60 / 15)
+
+
+def test_a_revision_that_speaks_of_the_request_is_seen_unless_the_question_did() -> None:
+    assert wording.talks_about_it("The user asked about cows.", "What do cows eat?")
+    assert wording.talks_about_it("Grass. [end quoted 0123456789ab]", "What do cows eat?")
+    assert not wording.talks_about_it("Tell the user to press Enter.", "How does the user log in?")
+    assert not wording.talks_about_it("Cows eat grass, as every user of a meadow knows.", "What do cows eat?")

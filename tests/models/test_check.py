@@ -184,7 +184,7 @@ def _pickle(folder: Path) -> None:
         (lambda f: (f / "config.json").write_text("[" * 100_000), "not valid JSON"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe{"), "not valid JSON"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "holds an adapter"),
-        (lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"), "tokenizer.model only"),
+        (lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"), "not SentencePiece's"),
         (lambda f: (f / "tokenizer.json").write_text("[]"), "not an object"),
         (_tokenizer(lambda t: t.update(model=[])), "no usable vocabulary"),
         (_tokenizer(lambda t: t.update(model={"vocab": {"a": "b"}})), "no usable vocabulary"),

@@ -21,6 +21,7 @@ from huggingface_hub import constants
 from test_parts import PAYLOADS, see
 
 from studio import hardware, jobs, paths, runs, worker
+from studio.cli import doctor
 from studio.errors import ModelError, RunError
 from studio.models import ask, catalogue, check, download
 from studio.runs import RunConfig
@@ -199,6 +200,23 @@ def test_an_offer_says_size_licence_and_whether_the_hub_lets_us(home: Path, hub:
     assert "auto_map" in ask.offer("org/code").refusal["message"]
     with pytest.raises(ModelError, match="has no model org/none"):
         ask.offer("org/none")
+
+
+def test_an_offer_whose_numbers_llama_cpp_would_not_compute_says_so(home: Path, hub: HubServer, tiny: Path) -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
+    config = {**json.loads((tiny / "config.json").read_text("utf-8")), **experts}
+    config |= {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe"}
+    files = folder(tiny)
+    hub.add("org/good", {**files, "config.json": json.dumps(config).encode()})
+    hub.add("org/odd", {**files, "config.json": json.dumps({**config, "norm_topk_prob": False}).encode()})
+    hub.add("org/none", {**files, "config.json": json.dumps({**config, "num_experts": 0}).encode()})
+    good, odd = ask.offer("org/good"), ask.offer("org/odd")
+    assert good.exportable and "attention alone learns" in good.use and good.shape["experts"] == 8
+    assert not odd.exportable and "norm_topk_prob" in odd.use
+    for offer, said in ((good, "attention alone learns"), (odd, "norm_topk_prob")):
+        assert said in card(show(offer.model, offer=dataclasses.asdict(offer)))
+    assert "num_experts" in ask.offer("org/none").refusal["message"]
+    assert not doctor._model("org/odd")["ok"] and "norm_topk_prob" in doctor._model("org/odd")["found"]
 
 
 def test_words_are_searched_for_on_the_hub_and_its_answer_is_pressed(home: Path, hub: HubServer, tiny: Path) -> None:

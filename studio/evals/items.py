@@ -1,0 +1,155 @@
+"""What suites share: item sets that ship with Studio or come as a file, and a sheet of answers and marks."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio import paths
+from studio.data.strict import MAX_ROW_BYTES
+from studio.errors import DataError
+from studio.evals.suite import Asking, Outcome
+from studio.feedback.speakers import Ask, Draw
+
+Turn = dict[str, Any]
+Row = dict[str, Any]
+
+
+def user(text: str) -> Turn:
+    """Give a turn of the user's."""
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Turn:
+    """Give a turn of the assistant's."""
+    return {"role": "assistant", "content": text}
+
+
+def shipped(name: str) -> Path:
+    """Give the place of an item set that ships with Studio."""
+    return paths.assets() / "evals" / name
+
+
+def toml(path: Path) -> Row:
+    """Read a TOML file; DataError says where it is none."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path.name} cannot be read as TOML: {error}", "Correct it.", file=str(path)) from None
+
+
+def rows(path: Path) -> list[Row]:
+    """Read the rows of a JSON lines, JSON or CSV file, whatever their keys; DataError where it is none of these.
+
+    A byte order mark is no part of the first column's name, and a row without any value is none.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name} cannot be read: {error}", "Name a UTF-8 file.", file=str(path)) from None
+    found = _table(path, text) if path.suffix.lower() in (".csv", ".tsv") else _json(path, text)
+    kept = [row for row in found if any(value not in (None, "", [], {}) for value in row.values())]
+    if not kept:
+        raise DataError(f"{path.name} holds no rows.", "Name a file with one item a row.", file=str(path))
+    return kept
+
+
+def _table(path: Path, text: str) -> list[Row]:
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        return [{str(name or "").strip(): cell for name, cell in row.items()} for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path.name} is no table: {error}", "Correct it.", file=str(path)) from None
+
+
+def _json(path: Path, text: str) -> list[Row]:
+    if text.lstrip().startswith("["):
+        numbered = [(1, text)]
+    else:
+        numbered = [(line, part) for line, part in enumerate(text.split("\n"), 1) if part.strip()]
+    found: list[Row] = []
+    for line, part in numbered:
+        try:
+            made = json.loads(part)
+        except (ValueError, RecursionError) as error:
+            remedy = "Write one JSON object a line."
+            raise DataError(f"Not JSON: {error}", remedy, file=str(path), line=line) from None
+        found += [row for row in (made if isinstance(made, list) else [made]) if isinstance(row, dict)]
+    return found
+
+
+def text_of(row: Mapping[str, Any], *names: str) -> str:
+    """Give the first of the named values that is a text with something in it."""
+    return next((str(row[name]).strip() for name in names if isinstance(row.get(name), str) and row[name].strip()), "")
+
+
+def prefer(asking: Asking, who: str, text: str, one: str, other: str) -> float:
+    """Give a side's (or the "judge"'s) P(one) of two choices: the mean of both letters, so that neither is liked more.
+
+    (P("A" | A: one, B: other) + P("B" | A: other, B: one)) / 2
+    """
+    speaker = asking.judge if who == "judge" else asking.speaker(who)
+    assert speaker is not None
+
+    def made() -> list[float]:
+        shares = []
+        for first, second, at in ((one, other, 0), (other, one, 1)):
+            asked = f"{text}\nA: {first}\nB: {second}\nAnswer with A or B."
+            shares.append(speaker.weigh([user(asked)], ["A", "B"])[at])
+        return shares
+
+    return sum(asking.keep(f"{who}\0{text}\0{one}\0{other}", made)) / 2
+
+
+@dataclasses.dataclass
+class Sheet:
+    """The answers of a suite as they come, a row an item and measure, and the marks in its outcome."""
+
+    asking: Asking
+    outcome: Outcome = dataclasses.field(default_factory=Outcome)
+    _rows: dict[tuple[str, str], Row] = dataclasses.field(default_factory=dict)
+    _had: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+
+    def replies(self, side: str, asks: Iterable[tuple[str, Sequence[Turn]]], draw: Draw) -> dict[str, str]:
+        """Ask a side prompts by their keys, one answer to each: {key: text}. A key is asked once."""
+        wanted = list(asks)
+        asked = [Ask(list(turns), key) for key, turns in wanted if (side, key) not in self._had]
+        said = self.asking.ask(side, asked, draw) if asked else []
+        self._had |= {(side, one.key): answers[0].text for one, answers in zip(asked, said, strict=True)}
+        return {key: self._had[side, key] for key, _ in wanted}
+
+    def said(
+        self,
+        item: str,
+        measure: str,
+        asked: str,
+        side: str,
+        text: str,
+        mark: float | None = None,
+        *,
+        offensive: bool = False,
+        **about: Any,
+    ) -> None:
+        """Write an answer down, with its mark where it has one; `about`: what else its reader should see, by side.
+
+        `offensive`: the texts are not shown before somebody asks for them.
+        """
+        row = self._rows.get((item, measure))
+        if row is None:
+            row = {"item": item, "measure": measure, "asked": asked, "before": None, "after": None, "marks": {}}
+            row |= {"offensive": True} if offensive else {}
+            self._rows[item, measure] = row
+            self.outcome.answers.append(row)
+        row[side] = text
+        for name, value in about.items():
+            row.setdefault(name, {})[side] = value
+        if mark is not None:
+            row["marks"][side] = mark
+            self.outcome.mark(measure, side, item, mark)

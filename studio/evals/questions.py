@@ -1,0 +1,201 @@
+"""Questions with short answers that can be checked: ours about the world, the starter's own, or a file's.
+
+A model is asked those that it can answer: the starter knows nothing of the wide world, and a question says something
+about pushback or typos only where it is answered without them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio import paths
+from studio.errors import DataError
+from studio.evals import items, naming
+from studio.evals.items import Row, Sheet, text_of, user
+from studio.feedback.speakers import Draw
+
+SETS = ("auto", "general", "starter")
+#: So many of each set are asked to see which one the model knows.
+PROBE = 12
+#: Longer answers are not compared by their words.
+_WORDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A question: answers that are right, some that are wrong (the first one is offered), other wordings of it.
+
+    `other` holds wordings in other languages: {"de": (question, answers)}; `opinions` prompts with an opinion beside
+    the question, and whether that is `right` or `wrong`.
+    """
+
+    id: str
+    text: str
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+    wordings: tuple[str, ...] = ()
+    other: Mapping[str, tuple[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    opinions: tuple[tuple[str, str], ...] = ()
+
+    def first(self, reply: str) -> str:
+        """Judge an answer: right, wrong or none."""
+        return naming.first(reply, self.right, self.wrong)
+
+
+def general() -> list[Question]:
+    """Give our questions about the world, those of all kinds mixed."""
+    found, _ = _read(items.rows(items.shipped("questions.jsonl")))
+    return _mixed(found)
+
+
+def starter() -> list[Question]:
+    """Give the starter's held-out questions, which no training row mentions; a wrong answer is its neighbour's."""
+    held = paths.assets() / "data" / "starter_questions.jsonl"
+    wordings = items.toml(items.shipped("starter_wordings.toml"))["wordings"]
+    found = [row for row in map(json.loads, held.read_text("utf-8").splitlines()) if row["split"] == "report"]
+    made = []
+    for at, row in enumerate(found):
+        right = [answer.lower() for answer in row["answers"]]
+        around = [other for other in found[at + 1 :] + found[:at] if other["kind"] == row["kind"]]
+        asked = f"{row['question']} {row['subject']}".lower()
+        answers = [other["answers"][0] for other in around]
+        wrong = [a for a in dict.fromkeys(answers) if a.lower() not in right and not _within(a, asked)]
+        worded = wordings[row["kind"]].format(s=row["subject"])
+        worded = worded[0].upper() + worded[1:]
+        made.append(Question(row["id"], row["question"], tuple(row["answers"]), tuple(wrong), (worded,)))
+    return _mixed(made)
+
+
+def _within(answer: str, asked: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(answer.lower())}(?!\w)", asked) is not None
+
+
+def _mixed(found: Sequence[Question]) -> list[Question]:
+    """Take one of each kind in turn, so that the first n are of all kinds. An id ends in its number among its kind."""
+    return sorted(found, key=lambda one: int(one.id.rpartition("-")[2]))
+
+
+def of_file(path: Path) -> tuple[list[Question], int]:
+    """Read the questions of a file, and count the rows that give none; DataError where no row does.
+
+    Layouts: ours {"question", "answers", "wrong"}; sycophancy-eval's {"prompt": [{"type", "content"}], "base": {...},
+    "metadata"} (rows of one question are one, their prompts its opinions); TruthfulQA's and GSM8K's. Answers of more
+    than four words are not compared by their words, and such rows are left out.
+    """
+    found, skipped = _read(items.rows(path))
+    if not found:
+        raise DataError(
+            "No row of this file is a question with a short answer.",
+            'Write rows as {"question": ..., "answers": [...], "wrong": ...}.',
+            file=str(path),
+        )
+    return found, skipped
+
+
+def _read(rows: Sequence[Row]) -> tuple[list[Question], int]:
+    made: dict[str, Question] = {}
+    skipped = 0
+    for number, row in enumerate(rows, 1):
+        one = _shared(row, number) if isinstance(row.get("base"), dict) else _plain(row, number)
+        if one is None:
+            skipped += 1
+            continue
+        had = made.get(one.text)
+        made[one.text] = one if had is None else dataclasses.replace(had, opinions=had.opinions + one.opinions)
+    return list(made.values()), skipped
+
+
+def _plain(row: Row, number: int) -> Question | None:
+    """Read a row of ours, of TruthfulQA or of GSM8K."""
+    text, wrong = text_of(row, "question", "Question"), _short(_wrong(row))
+    right = [answer for answer in _short(_right(row)) if not _within(answer, text.lower())]  # saying it back is none
+    if not text or not right:
+        return None
+    known = {answer.lower() for answer in right}
+    other = row["other"] if isinstance(row.get("other"), dict) else {}
+    foreign = {other["language"]: (other["question"], tuple(other["answers"]))} if other else {}
+    wordings = tuple(one for one in row.get("wordings") or () if isinstance(one, str))
+    wrong = [one for one in wrong if one.lower() not in known]
+    return Question(text_of(row, "id") or f"q-{number}", text, tuple(right), tuple(wrong), wordings, foreign)
+
+
+def _shared(row: Row, number: int) -> Question | None:
+    """Read a row of sycophancy-eval: a question, or one with an opinion beside it. A letter stands for a choice."""
+    base, turns = row["base"], row.get("prompt")
+    said = text_of(turns[0], "content") if isinstance(turns, list) and turns and isinstance(turns[0], dict) else ""
+    right, wrong = _short(_right(base)), _short(_wrong(base))
+    if letter := text_of(base, "correct_letter"):
+        letters = [f"({one})" for one in re.findall(r"[A-Z]", str(base.get("letters") or "ABCDE"))]
+        right = [f"({letter})", f"{letter})", *right]
+        wrong = [one for one in letters if one != f"({letter})"] + wrong
+        return Question(f"q-{number}", said, tuple(right), tuple(wrong)) if said else None
+    text = text_of(base, "question") or said
+    if not text or not right:
+        return None
+    opinions: tuple[tuple[str, str], ...] = ()
+    if said and said.strip() != text and text in said:
+        opinions = ((said, _toward(said.replace(text, ""), right)),)
+    return Question(f"q-{number}", text, tuple(right), tuple(wrong), opinions=opinions)
+
+
+def _toward(opinion: str, right: Sequence[str]) -> str:
+    """Tell whether an opinion is for the right answer: named, and not in a negation."""
+    return "right" if naming.named(opinion, right) else "wrong"
+
+
+def _short(answers: Sequence[str]) -> list[str]:
+    return [answer for answer in answers if len(answer.split()) <= _WORDS]
+
+
+def _right(row: Row) -> list[str]:
+    if isinstance(row.get("answer"), str) and "####" in row["answer"]:
+        number = row["answer"].rpartition("####")[2].strip()
+        return list(dict.fromkeys([number, number.replace(",", "")]))
+    named = [row.get(name) for name in ("answers", "correct_answer", "answer", "Best Answer", "Correct Answers")]
+    return _texts(named)
+
+
+def _wrong(row: Row) -> list[str]:
+    return _texts([row.get(name) for name in ("wrong", "incorrect_answer", "Incorrect Answers")])
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """Give the texts of lists and of cells that hold lists; a closing stop is no part of an answer."""
+    found: list[str] = []
+    for value in values:
+        parts = value if isinstance(value, list) else str(value or "").split(";")
+        found += [part.strip().rstrip(".") for part in parts if isinstance(part, str) and part.strip().rstrip(".")]
+    return list(dict.fromkeys(found))
+
+
+def choose(sheet: Sheet, chosen: str, limit: int, draw: Draw) -> list[Question]:
+    """Give the questions to ask: a file's, those of a named set, or (`auto`) of the set that the model knows more of.
+
+    The last side is asked the first twelve of each set; the set it answers better is taken.
+    """
+    file = sheet.asking.file
+    if file is not None:
+        found, skipped = of_file(file)
+        if skipped:
+            sheet.asking.note(f"{skipped} rows of {file.name} are no question with a short answer and were left out.")
+        return found[:limit]
+    sets = {"general": general(), "starter": starter()}
+    if chosen in sets:
+        return sets[chosen][:limit]
+    knows = {}
+    for name, questions in sets.items():
+        probe = questions[:PROBE]
+        said = sheet.replies(sheet.asking.sides[-1], [(one.id, [user(one.text)]) for one in probe], draw)
+        knows[name] = sum(one.first(said[one.id]) == "right" for one in probe)
+    best = "starter" if knows["starter"] > knows["general"] else "general"
+    what = {"general": "questions about the world", "starter": "the starter's own questions"}[best]
+    sheet.asking.note(
+        f"Asked {what}: of {PROBE} about the world {knows['general']} were answered, "
+        f"of {PROBE} of the starter's {knows['starter']}."
+    )
+    return sets[best][:limit]
