@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: a difference with its interval, both sides' figures, and what a suite drew (Outcome.plots).
+"""Pictures of an evaluation: a difference with its interval, both sides' figures, what a suite drew (Outcome.plots).
 
 Colours tell verdicts: red worse, green better, indigo different, grey what may be chance. Before is grey and hollow,
 after indigo and full, here and in the report.
@@ -140,7 +140,7 @@ def _bars(found: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> str:
         return left + (width - left - right) * min(1.0, max(0.0, number))
 
     told = "; ".join(
-        f"{label}: {', '.join(f'{side} {100 * one["value"]:.0f} %' for side, one in sides.items())}"
+        f"{label}: " + ", ".join(f"{side} {100 * one['value']:.0f} %" for side, one in sides.items())
         for label, sides in found
     )
     out = [_svg(width, height, told, grows=True)]
@@ -189,7 +189,9 @@ def scatter(plot: Mapping[str, Any]) -> str:
     return plots.both(lambda width: _scatter(sides, points, width)) if points else ""
 
 
-def _scatter(sides: Mapping[str, Sequence[tuple[float, float]]], points: Sequence[tuple[float, float]], width: int) -> str:
+def _scatter(
+    sides: Mapping[str, Sequence[tuple[float, float]]], points: Sequence[tuple[float, float]], width: int
+) -> str:
     height, left, right, top, bottom = 220, 40, 12, 10, 24
     across, up = plots.nice([0.0, *(x for x, _ in points)]), plots.nice([0.0, *(y for _, y in points)], wanted=4)
 
@@ -228,8 +230,8 @@ def _colour(name: str) -> str:
 
 
 def _svg(width: float, height: float, said: str, grows: bool = False) -> str:
-    style = 'class="st-plot"' if grows else 'class="st-range"'
-    return f'<svg {style} viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{esc(said, 1200)}">'
+    place = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg class="st-{"plot" if grows else "range"}" {place} role="img" aria-label="{esc(said, 1200)}">'
 
 
 def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str, thick: float) -> str:

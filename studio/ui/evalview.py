@@ -62,7 +62,9 @@ def nothing(scene: Scene) -> str:
     if evalset.of(scene):
         return ""
     why = "An evaluation asks a model the same questions before and after its training. Train one first."
-    where = parts.link("train", "Go to Train", filled=True) if scene.model else parts.link("model", "Pick a model", True)
+    where = (
+        parts.link("train", "Go to Train", filled=True) if scene.model else parts.link("model", "Pick a model", True)
+    )
     return parts.card("", parts.empty("Nothing to evaluate yet", why, where))
 
 
@@ -73,7 +75,7 @@ def _going(scene: Scene, view: View) -> str:
     now = str(newest.get("phase") or "").partition(":")[0]
     here = names.index(now) if now in names else -1
     marks = "".join(
-        f'<li>{rail.mark("done" if place < here else "running" if place == here else "empty")}'
+        f"<li>{rail.mark('done' if place < here else 'running' if place == here else 'empty')}"
         f"<span>{esc(evalset.suites()[name].title)}</span></li>"
         for place, name in enumerate(names)
     )
@@ -98,7 +100,9 @@ _LISTS = (
     ("changed", "Different, neither better nor worse", ""),
     ("undecided", "No significant difference", ""),
 )
-_SAME = "These may be chance: the interval says how large a difference could still be hidden. More items make it narrower."
+_SAME = (
+    "These may be chance: the interval says how large a difference could still be hidden. More items make it narrower."
+)
 
 
 def changes(document: Document) -> list[str]:
@@ -124,7 +128,9 @@ def changes(document: Document) -> list[str]:
         if name == "worse":
             body += _corrected(tested, most)
         if name == "undecided":
-            listed = body if len(rows) <= FOLD else f"<details><summary>Show all {len(rows):,}</summary>{body}</details>"
+            listed = (
+                body if len(rows) <= FOLD else f"<details><summary>Show all {len(rows):,}</summary>{body}</details>"
+            )
             body = parts.note(_SAME) + listed
         drawn.append(parts.card(head, body, esc(aside), style if rows else ""))
     return drawn
@@ -165,7 +171,8 @@ def _row(suite: Document, made: dict[str, Any], most: float) -> str:
         f'<tr><td class="st-ch-figure"><b title="{esc(made["says"])}">{esc(capital(made["label"]))}</b>'
         f'<small>{esc(said)}</small></td><td class="st-num st-ch-sides">{both(made)}</td>'
         f'<td class="st-ch-change">{evalplots.change(made, most)}<span class="st-of-{tone}">{change(made)}</span></td>'
-        f'<td class="st-num st-ch-p"><span class="st-narrow-only">p </span>{p_value(found)}</td><td class="st-ch-verdict">{pill}</td></tr>'
+        f'<td class="st-num st-ch-p"><span class="st-narrow-only">p </span>{p_value(found)}</td>'
+        f'<td class="st-ch-verdict">{pill}</td></tr>'
     )
 
 

@@ -44,7 +44,7 @@ def lines(
     unit: str = "steps",
     decimals: int = 0,
 ) -> str:
-    """Draw lines over 0 to `x_end` of a unit, written with so many decimals; values that are not finite are left out."""
+    """Draw lines over 0 to `x_end` of a unit, told with `decimals`; values that are not finite are left out."""
     kept = _finite(series)
     if not kept:
         return ""

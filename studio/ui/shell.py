@@ -10,7 +10,7 @@ import gradio as gr
 
 from studio import paths
 from studio.ui import kit, live, rail
-from studio.ui.pages import align, chat, data, disk, export, feedback, model, train
+from studio.ui.pages import align, chat, data, disk, evaluate, export, feedback, model, train
 
 _PAGES = {
     "model": model.page,
@@ -18,6 +18,7 @@ _PAGES = {
     "train": train.page,
     "align": align.page,
     "feedback": feedback.page,
+    "evaluate": evaluate.page,
     "export": export.page,
     "chat": chat.page,
     "disk": disk.page,
