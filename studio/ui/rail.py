@@ -16,7 +16,7 @@ from studio.ui.parts import amount, duration, esc, number, pill, share, size
 GROUPS = (
     ("Prepare", (("model", "Model"), ("data", "Data"))),
     ("Tune", (("train", "Train"), ("align", "Align"), ("feedback", "Feedback"))),
-    ("Prove", (("evaluate", "Evaluate"),)),
+    ("Prove", (("evaluate", "Evaluate"), ("lab", "Lab"))),
     ("Use", (("export", "Export"), ("chat", "Chat"))),
 )
 PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
@@ -283,10 +283,16 @@ def _evaluate(scene: Scene) -> tuple[str, str]:
     return evalview.line(scene)
 
 
-def _feedback(scene: Scene) -> tuple[str, str]:
-    from studio.ui import feedbackview  # which needs this
+def _lab(scene: Scene) -> tuple[str, str]:
+    from studio.ui import labview  # which needs this
 
-    return feedbackview.line(scene)
+    return labview.line(scene)
+
+
+def _feedback(scene: Scene) -> tuple[str, str]:
+    from studio.ui import setsview  # which needs this
+
+    return setsview.line(scene)
 
 
 _STATES = {
@@ -296,6 +302,7 @@ _STATES = {
     "align": _align,
     "feedback": _feedback,
     "evaluate": _evaluate,
+    "lab": _lab,
     "export": _export,
     "chat": _chat,
 }

@@ -370,7 +370,7 @@ def test_a_conversation_keeps_its_model_and_thumbs_train_a_run(
     finally:
         end(process)
     document = json.loads((Path(told["dir"]) / "result.json").read_text("utf-8"))
-    assert document["kto"] == 2 and document["comparison"]["arms"][0]["rated"] == first["rated"]
+    assert document["kto"] == 12 and document["comparison"]["arms"][0]["rated"] == first["rated"]
     from studio import runs
 
     assert runs.find(told["trial"]).status() == "finished"
