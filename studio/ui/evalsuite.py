@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from studio.evals import card as figures
 from studio.ui import controls, evalplots, evalset, evalview, parts
 from studio.ui.evalview import DO
 from studio.ui.live import Scene, View
@@ -78,7 +79,7 @@ def _suite(scene: Scene, view: View, suite: Mapping[str, Any]) -> str:
     body += "".join(
         f'<h3>{esc(head)}</h3><div class="st-eval-plot">{made}</div>' for head, made in evalplots.drawn(suite)
     )
-    cannot = f'<p class="st-note st-cannot"><b>What it cannot show</b> {esc(suite["cannot"])}</p>'
+    cannot = f'<p class="st-note st-cannot"><b>What it cannot show:</b> {esc(suite["cannot"])}</p>'
     return parts.card(str(suite["title"]), body + cannot, "", "st-suite")
 
 
@@ -86,7 +87,7 @@ def _figures(found: Sequence[dict[str, Any]], compared: bool) -> str:
     """Draw each figure: both sides on their intervals, n, and the verdict where there is one."""
     rows = "".join(_figure(made, compared) for made in found)
     last = "<th>Verdict</th>" if compared else ""
-    head = f"<th>Figure</th><th class=st-num>n</th><th>95 % intervals</th><th class=st-num>Value</th>{last}"
+    head = f"<th>Figure</th><th class=st-num>n</th><th>95 % intervals</th><th class=st-num>{'Before → after' if compared else 'Value'}</th>{last}"
     return (
         f'<div class="st-scroll"><table class="st-table st-figures"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
@@ -96,7 +97,7 @@ def _figures(found: Sequence[dict[str, Any]], compared: bool) -> str:
 def _figure(made: dict[str, Any], compared: bool) -> str:
     sides = [made["sides"][side] for side in SIDES if side in made["sides"]]
     counts = "/".join(f"{n:,}" for n in dict.fromkeys(side["n"] for side in sides))
-    value = evalview.both(made) if len(sides) == 2 else esc(evalview.card.value(made, sides[0]["value"]))
+    value = evalview.both(made) if len(sides) == 2 else esc(figures.value(made, sides[0]["value"]))
     verdict = _verdict(made) if compared else ""
     return (
         f"<tr><td><b>{esc(evalview.capital(made['label']))}</b><small>{esc(made['says'])}</small></td>"
@@ -289,7 +290,7 @@ def beside(scene: Scene) -> str:
 
 def _level(made: dict[str, Any], scale: tuple[float, float]) -> str:
     alone = {**made, "sides": {"after": made["sides"]["after"]}}
-    value = esc(evalview.card.value(made, made["sides"]["after"]["value"]))
+    value = esc(figures.value(made, made["sides"]["after"]["value"]))
     return f'<span class="st-level">{evalplots.levels(alone, 130, scale)}<span>{value}</span></span>'
 
 

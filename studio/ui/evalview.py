@@ -98,7 +98,7 @@ _LISTS = (
     ("worse", "Got worse", "st-got-worse"),
     ("better", "Got better", ""),
     ("changed", "Different, neither better nor worse", ""),
-    ("undecided", "No significant difference", ""),
+    ("undecided", "No significant difference", "st-same"),
 )
 _SAME = (
     "These may be chance: the interval says how large a difference could still be hidden. More items make it narrower."
@@ -127,11 +127,13 @@ def changes(document: Document) -> list[str]:
         body = table(rows, most)
         if name == "worse":
             body += _corrected(tested, most)
+        elif len(rows) > FOLD:
+            first = "" if name == "undecided" else table(rows[:FOLD], most)
+            rest = table(rows[FOLD if first else 0 :], most)
+            told = f"Show the other {len(rows) - FOLD:,}" if first else f"Show all {len(rows):,}"
+            body = f'{first}<details class="st-more"><summary>{told}</summary>{rest}</details>'
         if name == "undecided":
-            listed = (
-                body if len(rows) <= FOLD else f"<details><summary>Show all {len(rows):,}</summary>{body}</details>"
-            )
-            body = parts.note(_SAME) + listed
+            body = parts.note(_SAME) + body
         drawn.append(parts.card(head, body, esc(aside), style if rows else ""))
     return drawn
 
@@ -153,7 +155,7 @@ def figure(document: Document, short: Document) -> dict[str, Any]:
 
 def table(rows: Sequence[tuple[Document, dict[str, Any]]], most: float) -> str:
     """Draw figures that were compared: name, before and after, the difference on its interval, p, the verdict."""
-    heads = ("Figure", "Before → after", "Difference, 95 % interval", "p, corrected", "Verdict")
+    heads = ("Figure", "Before → after", "Difference, 95 % interval", "p (Holm)", "Verdict")
     top = "".join(f"<th{' class=st-num' if place in (1, 3) else ''}>{head}</th>" for place, head in enumerate(heads))
     body = "".join(_row(suite, made, most) for suite, made in rows)
     return (
@@ -170,7 +172,7 @@ def _row(suite: Document, made: dict[str, Any], most: float) -> str:
     return (
         f'<tr><td class="st-ch-figure"><b title="{esc(made["says"])}">{esc(capital(made["label"]))}</b>'
         f'<small>{esc(said)}</small></td><td class="st-num st-ch-sides">{both(made)}</td>'
-        f'<td class="st-ch-change">{evalplots.change(made, most)}<span class="st-of-{tone}">{change(made)}</span></td>'
+        f'<td class="st-ch-change"><div>{evalplots.change(made, most)}<span class="st-of-{tone}">{change(made)}</span></div></td>'
         f'<td class="st-num st-ch-p"><span class="st-narrow-only">p </span>{p_value(found)}</td>'
         f'<td class="st-ch-verdict">{pill}</td></tr>'
     )
@@ -185,7 +187,8 @@ def both(made: dict[str, Any]) -> str:
     """Write before and after with one unit: 41.0 → 29.0 %."""
     before, after = (card.value(made, made["sides"][side]["value"]) for side in ("before", "after"))
     number, _, unit = before.partition(" ")
-    return esc(f"{number} → {after}" if after.endswith(f" {unit}") or not unit else f"{before} → {after}")
+    shared = not unit or after.endswith(f" {unit}")
+    return esc(f"{number if shared else before} → {after}".replace("-", "−"))
 
 
 def change(made: dict[str, Any]) -> str:
