@@ -75,14 +75,13 @@ def before(scene: Scene) -> str:
     chosen = evalset.ticked(scene)
     of = evalset.of(scene)
     rows = [("Evaluated", esc(feedbackset.who_of(scene, of), 120) if of else "nobody yet")]
-    took, command = "", ""
+    took = ""
     if not problem(scene):
         made = evalset.config(scene)
         against = str(made.options["against"])
         said = _base(made.model) if against == "base" else feedbackset.who_of(scene, against) if against else "nobody"
         rows.append(("Against", esc(said, 120)))
         took = long(*evalset.estimate(scene, made))
-        command = parts.terminal(terminal.line(evalset.command(made.options, of)), terminal.THE_SAME)
     judge = evalset.word(scene, "judge", evalset.NOBODY)
     name = "rules alone" if judge == evalset.NOBODY else feedbackset.who_of(scene, judge)
     rows += [
@@ -90,7 +89,15 @@ def before(scene: Scene) -> str:
         ("Suites", esc(", ".join(evalset.suites()[one].title for one in chosen)) or "none ticked"),
         ("Takes", esc(took)),
     ]
-    return parts.card("What will be measured", parts.facts(rows)) + command
+    return parts.card("What will be measured", parts.facts(rows))
+
+
+def command(scene: Scene) -> str:
+    """Draw the command that starts the next evaluation; nothing as long as it could not start."""
+    if not unfolded(scene) or problem(scene):
+        return ""
+    words = evalset.command(evalset.config(scene).options, evalset.of(scene))
+    return parts.terminal(terminal.line(words), terminal.THE_SAME)
 
 
 def _base(model: str) -> str:

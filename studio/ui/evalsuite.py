@@ -87,7 +87,8 @@ def _figures(found: Sequence[dict[str, Any]], compared: bool) -> str:
     """Draw each figure: both sides on their intervals, n, and the verdict where there is one."""
     rows = "".join(_figure(made, compared) for made in found)
     last = "<th>Verdict</th>" if compared else ""
-    head = f"<th>Figure</th><th class=st-num>n</th><th>95 % intervals</th><th class=st-num>{'Before → after' if compared else 'Value'}</th>{last}"
+    value = "Before → after" if compared else "Value"
+    head = f"<th>Figure</th><th class=st-num>n</th><th>95 % intervals</th><th class=st-num>{value}</th>{last}"
     return (
         f'<div class="st-scroll"><table class="st-table st-figures"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"

@@ -172,7 +172,8 @@ def _row(suite: Document, made: dict[str, Any], most: float) -> str:
     return (
         f'<tr><td class="st-ch-figure"><b title="{esc(made["says"])}">{esc(capital(made["label"]))}</b>'
         f'<small>{esc(said)}</small></td><td class="st-num st-ch-sides">{both(made)}</td>'
-        f'<td class="st-ch-change"><div>{evalplots.change(made, most)}<span class="st-of-{tone}">{change(made)}</span></div></td>'
+        f'<td class="st-ch-change"><div>{evalplots.change(made, most)}'
+        f'<span class="st-of-{tone}">{change(made)}</span></div></td>'
         f'<td class="st-num st-ch-p"><span class="st-narrow-only">p </span>{p_value(found)}</td>'
         f'<td class="st-ch-verdict">{pill}</td></tr>'
     )
@@ -265,7 +266,10 @@ def onward(scene: Scene) -> str:
         filled=bool(worked),
         extra='data-st-page-go="feedback"',
     )
-    return parts.actions(report, make if worked is not None else "")
+    fresh = controls.button(
+        "New evaluation", {"do": "fold", "open": "yes"}, to=DO, extra='data-st-go="#st-page-evaluate .st-fold"'
+    )
+    return parts.actions(fresh, report, make if worked is not None else "")
 
 
 def _worked(document: Document) -> int | None:
