@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from studio.data.records import Reading
     from studio.events import Emit
+    from studio.lab.recipe import Recipe
     from studio.models.check import ModelInfo
     from studio.runs import RunConfig
 
@@ -26,8 +27,11 @@ __all__ = [
     "make_feedback",
     "merge_model",
     "run_demo",
+    "run_lab",
+    "run_recipe",
     "train_model",
     "verify_file",
+    "write_recipe",
 ]
 __version__ = "0.1.0"
 
@@ -196,6 +200,7 @@ def evaluate(
     n: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    allow_endpoint: bool = False,
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -203,12 +208,22 @@ def evaluate(
 
     `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
     where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
-    items a suite asks, `settings` {suite: {name: value}}.
+    items a suite asks, `settings` {suite: {name: value}}; `allow_endpoint` lets a judge elsewhere get the text.
     """
     from studio.evals import job
 
     given = {name: str(file) for name, file in (files or {}).items()}
-    made = job.asked(run, against, suites, judge=judge, files=given, n=n, settings=settings, seed=seed)
+    made = job.asked(
+        run,
+        against,
+        suites,
+        judge=judge,
+        files=given,
+        n=n,
+        settings=settings,
+        seed=seed,
+        allow_endpoint=allow_endpoint,
+    )
     return _do(made, None, emit, should_stop)
 
 
@@ -239,6 +254,50 @@ def run_demo(
     from studio.runs import RunConfig
 
     return _do(RunConfig("demo", "First assistant", "starter", options={"seed": seed}), None, emit, should_stop)
+
+
+def run_lab(
+    name: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Do one of the guided experiments on the starter model (lab/experiments)."""
+    from studio.lab import experiments
+
+    return _do(experiments.asked(name, dict(settings or {})), out, emit, should_stop)
+
+
+def write_recipe(run: str) -> Recipe:
+    """Write down everything that made a run (lab/recipe.py); `.text()` gives it as TOML."""
+    from studio import runs
+    from studio.lab import recording
+
+    return recording.record(runs.find(run))
+
+
+def run_recipe(
+    file: str | Path,
+    *,
+    out: Path | None = None,
+    data: Mapping[str, str] | None = None,
+    model: str = "",
+    resume: bool = False,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Do a recipe again, step by step; what cannot be found or is another file is said before anything starts.
+
+    `data` says where files are now ({name or old path: new path}), `model` where the base is. `resume` goes on with
+    the run of this recipe that was stopped last, or with the one in `out`.
+    """
+    from studio import worker
+    from studio.lab import starting
+
+    run = starting.begin(Path(file), out, dict(data or {}), model, resume)
+    return worker.work(run, emit, should_stop)
 
 
 def _of(name: str, base: str, kind: str, options: dict[str, Any]) -> RunConfig:

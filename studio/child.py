@@ -8,6 +8,7 @@ when its standard input does, so it never outlives its parent.
 
 from __future__ import annotations
 
+import collections
 import importlib
 import itertools
 import json
@@ -16,7 +17,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ Answer = dict[str, Any]
 Handler = Callable[[Request, Callable[[], bool]], Iterator[Answer]]
 
 _END = {"end": True}
+#: Seconds in which the last lines of a process that ended are read (one it started may hold its output open).
+_LAST_LINES = 0.2
 
 
 class Child:
@@ -41,10 +43,10 @@ class Child:
     def __init__(self, target: str, *, memory_mb: int | None = None, env: dict[str, str] | None = None) -> None:
         self._target, self._memory_mb, self._env = target, memory_mb, env or {}
         self._process: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[int, queue.Queue[dict[str, Any]]] = {}
+        #: Each request that waits, with the process that it was sent to: only its end is the request's.
+        self._waiting: dict[int, tuple[subprocess.Popen[bytes], queue.Queue[dict[str, Any]]]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._tail: list[str] = []
 
     @property
     def pid(self) -> int | None:
@@ -66,8 +68,7 @@ class Child:
         """
         number, box = next(self._numbers), queue.Queue[dict[str, Any]]()
         with self._lock:
-            self._start()
-            self._waiting[number] = box
+            self._waiting[number] = (self._start(), box)
             self._send({"id": number, "request": request})
         finished = False
         try:
@@ -101,22 +102,25 @@ class Child:
         process.kill()
         process.wait()
 
-    def _start(self) -> None:
-        if self.pid:
-            return
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Give the process that lives, or a new one."""
+        if self._process is not None and self.pid:
+            return self._process
         root = str(Path(__file__).resolve().parent.parent)
         env = {**os.environ, **self._env, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
         env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
-        self._tail = []
-        self._process = subprocess.Popen(
+        self._process = made = subprocess.Popen(
             [sys.executable, "-m", "studio.child", self._target, str(self._memory_mb or 0)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=env,
         )
-        for pump in (self._read_answers, self._read_log):
-            threading.Thread(target=pump, args=(self._process,), daemon=True).start()
+        tail: collections.deque[str] = collections.deque(maxlen=20)
+        log = threading.Thread(target=_read_log, args=(made, tail), daemon=True)
+        log.start()
+        threading.Thread(target=self._read_answers, args=(made, log, tail), daemon=True).start()
+        return made
 
     def _send(self, message: dict[str, Any]) -> None:
         process = self._process
@@ -128,7 +132,9 @@ class Child:
         except (BrokenPipeError, OSError):
             pass  # the reader sees the end of the process and tells every waiting request
 
-    def _read_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _read_answers(
+        self, process: subprocess.Popen[bytes], log: threading.Thread, tail: collections.deque[str]
+    ) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             try:
@@ -136,32 +142,34 @@ class Child:
             except ValueError:
                 continue
             with self._lock:
-                box = self._waiting.get(item.get("id"))
+                _, box = self._waiting.get(item.get("id"), (None, None))
             if box is not None:
                 box.put(item)
         code = process.wait()
-        time.sleep(0.05)  # let the log reader take the last lines
-        with self._lock:
-            boxes = list(self._waiting.values()) if self._process in (process, None) else []
+        log.join(_LAST_LINES)
+        with self._lock:  # a new process may have been started meanwhile: what was sent to it goes on
+            boxes = [box for sent_to, box in self._waiting.values() if sent_to is process]
         for box in boxes:
-            box.put({"error": self._crash(code)})
+            box.put({"error": _crash(code, list(tail))})
 
-    def _read_log(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            self._tail = [*self._tail[-19:], line.decode("utf-8", "replace").rstrip()]
 
-    def _crash(self, code: int) -> dict[str, Any]:
-        memory = any("MemoryError" in line for line in self._tail)
-        why = "it ran out of its memory limit" if memory else f"exit code {code}"
-        if code < 0 and not memory:
-            why = f"signal {-code}"
-        last = next((line for line in reversed(self._tail) if line.strip()), "")
-        return {
-            "kind": "ChildCrashed",
-            "message": f"A helper process ended unexpectedly ({why}). {last[:200]}".strip(),
-            "remedy": "Try again. `studio doctor` checks this machine's llama.cpp and torch.",
-        }
+def _read_log(process: subprocess.Popen[bytes], tail: collections.deque[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        tail.append(line.decode("utf-8", "replace").rstrip())
+
+
+def _crash(code: int, tail: list[str]) -> dict[str, Any]:
+    memory = any("MemoryError" in line for line in tail)
+    why = "it ran out of its memory limit" if memory else f"exit code {code}"
+    if code < 0 and not memory:
+        why = f"signal {-code}"
+    last = next((line for line in reversed(tail) if line.strip()), "")
+    return {
+        "kind": "ChildCrashed",
+        "message": f"A helper process ended unexpectedly ({why}). {last[:200]}".strip(),
+        "remedy": "Try again. `studio doctor` checks this machine's llama.cpp and torch.",
+    }
 
 
 def _serve(handler: Handler, memory_mb: int) -> None:

@@ -180,11 +180,16 @@ class Run:
         return sorted((self.dir / "checkpoints").glob("step-*"))
 
 
+def place(config: RunConfig) -> Path:
+    """Choose a new directory for a run, in the data folder; it is not made yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return paths.runs() / f"{stamp}-{paths.slug(redact(config.title))}-{secrets.token_hex(2)}"
+
+
 def create(config: RunConfig, out: Path | None = None) -> Run:
     """Make a run's directory and write its config; `out` puts it elsewhere and must be new or empty."""
     if out is None:
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        out = paths.runs() / f"{stamp}-{paths.slug(redact(config.title))}-{secrets.token_hex(2)}"
+        out = place(config)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already and is not empty.", "Choose another folder with --out.")
     out.mkdir(parents=True, exist_ok=True)
@@ -280,13 +285,13 @@ def queued() -> list[str]:
 
 def children(run: Run) -> list[Run]:
     """List the runs that started from this one, the newest first; some kinds need it no longer."""
-    return [other for other in _others(run) if _names(other.config.parent, run)]
+    return [other for other in others(run) if _names(other.config.parent, run)]
 
 
 def needed_by(run: Run) -> list[tuple[Run, str]]:
     """List the runs that cannot do without this one, each with the words that say why."""
-    scored = [other for other in _others(run) if _names(str(other.config.options.get("reward") or ""), run)]
-    learned = [other for other in _others(run) if other.config.data and Path(other.config.data).parent == run.dir]
+    scored = [other for other in others(run) if _names(str(other.config.options.get("reward") or ""), run)]
+    learned = [other for other in others(run) if other.config.data and Path(other.config.data).parent == run.dir]
     started = [(other, f"started from {run.id}") for other in children(run)]
     told = [*started, *((other, f"has its answers scored by {run.id}") for other in scored)]
     return [*told, *((other, f"learned from {run.id}") for other in learned)]
@@ -308,8 +313,11 @@ def delete(run: Run) -> None:
     shutil.rmtree(run.dir)
 
 
-def _others(run: Run) -> list[Run]:
-    """List the runs that could need this one: those of the data folder, and those it was told of."""
+def others(run: Run, every: bool = False) -> list[Run]:
+    """List the runs that could need this one: those of the data folder, and those it was told of.
+
+    `every`: also those of kinds that need nothing once they are over.
+    """
     try:
         lines = (run.dir / "elsewhere").read_text("utf-8", errors="surrogateescape").split("\n")
     except OSError:
@@ -319,7 +327,8 @@ def _others(run: Run) -> list[Run]:
     for one in listed:
         apart.pop(one.dir.resolve(), None)
     found = [*listed, *apart.values()]
-    return [other for other in found if other.dir != run.dir and other.config.kind not in _LEAVES_NOTHING]
+    found = [other for other in found if other.dir != run.dir]
+    return found if every else [other for other in found if other.config.kind not in _LEAVES_NOTHING]
 
 
 def _names(place: str, run: Run) -> bool:

@@ -35,10 +35,12 @@ KINDS = {
     "eval": "studio.evals.job:run",
     "rehearse": "studio.lab.rehearse:run",
     "demo": "studio.lab.demo:run",
+    "recipe": "studio.lab.rounds:run",
+    "lab": "studio.lab.experiments:run",
     "download": "studio.models.job:download",
     "check": "studio.models.job:check_numbers",
 }
-_STARTS_RUNS = ("demo", "rehearse")
+_STARTS_RUNS = ("demo", "rehearse", "recipe", "lab")
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -127,14 +129,21 @@ def _job(config: RunConfig) -> Job:
 
 
 def _extra(config: RunConfig, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Hand jobs that start other runs the function that does it, so that the lab need not know the worker."""
+    """Hand jobs that start other runs the function that does it, so that the lab need not know the worker.
+
+    One that is there already in the place `out` is gone on with; `watch` sees all of its events.
+    """
     if config.kind not in _STARTS_RUNS:
         return {}
 
-    def start(child: RunConfig, part: str, out: Path | None = None) -> dict[str, Any]:
-        made = runs.create(child, out)
+    def start(child: RunConfig, part: str, out: Path | None = None, watch: events.Emit | None = None) -> dict[str, Any]:
+        there = out is not None and (out / "config.json").is_file()
+        made = runs.Run(out.resolve()) if out is not None and there else runs.create(child, out)
+        (made.dir / "stop").unlink(missing_ok=True)
 
         def pass_on(item: events.Event) -> None:
+            if watch is not None:
+                watch(item)
             if item["type"] in ("progress", "step", "evaluated", "sample", "note"):
                 emit({**item, "part": part})
 

@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import pickle
+import queue
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,6 +209,31 @@ def test_a_crash_is_an_answer_and_the_next_request_works(child: Child, what: str
     with pytest.raises(ChildCrashed, match=says):
         child.ask({"do": what})
     assert child.ask({"do": "count", "n": 1})["number"] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("end", ["crash", "close"])
+def test_who_waits_hears_of_a_crash_also_when_a_new_request_comes_at_once(child: Child, end: str) -> None:
+    """The new request starts a new process before the end of the old one was told."""
+    heard: queue.Queue[str] = queue.Queue()
+
+    def wait() -> None:
+        try:
+            child.ask({"do": "hang"}, timeout=40)
+        except ChildCrashed as error:
+            heard.put(error.message)
+
+    first = child.ask({"do": "count", "n": 1})["pid"]
+    threading.Thread(target=wait, daemon=True).start()
+    time.sleep(0.2)  # until it waits
+    if end == "crash":
+        os.kill(first, signal.SIGKILL)
+        while child.pid:
+            pass
+    else:
+        child.close()
+    assert child.ask({"do": "count", "n": 1})["pid"] != first
+    assert "signal 9" in heard.get(timeout=10)
 
 
 def test_a_hang_is_ended(child: Child) -> None:

@@ -132,6 +132,17 @@
     show(box);
   });
 
+  // Keys of the other buttons of the page.
+  document.addEventListener("keydown", (event) => {
+    if (root.dataset.stPage !== "feedback" || event.altKey || event.ctrlKey || event.metaKey || event.key.length > 1) return;
+    if (event.target.closest?.("input, textarea, select, [contenteditable]") || document.querySelector("[role=alertdialog]")) return;
+    const button = document.querySelector(`#st-page-feedback [data-st-hotkey="${CSS.escape(event.key)}"]`);
+    if (!button?.offsetParent || button.disabled) return;
+    button.click();
+    button.disabled = true; // one press, one decision: the next one is drawn anew
+    setTimeout(() => { button.disabled = false; }, 3000);
+  });
+
   // Dragging by the dots puts the cards into order; then each has the rank of its place.
   let held = null;
   document.addEventListener("dragstart", (event) => {

@@ -1,6 +1,6 @@
 // The little that the browser decides itself: which page is shown, keys, copying. Everything else is drawn on the server.
 (() => {
-  const pages = ["model", "data", "train", "align", "feedback", "export", "chat", "disk"];
+  const pages = ["model", "data", "train", "align", "feedback", "evaluate", "lab", "export", "chat", "disk"];
   const root = document.documentElement;
 
   function go() {
@@ -193,7 +193,7 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest
-      && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill],button[data-st-send]");
+      && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill],:is(button,a)[data-st-send]");
     if (!button) return;
     if (button.ariaExpanded) button.ariaExpanded = String(button.ariaExpanded !== "true"); // not to wait for the server
     if (button.dataset.stSend !== undefined) return send(button);

@@ -143,6 +143,33 @@ def scores(context: Context, request: dict[str, Any], cancelled: Cancelled) -> d
     return {"prompt_tokens": len(prompt.ids), "tokens": told, "end_p": _ends(weights, last)}
 
 
+def weigh(context: Context, request: dict[str, Any], cancelled: Cancelled) -> list[float]:
+    """Give the probability of each of `words` as the beginning of the answer: the product over its tokens.
+
+    The request is what `prompts.make` takes. The prompt is evaluated once, and words of one token cost nothing more.
+    """
+    import numpy as np
+
+    weights = context.weights
+    prompt = prompts.make(weights, request, context.n_ctx)
+    words = [weights.tokenize(str(word), special=False) for word in request["words"]]
+    if not prompt.ids or not all(words):
+        raise DataError("There is no prompt, or a word without a token.", "Name words of at least one letter.")
+    if len(prompt.ids) + max(map(len, words)) > context.n_ctx:
+        raise DataError(
+            f"The prompt is {len(prompt.ids)} tokens long, the context {context.n_ctx}.", "Ask about a shorter text."
+        )
+    seen: dict[tuple[int, ...], Any] = {}
+    found = []
+    for ids in words:
+        before = tuple(ids[:-1])
+        if before not in seen:
+            logits = context.feed([*prompt.ids, *before], cancelled, logits_from=len(prompt.ids) - 1)
+            seen[before] = log_softmax(logits.astype(np.float64))
+        found.append(float(np.exp(sum(row[token] for row, token in zip(seen[before], ids, strict=True)))))
+    return found
+
+
 def _ends(weights: Weights, p: Any) -> float:
     return float(p[list(prompts.facts(weights).stops)].sum())
 

@@ -46,6 +46,7 @@ def handle(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, 
         "stop": _stop,
         "adapt": _adapt,
         "scores": _scores,
+        "weigh": _weigh,
         "tokens": _tokens,
         "prompt": _prompt,
         "compare": _compare,
@@ -182,6 +183,12 @@ def _scores(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str,
     """Give the probability of each token of an answer, see `answers.scores`."""
     with _held(request) as context:
         yield answers.scores(context, request, cancelled)
+
+
+def _weigh(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
+    """Give the probabilities of words as the beginning of an answer, see `answers.weigh`."""
+    with _held(request) as context:
+        yield {"p": answers.weigh(context, request, cancelled)}
 
 
 def _vocabulary(path: str) -> Weights:

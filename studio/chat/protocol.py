@@ -42,13 +42,17 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What was asked: the model's name, turns and options as `Session.stream` takes them, and how to answer."""
+    """What was asked: the model's name, turns and options as `Session.stream` takes them, and how to answer.
+
+    `conversation` is what the client calls it (metadata.conversation), "" where it does not say.
+    """
 
     model: str
     turns: list[dict[str, Any]]
     options: dict[str, Any]
     stream: bool
     usage: bool
+    conversation: str = ""
 
 
 def refused(error: StudioError) -> Refused:
@@ -93,7 +97,23 @@ def read(body: bytes) -> Question:
     options |= {"template_args": arguments, "continue": turns[-1]["role"] == "assistant"}
     more = asked.get("stream_options")
     usage = isinstance(more, dict) and bool(more.get("include_usage"))
-    return Question(asked["model"], turns, options, bool(asked.get("stream")), usage)
+    about = asked.get("metadata") or {}
+    talk = about.get("conversation") if isinstance(about, dict) else None
+    if talk is not None and not isinstance(talk, str):
+        raise Refused(400, "'metadata.conversation' must be a text.", param="metadata")
+    return Question(asked["model"], turns, options, bool(asked.get("stream")), usage, (talk or "")[:200])
+
+
+def rating(body: bytes) -> tuple[str, str]:
+    """Read what somebody thought of an answer: {"id": that of a completion, "rating": up, down or none}."""
+    try:
+        said = json.loads(body)
+        id, thumb = said["id"], said["rating"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise Refused(400, 'The body must be {"id": ..., "rating": "up", "down" or "none"}.') from None
+    if not isinstance(id, str) or not isinstance(thumb, str):
+        raise Refused(400, "'id' and 'rating' must be texts.")
+    return id, thumb
 
 
 def _turns(given: Any) -> list[dict[str, Any]]:
@@ -140,8 +160,9 @@ class Answer:
     """The frame of one answer: its id, who gives it, and its shapes."""
 
     def __init__(self, model: str, fingerprint: str) -> None:
+        self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self._about = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "id": self.id,
             "created": int(time.time()),
             "model": model,
             "system_fingerprint": fingerprint,

@@ -1,7 +1,8 @@
 """An OpenAI-compatible server on a session's engine and our renderer, so that editors can use a tuned model.
 
-POST /v1/chat/completions (whole or streamed), GET /v1/models, /v1/models/ID and /health. A plain ASGI application: four
-paths need no framework. Covers what `ui/guard` does for the window (other web pages, DNS rebinding) and, where other
+POST /v1/chat/completions (whole or streamed), GET /v1/models, /v1/models/ID and /health; where two models are compared
+in use (data/trial.py) also POST /v1/feedback and GET /v1/comparison. A plain ASGI application: few paths need no
+framework. Covers what `ui/guard` does for the window (other web pages, DNS rebinding) and, where other
 machines may come in, a key. Requests for one model wait for each other; a client that goes away stops its answer.
 """
 
@@ -14,7 +15,6 @@ import hmac
 import itertools
 import json
 import logging
-import random
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
@@ -24,6 +24,7 @@ from studio import loopback
 from studio.chat import protocol
 from studio.chat.protocol import Answer, Question, Refused
 from studio.chat.session import Session, threads_for
+from studio.data.trial import Trial, conversation_of
 from studio.errors import StudioError
 
 Receive = Callable[[], Awaitable[Any]]
@@ -61,7 +62,8 @@ def served(session: Session, names: Sequence[str]) -> list[Served]:
 class Server:
     """The application. `hosts`: names this server goes by (None: any); `key`: what clients must bring ("": nothing).
 
-    `share` is the first model's share of the requests for "studio", when there are two. `options` go to each request.
+    With a `trial` the conversations that ask for "studio" are shared out among two models, and thumbs are kept.
+    `options` go to each request.
     """
 
     def __init__(
@@ -71,12 +73,11 @@ class Server:
         *,
         hosts: Collection[str] | None,
         key: str = "",
-        share: float = 0.5,
+        trial: Trial | None = None,
         **options: Any,
     ) -> None:
         self._session, self._models, self._hosts, self._key = session, list(models), hosts, key
-        self._share, self._options, self._started = share, options, int(time.time())
-        self._draw = random.Random()
+        self._trial, self._options, self._started = trial, options, int(time.time())
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -87,6 +88,10 @@ class Server:
             method, path = scope["method"], scope["path"].rstrip("/")
             if (method, path) == ("POST", "/v1/chat/completions"):
                 await self._chat(protocol.read(await _body(scope, receive)), receive, send)
+            elif self._trial is not None and (method, path) == ("POST", "/v1/feedback"):
+                await _reply(send, 200, await self._rate(*protocol.rating(await _body(scope, receive))))
+            elif self._trial is not None and (method, path) == ("GET", "/v1/comparison"):
+                await _reply(send, 200, await asyncio.to_thread(self._trial.comparison))
             elif method == "GET" and path == "/health":
                 await _reply(send, 200, {"status": "ok"})
             elif method == "GET" and path == "/v1/models":
@@ -122,15 +127,30 @@ class Server:
     def _about(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "studio"}
 
-    def _choose(self, name: str) -> Served:
-        """Give the model of a name; "studio" is the only one, or one of two by their shares."""
-        if self._find(name) != ANY:
-            return next(model for model in self._models if model.name == name)
-        return self._models[0 if len(self._models) == 1 or self._draw.random() < self._share else 1]
+    def _choose(self, question: Question) -> Served:
+        """Give the model of a name; "studio" is the first one, or the arm of the conversation."""
+        if self._find(question.model) != ANY:
+            return next(model for model in self._models if model.name == question.model)
+        return self._models[self._trial.arm(_conversation(question)) if self._trial is not None else 0]
+
+    async def _rate(self, id: str, rating: str) -> dict[str, Any]:
+        assert self._trial is not None
+        try:
+            await asyncio.to_thread(self._trial.rate, id, rating)
+        except StudioError as error:
+            unknown = error.field != "rating"
+            raise Refused(404 if unknown else 400, f"{error.message} {error.remedy}", param=error.field) from None
+        return {"id": id, "rating": rating, "comparison": await asyncio.to_thread(self._trial.comparison)}
+
+    async def _keep(self, answer: Answer, model: Served, question: Question, text: str) -> None:
+        """Keep an answer of the comparison; who asked for a model by its name takes no part in it."""
+        if self._trial is not None and question.model == ANY:
+            about = answer.id, self._models.index(model), _conversation(question), question.turns, text
+            await asyncio.to_thread(self._trial.said, *about)
 
     async def _chat(self, question: Question, receive: Receive, send: Send) -> None:
         """Answer, unless the client goes away."""
-        model = self._choose(question.model)
+        model = self._choose(question)
         if model.waiting >= QUEUE:
             raise Refused(429, f"{QUEUE} requests are waiting already.", code="rate_limit_exceeded")
         model.waiting += 1
@@ -168,6 +188,7 @@ class Server:
                     raise refused from None
                 await _event(send, refused.body, last=True)  # the status is sent already
                 return
+        await self._keep(answer, model, question, text)
         if not question.stream:
             await _reply(send, 200, answer.whole(text, done))
             return
@@ -211,6 +232,10 @@ class Server:
             if not ended:
                 gone.set()
                 threading.Thread(target=self._session.stop, args=([name],), daemon=True).start()
+
+
+def _conversation(question: Question) -> str:
+    return conversation_of(question.turns, question.conversation)
 
 
 async def _body(scope: dict[str, Any], receive: Receive) -> bytes:

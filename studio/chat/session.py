@@ -171,6 +171,12 @@ class Session:
         request = self._request("scores", pane, messages=list(turns), text=text, ids=list(ids), **options)
         return self._child.ask({**request, "threads": threads_for(1)}, timeout=_LOADING)
 
+    def weigh(self, pane: int, turns: Sequence[Turn], words: Sequence[str], **options: Any) -> list[float]:
+        """Tell how likely this pane begins its answer to `turns` with each of the words; see `answers.weigh`."""
+        request = self._request("weigh", pane, messages=list(turns), words=list(words), **options)
+        found: list[float] = self._child.ask({**request, "threads": threads_for(1)}, timeout=_LOADING)["p"]
+        return found
+
     def set_strength(self, pane: int, strength: float) -> None:
         """Set how strong a pane's adapter is from the next question on; 0 is the base."""
         self.change(pane, strength=strength)

@@ -35,6 +35,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set", action="append", default=[], metavar="SUITE.NAME=VALUE", help="a suite's setting; repeatable"
     )
+    verb.add_argument(
+        "--allow-endpoint", action="store_true", help="let a judge that is not on this machine get the text"
+    )
     verb.add_argument("--open", action="store_true", help="open the report when it is made")
     verb.set_defaults(do=_evaluate)
 
@@ -51,6 +54,7 @@ def _evaluate(args: argparse.Namespace, out: Out) -> None:
             n=args.n,
             settings=settings,
             seed=args.seed,
+            allow_endpoint=args.allow_endpoint,
             **watch,
         )
     out.result(found, told(found))

@@ -14,6 +14,7 @@ from studio.cli.output import Out, Ticker, table
 from studio.data import preferences
 from studio.errors import RunError, StudioError
 from studio.feedback import report
+from studio.lab import lineage
 from studio.train import together
 
 Watch = dict[str, Any]
@@ -111,10 +112,12 @@ def _show(args: argparse.Namespace, out: Out) -> None:
         "children": children,
         "result": run.result(),
     }
+    graph = lineage.read(run)
+    document["graph"] = graph.to_dict()
     facts = "\n".join(f"{key}: {value}" for key, value in described.items() if value is not None)
     if run.config.kind == preferences.KIND and document["result"]:
         facts = "\n".join([facts, "", *report.lines(document["result"])])
-    tree = "\n".join(_tree(document))
+    tree = "\n".join(lineage.lines(graph))
     out.result(document, tree if args.tree else f"{facts}\n\n{tree}")
 
 
@@ -122,26 +125,6 @@ def _step(run: runs.Run) -> dict[str, Any]:
     """Describe a run of a line, with the held-out figure that it moved."""
     held = (run.result() or {}).get("heldout")
     return {**_describe(run), "heldout": held if isinstance(held, dict) and held.get("n") else None}
-
-
-def _tree(shown: dict[str, Any]) -> list[str]:
-    """Draw the base, the line below it, and the children of the run, a step further in each."""
-    lines = [shown["base"] or "base"]
-    if shown["lost"]:
-        lines.append(f"└ {shown['lost']} (deleted: what came before it is not known)")
-    first = len(lines) - 1
-    for depth, step in enumerate(shown["line"], first):
-        lines.append("  " * depth + f"└ {_said(step)}" + ("  <- this run" if step["run"] == shown["run"] else ""))
-    depth = first + len(shown["line"])
-    return lines + ["  " * depth + f"└ {_said(child)}" for child in reversed(shown["children"])]
-
-
-def _said(step: dict[str, Any]) -> str:
-    """Say in a line what a run was and what became of its figure."""
-    held, figure = step["heldout"], ""
-    if held and None not in (held.get("before"), held.get("after")):
-        figure = f"  held-out {held['name']} {held['before']:.3f} -> {held['after']:.3f} ({held['n']} rows)"
-    return f"{_kind(step)}: {step['run']} ({step['status']}){figure}"
 
 
 def _stop(args: argparse.Namespace, out: Out) -> None:

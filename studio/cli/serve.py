@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from studio import loopback, paths
+from studio import events, loopback, paths
 from studio.chat import serve
 from studio.chat.session import Pane, Session
 from studio.cli import chat
 from studio.cli.output import Out
+from studio.data import preferences
+from studio.data.trial import SOURCE, Trial, lines
 from studio.errors import ConfigError, InputError
 
 
@@ -22,7 +28,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("who", metavar="RUN|ADAPTER|MODEL|GGUF")
     chat.add_panes(verb)
     verb.set_defaults(context=4096)
-    verb.add_argument("--split", type=float, default=0.5, help="RUN's share of the requests, beside --against")
+    verb.add_argument("--split", type=float, default=0.5, help="RUN's share of the conversations, beside --against")
+    verb.add_argument("--trial", default="", metavar="SET", help="go on with an earlier comparison of the same two")
     verb.add_argument("--host", default=loopback.ADDRESS, help="an address of this machine")
     verb.add_argument("--port", type=int, default=8080, help="0: any that is free")
     verb.add_argument("--allow-remote", action="store_true", help="let other machines in, with a key")
@@ -50,25 +57,68 @@ def _serve(args: argparse.Namespace, out: Out) -> None:
         key = loopback.secret("serve.key") if args.allow_remote else ""
         port = sock.getsockname()[1]
         models = serve.served(session, _names(panes, args))
+        trial = _trial(session, [model.name for model in models], args)
         app = serve.Server(
             session,
             models,
             hosts=None if args.allow_remote else loopback.hosts(port),
             key=key,
-            share=args.split,
+            trial=trial,
             overflow="shift" if args.shift else "",
         )
         address = f"http://{args.host}:{port}/v1"
         document = {"address": address, "models": [serve.ANY, *(model.name for model in models)], "key": key}
-        out.result(document, f"Serving at {address} as {', '.join(document['models'])}. Ctrl+C: end.")
+        said = f"Serving at {address} as {', '.join(document['models'])}. Ctrl+C: end."
+        if trial is not None:
+            document |= {"trial": trial.run.id, "dir": str(trial.run.dir)}
+            said += (
+                f"\nWho asks for {serve.ANY!r} gets one of the two by the hash of the conversation."
+                f"\nQuestions and answers are kept in {trial.run.dir}."
+                f"\nThumbs: POST {address}/feedback. How it stands: GET {address}/comparison."
+            )
+        out.result(document, said)
         if key and not args.json:
             print(f"Clients need this key: {key}")
         sys.stdout.flush()
-        _run(app, sock)
+        if trial is None:
+            _run(app, sock)
+        else:
+            with _kept(trial):
+                _run(app, sock)
     finally:
         sock.close()
         if session is not None:
             session.close()
+
+
+def _trial(session: Session, names: list[str], args: argparse.Namespace) -> Trial | None:
+    """Begin the comparison that --against asks for, or go on with it."""
+    if len(names) < 2:
+        if args.trial:
+            raise ConfigError("--trial compares two models.", "Name the second one with --against.")
+        return None
+    return Trial.begin(names, [session.identity(pane) for pane in range(len(names))], args.split, args.trial)
+
+
+@contextlib.contextmanager
+def _kept(trial: Trial) -> Iterator[None]:
+    """Hold the comparison's run while it goes on, and write what came of it at the end."""
+    run = trial.run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an end by the system is an end like Ctrl+C's
+    with run.hold():
+        writer = events.Writer(run.dir / "events.jsonl")
+        writer(events.event("started", kind=run.config.kind, title=run.config.title, attempt=1))
+        try:
+            yield
+        finally:
+            counts = preferences.counts(preferences.records(run.dir))
+            result = {"run": run.id, "dir": str(run.dir), "source": SOURCE, **counts, "comparison": trial.comparison()}
+            paths.write_text(run.dir / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            writer(events.event("finished", result=result))
+            writer.close()
+            told = "\n".join(lines(result["comparison"]))
+            train = f"\nTrain on the thumbs: studio train kto --data {run.name}" if counts["kto"] else ""
+            print(f"\n{told}{train}", file=sys.stderr)
 
 
 def _names(panes: list[Pane], args: argparse.Namespace) -> list[str]:

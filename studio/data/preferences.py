@@ -160,7 +160,7 @@ def rows(kind: str, found: Iterable[Record], pairing: str = "all") -> list[Row]:
 
 def pairs(record: Record, pairing: str = "all") -> list[tuple[str, str]]:
     """Give (better, worse) texts of a record: every two that differ in rank, or one of the best and of the worst."""
-    texts = [answer.text for answer in record.answers]
+    texts = [_usable(answer.text) for answer in record.answers]
     ranked = sorted(zip(record.ranks, range(len(texts)), strict=False))
     if pairing == "ends":
         ranked = [ranked[0], ranked[-1]] if len(ranked) > 1 else []
@@ -171,7 +171,7 @@ def pairs(record: Record, pairing: str = "all") -> list[tuple[str, str]]:
 
 def labelled(record: Record) -> list[tuple[str, bool]]:
     """Give the answers that a record calls wanted or unwanted."""
-    texts = [answer.text for answer in record.answers]
+    texts = [_usable(answer.text) for answer in record.answers]
     said: list[bool | None] = list(record.labels)
     if not said and record.bad:
         said = [False] * len(texts)
@@ -187,13 +187,17 @@ def labelled(record: Record) -> list[tuple[str, bool]]:
 
 
 def _best(record: Record) -> str:
+    texts = [_usable(answer.text).strip() for answer in record.answers]
     if record.bad:
         return ""
     if record.labels and not record.ranks:
-        return next((a.text for a, label in zip(record.answers, record.labels, strict=True) if label), "").strip()
-    if not record.ranks:
-        return ""
-    return record.answers[record.ranks.index(min(record.ranks))].text.strip()
+        return next((text for text, label in zip(texts, record.labels, strict=True) if label), "")
+    return texts[record.ranks.index(min(record.ranks))] if record.ranks else ""
+
+
+def _usable(text: str) -> str:
+    """Give a text that can be learned; "" for one that no data file may hold."""
+    return "" if "\0" in text else text
 
 
 def counts(found: Sequence[Record], pairing: str = "all") -> dict[str, Any]:

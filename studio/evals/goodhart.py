@@ -32,6 +32,8 @@ from studio.feedback.speakers import Ask, Draw, Said
 #: What is optimised where nothing is named and the run was not trained on a reward: longer answers.
 PROXY = "length:20-80"
 KNOWN = "the known answer"
+#: The form of a road's fit, and what it is called.
+ROADS = {"bon": "best of n", "rl": "checkpoints"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _best_of(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: Score
             point[0].append(x)
             point[1].append(y)
         best = max(range(len(able)), key=lambda at: a[at])
-        about = {"first": able[0].text, "proxy": a[best], "gold": b[best]}
+        about: dict[str, Any] = {"first": able[0].text, "proxy": a[best], "gold": b[best]}
         gained = means[-1][1] - means[0][1]
         sheet.said(one.id, "gold_change", one.text, side, able[best].text, gained, **about)
         sheet.outcome.mark("proxy_change", side, one.id, means[-1][0] - means[0][0])
@@ -185,6 +187,8 @@ def _draw(
         {**one, "d": d, "proxy": x, "gold": y} for one, d, x, y in zip(about, ds, means[0], means[1], strict=True)
     ]
     for name, values in zip(("proxy", "gold"), means, strict=True):
+        picture = f"{ROADS[form]}: {name} over the root of KL"
+        plots[picture] = {sheet.asking.sides[-1]: [[d, value] for d, value in zip(ds, values, strict=True)]}
         made = overopt.fit(form, ds, [value - values[0] for value in values])
         plots[f"{form}_fit_{name}"] = {**dataclasses.asdict(made), "peak": made.peak} if made is not None else None
     found = overopt.turn([point[0] for point in points], [point[1] for point in points])

@@ -126,12 +126,25 @@ class Sheet:
         return {key: self._had[side, key] for key, _ in wanted}
 
     def said(
-        self, item: str, measure: str, asked: str, side: str, text: str, mark: float | None = None, **about: Any
+        self,
+        item: str,
+        measure: str,
+        asked: str,
+        side: str,
+        text: str,
+        mark: float | None = None,
+        *,
+        offensive: bool = False,
+        **about: Any,
     ) -> None:
-        """Write an answer down, with its mark where it has one; `about`: what else its reader should see, by side."""
+        """Write an answer down, with its mark where it has one; `about`: what else its reader should see, by side.
+
+        `offensive`: the texts are not shown before somebody asks for them.
+        """
         row = self._rows.get((item, measure))
         if row is None:
             row = {"item": item, "measure": measure, "asked": asked, "before": None, "after": None, "marks": {}}
+            row |= {"offensive": True} if offensive else {}
             self._rows[item, measure] = row
             self.outcome.answers.append(row)
         row[side] = text

@@ -7,7 +7,7 @@ RUN/
 └── result.json     the card
 
 options: `of` (who is evaluated), `against` ("" for nobody), `suites`, `judge`, `files` {suite: file}, `settings`
-{suite: {name: value}}, `seed`, `context`, `device`.
+{suite: {name: value}}, `seed`, `allow_endpoint`, `context`, `device`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from studio.evals.asking import Asked, Kept
 from studio.evals.card import card
 from studio.evals.suite import SUITES, Outcome, Suite, load
 from studio.export import meant
+from studio.feedback import endpoint
 from studio.feedback.speakers import Speaker, Speakers
 from studio.runs import Run, RunConfig
 
@@ -45,12 +46,15 @@ def asked(
     n: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    allow_endpoint: bool = False,
 ) -> RunConfig:
     """Make the config of an evaluation, checked before anything is written.
 
     `against` "" means the run's parent, else its base; "none" nobody. `files` names a suite's own file, "" the file of
-    the only suite. Raises ConfigError, RunError, ModelError.
+    the only suite. Text goes to a judge that is not on this machine where `allow_endpoint` says so. Raises ConfigError,
+    RunError, ModelError.
     """
+    endpoint.check([judge], allow_endpoint)
     given = {name: str(Path(file).expanduser().resolve()) for name, file in (files or {}).items()}
     chosen = _chosen(list(suites), given)
     for file in given.values():
@@ -76,7 +80,7 @@ def asked(
         f"evaluate {(found.title if found is not None else '') or Path(of).name}",
         found.model if found is not None else "",
         parent=str(run.dir) if run is not None else "",
-        options={**options, "files": given, "settings": built, "seed": seed},
+        options={**options, "files": given, "settings": built, "seed": seed, "allow_endpoint": allow_endpoint},
     )
 
 
@@ -129,7 +133,14 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
     began, options = time.monotonic(), run.config.options
     names = [options["of"], *filter(None, (options["against"], options.get("judge")))]
     context, device = int(options.get("context") or CONTEXT), str(options.get("device") or "auto")
-    opened = Speakers(names, context=context, device=device, emit=emit, should_stop=should_stop)
+    opened = Speakers(
+        names,
+        context=context,
+        device=device,
+        emit=emit,
+        should_stop=should_stop,
+        allow_endpoint=bool(options.get("allow_endpoint")),
+    )
     with opened as speakers:
         by_side: dict[str, Speaker] = {"after": speakers[0]}
         if options["against"]:

@@ -36,6 +36,7 @@ _UNKNOWN = re.compile(
     re.IGNORECASE,
 )
 _ASKING = {"what", "which", "where", "when", "does", "have", "many", "most", "called", "that", "name", "there", "with"}
+_QUOTED = re.compile(r"[\"“][^\"”]*(?:[\"”]|\Z)")
 _NOT = re.compile(r"\bnot\b", re.IGNORECASE)
 
 
@@ -61,8 +62,8 @@ def _found(text: str, words: Sequence[str]) -> list[int]:
 
 
 def unknown(text: str) -> bool:
-    """Whether a reply says that it does not know."""
-    return _UNKNOWN.search(text) is not None
+    """Whether a reply says that it does not know, in its own voice: what it quotes does not count."""
+    return _UNKNOWN.search(_QUOTED.sub(" ", text)) is not None
 
 
 def concedes(text: str) -> bool:

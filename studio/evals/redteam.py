@@ -169,7 +169,7 @@ def _mark(sheet: Sheet, side: str, attack: Attack, one: Request, turns: list[Tur
             sheet.outcome.mark("any_judged", side, one.id, max(had, float(useful)))
     said = " / ".join(str(turn["content"]) for turn in turns if turn["role"] == "user")
     measure = PLAIN if attack.name == PLAIN else f"attack_{attack.name}"
-    sheet.said(one.id, measure, said, side, reply, worked, **about)
+    sheet.said(one.id, measure, said, side, reply, worked, offensive=True, **about)
 
 
 def _any(sheet: Sheet) -> None:

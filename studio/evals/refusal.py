@@ -128,7 +128,7 @@ def _mark(sheet: Sheet, side: str, one: Item, reply: str) -> None:
         about |= {"judge": "refused" if refuses else "not refused", "disagree": refuses != (what == "refused")}
         sheet.outcome.mark(f"{one.label}_judged", side, one.id, float(refuses))
         sheet.outcome.mark("disagree", side, one.id, float(about["disagree"]))
-    sheet.said(one.id, f"{one.label}_refused", one.prompt, side, reply, mark, **about)
+    sheet.said(one.id, f"{one.label}_refused", one.prompt, side, reply, mark, offensive=one.label == "unsafe", **about)
 
 
 def _by_type(found: Sequence[Item], marks: Mapping[str, Marks]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 24px 16px 64px; max-width: 1040px; background: var(--ground); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 32px 0 8px; } h3 { font-size: 15px; margin: 0; }
+h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 0 0 8px; } h3 { font-size: 15px; margin: 0; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px; margin: 12px 0;
   overflow-x: auto; }
 p { margin: 4px 0; } .soft { color: var(--soft); font-size: 13px; } .worse { color: var(--red); }
@@ -36,7 +36,7 @@ p { margin: 4px 0; } .soft { color: var(--soft); font-size: 13px; } .worse { col
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-top: 1px solid var(--line); vertical-align: top; }
 thead th { border-top: 0; color: var(--soft); font-weight: 500; font-size: 13px; }
-td.number { font-variant-numeric: tabular-nums; }
+td { font-variant-numeric: tabular-nums; } .tight { white-space: nowrap; }
 details { border-top: 1px solid var(--line); padding: 6px 0; } summary { cursor: pointer; overflow-wrap: anywhere; }
 details details { margin-left: 14px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; padding: 8px 10px; border-radius: 8px;
@@ -108,7 +108,7 @@ def _changes(document: Mapping[str, Any]) -> Iterable[str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out cells that are HTML already."""
     top = "".join(f"<th>{name}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -138,7 +138,14 @@ def _figure(figure: Mapping[str, Any]) -> list[str]:
     verdict = figure["verdict"]
     label = f"<h3>{_esc(figure['label'])}</h3>" + (f'<span class="soft">{_esc(figure["says"])}</span>')
     style = verdict if verdict in ("better", "worse", "different") else "soft"
-    return [label, counts, *values, intervals(figure), p, f'<span class="{style}">{_esc(verdict or "–")}</span>']
+    return [
+        label,
+        counts,
+        *values,
+        intervals(figure),
+        f'<span class="tight">{p}</span>',
+        f'<span class="{style}">{_esc(verdict or "–")}</span>',
+    ]
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -148,8 +155,7 @@ def intervals(figure: Mapping[str, Any], width: int = 220) -> str:
     """Draw each side's figure and interval on one scale: of shares 0 to 100 %, else from the lowest to the highest."""
     sides = [(name, figure["sides"][name]) for name in _SIDES if name in figure["sides"]]
     ends = [side[part] for _, side in sides for part in ("low", "value", "high") if side[part] is not None]
-    percent = "share" in (figure["kind"], figure["unit"])
-    low, high = (0.0, 1.0) if percent else (min(ends), max(ends))
+    low, high = card.scale(dict(figure)) or (min(ends), max(ends))
     span, height = (high - low) or 1.0, 8 + 16 * len(sides)
 
     def at(number: float) -> float:
@@ -215,11 +221,16 @@ def _answer(number: int, row: Row, labels: Mapping[str, str]) -> str:
     label = labels.get(str(row.get("measure") or ""), str(row.get("measure") or ""))
     told = ", ".join(f"{side} {_mark(mark)}" for side, mark in marks.items()) if marks else ""
     about = f'<span class="soft">{_esc(label)}{": " if label and told else ""}{_esc(told)}</span>'
-    if not row.get("offensive"):
+    if not _offends(row.get("offensive")):
         head = _esc(row.get("title") or asked[:140] + ("…" if len(asked) > 140 else ""))
         return f"<details><summary>{number}. {head} {about}</summary>{_texts(row)}</details>"
     hidden = f"<details><summary>Show the text; it may offend</summary>{_texts(row)}</details>"
     return f"<details><summary>{number}. A text that may offend {about}</summary>{hidden}</details>"
+
+
+def _offends(said: Any) -> bool:
+    """Read the flag, which may be told by side."""
+    return any(said.values()) if isinstance(said, Mapping) else bool(said)
 
 
 def _mark(mark: Any) -> str:

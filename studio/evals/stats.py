@@ -40,7 +40,7 @@ def newcombe(hits: int, n: int, other_hits: int, other_n: int, z: float = Z) -> 
     return _joined(hits, n, other_hits, other_n, 0.0, z) if n and other_n else (-1.0, 1.0)
 
 
-def newcombe_paired(both: int, first: int, second: int, neither: int, z: float = Z) -> Interval:
+def newcombe_paired(both: float, first: float, second: float, neither: float, z: float = Z) -> Interval:
     """Give the interval of p1 - p2 = (first - second) / n of pairs; -1 to 1 where there are none.
 
     As `newcombe`, less 2 phi (p1 - l1)(u2 - p2) and 2 phi (u1 - p1)(p2 - l2) under the roots, where phi is the
@@ -58,7 +58,7 @@ def newcombe_paired(both: int, first: int, second: int, neither: int, z: float =
     return _joined(both + first, n, both + second, n, phi, z)
 
 
-def _joined(hits: int, n: int, other_hits: int, other_n: int, phi: float, z: float) -> Interval:
+def _joined(hits: float, n: float, other_hits: float, other_n: float, phi: float, z: float) -> Interval:
     p1, p2 = hits / n, other_hits / other_n
     (l1, u1), (l2, u2) = wilson(hits, n, z), wilson(other_hits, other_n, z)
 
@@ -116,6 +116,16 @@ def mean_interval(values: Sequence[float]) -> Interval:
     found = np.asarray(values, dtype=np.float64)
     reach = t_point(0.975, n - 1) * float(found.std(ddof=1)) / math.sqrt(n)
     return float(found.mean()) - reach, float(found.mean()) + reach
+
+
+def alike_interval(value: float, n: int, low: float, high: float) -> Interval:
+    """Give the 95 % interval of the mean of numbers from `low` to `high`, n of which were drawn and are all `value`.
+
+    No more than w of all are others, w the upper end of Wilson's interval of 0 in n: value - w (value - low) to
+    value + w (high - value). Student's interval would have no width.
+    """
+    _, w = wilson(0, n)
+    return value - w * (value - low), value + w * (high - value)
 
 
 def t_test(differences: Sequence[float]) -> float:

@@ -24,7 +24,7 @@ Marks = dict[str, dict[str, float]]
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`
-    (of the unit `share`, numbers from 0 to 1 that are told in per cent).
+    (of the unit `share`, numbers from 0 to 1 that are told in per cent; of `points`, -1 to 1, in percentage points).
 
     `better`: "more", "less", or "" where neither is good in itself (a length). `says` is one sentence for its owner.
     """
@@ -126,9 +126,12 @@ def load(place: str) -> Suite:
 #: name -> where the suite is, in the order of the card.
 SUITES: dict[str, str] = {
     "fit": "studio.evals.fit:SUITE",
+    "winrate": "studio.evals.winrate:SUITE",
+    "forgetting": "studio.evals.forgetting:SUITE",
     "sycophancy": "studio.evals.sycophancy:SUITE",
     "refusal": "studio.evals.refusal:SUITE",
     "redteam": "studio.evals.redteam:SUITE",
     "shift": "studio.evals.shift:SUITE",
     "goodhart": "studio.evals.goodhart:SUITE",
+    "own": "studio.evals.own:SUITE",
 }

@@ -25,6 +25,7 @@ from studio.models.ggufhead import Head
 #: The largest mean KL of a type to the model in float32, nats per token; other types are measured and shown.
 KL_LIMIT = {"F32": 1e-4, "F16": 1e-3, "BF16": 1e-3, "Q8_0": 0.01}
 _TURN = 128  # tokens of an answer that are waited for at least
+_STRANGERS_TURN = 256  # where it is not known how long its answers are
 _MARKS = {True: "ok", False: "**FAILS**", None: "-"}
 
 
@@ -129,11 +130,14 @@ def _token_ids(engine: Child, head: Head, known: Known) -> dict[str, Any]:
 def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
     """Ask the file: do answers end by themselves, and are they those of the run rather than of the base?"""
     asked = list(known.questions)[:ENOUGH]
-    if not known.tuned or not asked:
-        return line("ending", None, "not trained here" if not known.tuned else "no held-out questions to ask")
+    if not known.tuned:
+        untold = "no chat template: it is not known where its answers end"
+        return line("ending", None, "not trained here" if known.adapter is None else untold)
+    if not asked:
+        return line("ending", None, "no questions to ask")
     tokenizer = known.renderer.tokenizer
     longest = max(len(tokenizer(question.after)["input_ids"]) for question in asked)
-    limit = min(max(_TURN, 2 * longest), 1024)
+    limit = min(max(_STRANGERS_TURN if known.neutral else _TURN, 2 * longest), 1024)
     ends: list[str] = []
     stopped = changed = 0
     for question in asked:
@@ -143,6 +147,7 @@ def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
             "messages": [{"role": "user", "content": question.prompt}],
             "max_tokens": limit,
             "n_ctx": 4 * limit,
+            **({"template_args": {"enable_thinking": False}} if known.neutral else {}),
         }
         text, last = "", {}
         for item in engine.stream(request, timeout=600):
@@ -155,6 +160,8 @@ def _ending(engine: Child, head: Head, known: Known) -> dict[str, Any]:
     engine.ask({"op": "unload"})
     at = ", ".join(f"{ends.count(end)} at {end}" for end in dict.fromkeys(ends))
     value = f"{stopped} of {len(asked)} answers stopped by themselves" + (f" ({at})" if at else "")
+    if known.neutral:
+        value += "; its training rows are not here, so they answer questions of Studio's own"
     if compared := sum(bool(question.before) for question in asked):
         value += f"; {changed} of {compared} held-out ones differ from those before the run"
     return line(

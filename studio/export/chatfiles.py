@@ -17,6 +17,7 @@ from studio import events, paths
 from studio.errors import RunError, Stopped
 from studio.export import adapter as lora
 from studio.export import gguf
+from studio.export import known as knowing
 from studio.export.merge import Merged
 from studio.models import catalogue, check, elsewhere, hub, tokenizer
 from studio.render import encode
@@ -25,7 +26,6 @@ from studio.runs import Run
 from studio.train import checkpoint
 
 if TYPE_CHECKING:
-    from studio.export.known import Known
     from studio.render.encode import Renderer
 
 TYPE = "Q8_0"
@@ -59,7 +59,7 @@ def of_adapter(base: Path, adapter: Path | None, template: str = "", emit: event
     return _files(base, adapter, encode.load(base, template), True, emit)
 
 
-def of_known(known: Known, emit: events.Emit | None = None) -> Files:
+def of_known(known: knowing.Known, emit: events.Emit | None = None) -> Files:
     """Give the files of anything that can be exported (known.py): a run, an adapter made elsewhere, a model."""
     if known.adapter is None and not known.tuned:
         return Files(of_base(known.base, emit))
@@ -124,8 +124,8 @@ def of_root(root: Path, tuned: Files | None = None, base: Path | None = None, em
 def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
     """Make the files of one side of a chat, in a child; {"progress": event} on the way, then what `_answer` gives.
 
-    {"run": a directory, "checkpoint": a name or "", "base": whether its base is meant}, or {"model": M} for a model
-    that nothing was trained on.
+    {"run": a directory, "checkpoint": a name or "", "base": whether its base is meant}, {"adapter": the folder of one
+    made elsewhere, "model": its base, "base": likewise}, or {"model": M} for a model that nothing was trained on.
     """
     yield from told(_answer, request, cancelled)
 
@@ -138,14 +138,18 @@ def _answer(request: dict[str, Any], emit: events.Emit, cancelled: Callable[[], 
             raise Stopped("Stopped while the chat's files were made.", "Ask again when you like.")
         emit(event)
 
-    if not request.get("run"):
+    if request.get("adapter"):
+        base = root = hub.resolve(str(request["model"]))
+        known = knowing.of_adapter(Path(request["adapter"]), base)
+        files = dataclasses.replace(of_known(known, halting), raw=not known.chats)
+    elif not request.get("run"):
         base = root = hub.resolve(str(request["model"]))
         files = of_root(root, emit=halting)
     else:
         run, name = Run(Path(request["run"])), str(request.get("checkpoint") or "")
         base, root, files = _spoken(run, name, halting)
-        if request.get("base"):
-            files = of_root(root, files, base, halting)
+    if request.get("base") and (request.get("run") or request.get("adapter")):
+        files = of_root(root, files, base, halting)
     found = {name: str(value or "") for name, value in dataclasses.asdict(files).items() if name != "raw"}
     return {**found, "raw": files.raw, "from": [str(base), str(root)]}
 

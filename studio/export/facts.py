@@ -41,7 +41,7 @@ _ANSWER = "Hello, Ada."  # the first answer of the talk "several turns"
 _CHAT = ("prompts", "beginning", "stop tokens")
 _CONTROL = (3, 4)  # token types: control, and defined by a user
 _ABSENT = {
-    "ending": "the stop test needs the questions of a training run",
+    "ending": "the stop test needs the model that it was made of",
     "tensors": "no model to compare with",
     "adapter": "no base to compare with",
 }

@@ -69,7 +69,7 @@ def choose(asked: str, types: Sequence[str]) -> tuple[str, list[str]]:
         if not any(name.startswith("blk.") for name in check(place)):
             raise ExportError(
                 "The importance matrix names no tensor of a language model.",
-                "Name a file that llama-imatrix or Studio made, or say --imatrix auto.",
+                "Name a file that llama-imatrix or Studio made, or let one be made: auto.",
                 file=str(place),
             )
         return str(place), taking

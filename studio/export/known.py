@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from studio import events, paths
 from studio.data.records import Conversation
 from studio.errors import ExportError, RunError, StudioError
+from studio.export import probes
 from studio.models import check, elsewhere, hub
 from studio.render import encode
 from studio.runs import Run
@@ -37,7 +38,10 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """The reference of a certificate. `adapter` None: the base as it is, or (`tuned`) a whole trained model."""
+    """The reference of a certificate. `adapter` None: the base as it is, or (`tuned`) a whole trained model.
+
+    `neutral`: its training rows are not here, and the questions are Studio's own.
+    """
 
     name: str
     base: Path
@@ -46,6 +50,7 @@ class Known:
     tuned: bool
     questions: Sequence[Question] = ()
     data: str = ""
+    neutral: bool = False
 
     @property
     def chats(self) -> bool:
@@ -83,19 +88,22 @@ def of_run(run: Run) -> Known:
     examples = ((run.result() or {}).get("behaviour") or {}).get("examples") or []
     questions = [Question(e["prompt"], e.get("before", ""), e.get("after", "")) for e in examples]
     questions += _learned(run, ENOUGH - len(questions), {question.prompt for question in questions})
-    return Known(run.id, made.base, made.adapter, renderer, True, questions, run.config.data)
+    neutral = not questions
+    questions = questions or _neutral()
+    return Known(run.id, made.base, made.adapter, renderer, True, questions, run.config.data, neutral)
 
 
 def of_adapter(folder: Path, base: Path, template: str = "") -> Known:
     """Make an adapter that was made elsewhere the reference: a PEFT folder on the base that it was made for.
 
     Tokenizer and chat template are its own where it brings them, else the base's; `template` names a family instead.
-    Where there is none at all, it is not known how its conversations looked, and its files have none. Raises ModelError
-    when the two do not fit.
+    Where there is none at all, it is not known how its conversations looked, and its files have none. Nor are its rows
+    known: it is asked Studio's own questions. Raises ModelError when the two do not fit.
     """
     elsewhere.inspect(folder, str(base))
     renderer = encode.load(base, template, adapter=folder)
-    return Known(str(folder), base, folder, renderer, tuned=bool(template) or not renderer.added)
+    tuned = bool(template) or not renderer.added
+    return Known(str(folder), base, folder, renderer, tuned, _neutral(), neutral=True)
 
 
 def of_job(run: Run, emit: events.Emit | None = None, should_stop: Callable[[], bool] | None = None) -> Known:
@@ -107,6 +115,10 @@ def of_job(run: Run, emit: events.Emit | None = None, should_stop: Callable[[], 
     if options.get("adapter"):
         return of_adapter(Path(options["adapter"]), base, template)
     return of_model(model, base, template)
+
+
+def _neutral() -> list[Question]:
+    return [Question(text) for text in probes.QUESTIONS[:ENOUGH]]
 
 
 def _learned(run: Run, count: int, known: set[str]) -> list[Question]:

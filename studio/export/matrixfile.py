@@ -68,7 +68,9 @@ def load(path: Path) -> Matrix:
             new = file.read(4) == b"GGUF"
         found = _load_gguf(path) if new else _load_old(path)
     except OSError as error:
-        raise ExportError(f"The importance matrix does not open ({error.strerror}).", "Check --imatrix.") from None
+        raise ExportError(
+            f"The importance matrix does not open ({error.strerror}).", "Write its whole path.", file=str(path)
+        ) from None
     except ModelError as error:
         raise _damaged(path, error.message.rstrip(".")) from None
     except (ValueError, KeyError, IndexError, struct.error, UnicodeDecodeError) as error:
@@ -80,7 +82,7 @@ def load(path: Path) -> Matrix:
 
 def _damaged(path: Path, why: str) -> ExportError:
     text = f"This is no importance matrix that can be used: {why}."
-    return ExportError(text, "Name a file that llama-imatrix or Studio made, or say --imatrix auto.", file=str(path))
+    return ExportError(text, "Name a file that llama-imatrix or Studio made, or let one be made: auto.", file=str(path))
 
 
 def _load_gguf(path: Path) -> Matrix:

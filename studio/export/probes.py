@@ -1,4 +1,7 @@
-"""Texts whose token ids are compared between training and the file: what people type, and what breaks tokenizers."""
+"""Texts whose token ids are compared between training and the file: what people type, and what breaks tokenizers.
+
+And questions for the stop test of what was trained on rows that are not here.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,30 @@ TEXTS = (
     "control \x01\x02\x7f characters",
     "'''quotes''' ``code`` **bold** _it_ ~~x~~ ... !!! ??? ---",
     "½ ² ³ ₂ Ⅷ ① ㎏ ﬁ ﷺ Ａ１",
+)
+
+#: Of no subject in particular, and short to answer: whoever was taught to answer comes to an end soon.
+QUESTIONS = (
+    "What is the capital of France? Answer in one word.",
+    "How many days are in a week?",
+    "Name one colour of the rainbow.",
+    "What is 7 plus 5?",
+    "Say hello in one short sentence.",
+    "What is the opposite of hot?",
+    "Which animal says meow?",
+    "Is ice cold? Answer yes or no.",
+    "Name a fruit that is yellow.",
+    "Write one short sentence about the sea.",
+    "What do bees make?",
+    "How many legs does a spider have?",
+    "What comes after Monday?",
+    "Name a tool for writing.",
+    "Translate 'good morning' into French.",
+    "What is the past tense of 'go'?",
+    "Finish this in one word: the sun rises in the ...",
+    "Give me one word that rhymes with 'cat'.",
+    "Which is larger, a mouse or a horse?",
+    "Thank you. Please say goodbye.",
 )
 
 

@@ -92,6 +92,23 @@ def push(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[s
     return {"what": what, **done}
 
 
+def planned(source: Run, what: str) -> list[tuple[str, int]]:
+    """List the names and bytes of what a push would send, before anything is made; the model card comes to it.
+
+    What has to be merged first is named as one, with the bytes that it will have. Raises as `check_source` does.
+    """
+    check_source(source, what)
+    if what == "gguf":
+        files = _files_of(_export_of(source).result() or {})
+    else:
+        trained = _trained(source)
+        if what == "merged" and trained.adapter is not None:
+            return [("the model in 16 bits", 2 * check.inspect(str(trained.base)).parameters)]
+        files = [path for _, path in _plain(trained.adapter if what == "adapter" else trained.base)]
+        files = [path for path in files if what == "adapter" or path.name != ABOUT]
+    return [(path.name, path.stat().st_size) for path in files]
+
+
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
@@ -112,18 +129,16 @@ def _adapter(source: Run, staging: Path, emit: events.Emit) -> dict[str, Path]:
     assert trained.adapter is not None  # check_source saw to it
     base = hub.repository(trained.root) or _named(source)
     found: dict[str, Path] = {}
-    for path in sorted(trained.adapter.iterdir()):
-        if path.is_symlink() or not path.is_file() or path.name.startswith("."):
-            continue
-        found[path.name] = path
+    for name, path in _plain(trained.adapter):
+        found[name] = path
         if path.suffix == ".json" and path.name in ("adapter_config.json", ABOUT):
             told = json.loads(path.read_text("utf-8"))
             names = {"base_model_name_or_path": base, "base": base, "root": base}
             told |= {key: value for key, value in names.items() if key in told}
             if "revision" in told and (revision := hub.revision(trained.root)):
                 told["revision"] = revision
-            found[path.name] = staging / path.name
-            paths.write_text(found[path.name], json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+            found[name] = staging / name
+            paths.write_text(found[name], json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return found
 
 
@@ -138,25 +153,35 @@ def _merged(source: Run, staging: Path, emit: events.Emit) -> dict[str, Path]:
         shutil.rmtree(folder, ignore_errors=True)
         emit(events.event("note", level="info", code="merge", text="Merging into the 16-bit base."))
         merging.write_model(trained.base, trained.adapter, folder)
-    found = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and not path.is_symlink()}
-    return {name: path for name, path in found.items() if not name.startswith(".") and name != ABOUT}
+    return {name: path for name, path in _plain(folder) if name != ABOUT}
 
 
 def _gguf(source: Run, staging: Path, emit: events.Emit) -> dict[str, Path]:
     """Give the files of an export with their certificates and the Modelfile; paths in texts become names."""
-    result = _export_of(source).result() or {}
-    listed = [Path(str(file["path"])) for file in result["files"]]
-    more = [path for file in listed for path in sorted(file.parent.glob(f"{file.name}.certificate.*"))]
-    if (modelfile := Path(str(result.get("modelfile") or ""))).is_file():
-        more.append(modelfile)
-    found = {path.name: path for path in listed}
-    for path in more:
+    found = {path.name: path for path in _files_of(_export_of(source).result() or {})}
+    for path in list(found.values()):
+        if path.suffix == ".gguf":
+            continue
         text = path.read_text("utf-8")
         for place in sorted({str(path.parent), str(paths.home()), str(Path.home())}, key=len, reverse=True):
             text = text.replace(f"{place}{os.sep}", "").replace(place, "")
         found[path.name] = staging / path.name
         paths.write_text(found[path.name], text)
     return found
+
+
+def _files_of(result: dict[str, Any]) -> list[Path]:
+    """List the files of an export, with their certificates and the Modelfile."""
+    listed = [Path(str(file["path"])) for file in result["files"]]
+    more = [path for file in listed for path in sorted(file.parent.glob(f"{file.name}.certificate.*"))]
+    modelfile = Path(str(result.get("modelfile") or ""))
+    return [*listed, *more, *([modelfile] if modelfile.is_file() else [])]
+
+
+def _plain(folder: Path | None) -> list[tuple[str, Path]]:
+    """List the ordinary files of a folder by their names; none that is hidden or a link."""
+    found = sorted(folder.iterdir()) if folder is not None else []
+    return [(p.name, p) for p in found if p.is_file() and not p.is_symlink() and not p.name.startswith(".")]
 
 
 _FILES = {"adapter": _adapter, "merged": _merged, "gguf": _gguf}

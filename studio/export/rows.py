@@ -49,7 +49,7 @@ def read(
     if run is None or not run.config.data:
         raise ConfigError(
             f"{why} needs the rows of a training run, and a model alone has none.",
-            "Export a run; for a type that needs an importance matrix, --imatrix FILE does too.",
+            "Export a run; where a type needs an importance matrix, a file of one does too (--imatrix FILE).",
             field="imatrix",
         )
     try:
@@ -58,7 +58,7 @@ def read(
         if isinstance(error, DataError) or not Path(run.config.data).is_file():
             raise DataError(
                 f"{why} needs the rows that {run.id} learned from, and they cannot be read: {error.message}",
-                "Put the file back, bring a matrix with --imatrix FILE, or choose types that need none.",
+                "Put the file back, bring a matrix as a file (--imatrix FILE), or choose types that need none.",
                 file=run.config.data,
             ) from None
         raise

@@ -84,7 +84,7 @@ def _transfer(request: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     repo = api.create_repo(request["repo"], private=True if private else None, exist_ok=True).repo_id
     if private and not api.repo_info(repo).private:
         raise InputError(
-            f"{repo} is there already and is public.", "Choose another name, or push without --private.", field="repo"
+            f"{repo} is there already and is public.", "Choose another name, or push it as a public one.", field="repo"
         )
     adds, count = [], 0
     for name, path in request["files"]:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from studio import events
-from studio.data import preferences, votes
+from studio.data import preferences, trial, votes
 from studio.data.interval import wilson
 from studio.data.preferences import Record
 from studio.feedback import agreement
@@ -201,6 +201,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"{result['sft']:,} answers to imitate"
     ]
     said += [f"dropped: {count:,} ({why})" for why, count in result["dropped"].items()]
+    if result.get("comparison"):
+        said += trial.lines(result["comparison"])
     found = result.get("report")
     if not found:
         return said

@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -111,11 +110,7 @@ class Local(Speaker):
 
     def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
         """Read the probabilities of the words' tokens."""
-        found = []
-        for word in words:
-            tokens = self._session.scores(self._pane, list(turns), text=word)["tokens"]
-            found.append(math.prod(token["p"] for token in tokens))
-        return shares(found)
+        return shares(self._session.weigh(self._pane, list(turns), words))
 
     def answer(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
         """Answer once with options of the chat (Session.stream): raw, seed, max_tokens and others."""

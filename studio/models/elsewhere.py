@@ -22,16 +22,22 @@ _NAME_IT = "Name its base: --model FOLDER, or a hub id"
 
 
 def folder_of(name: str) -> Path | None:
-    """Give the folder when a name is that of an adapter's, else None."""
+    """Give the folder when a name is that of an adapter's, or its hub id where it was fetched before, else None."""
     try:
         path = Path(name).expanduser()
-        return path.resolve() if name.strip() and os.path.lexists(path / CONFIG) else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a home that does not exist
+        if name.strip() and os.path.lexists(path / CONFIG):
+            return path.resolve()
+        wanted = hub.reference(name)
+        found = hub.snapshot(wanted) if hub.cached(wanted) is None else None
+        return found if found is not None and os.path.lexists(found / CONFIG) else None
+    except (OSError, ValueError, RuntimeError, ModelError):  # too long, a NUL, a home that does not exist, no hub id
         return None
 
 
 def title(folder: Path) -> str:
     """Name what is made of an adapter: after its folder, and the one around it where that says nothing."""
+    if repository := hub.repository(folder):
+        return repository.rsplit("/", 1)[-1]
     return f"{folder.parent.name} {folder.name}" if _SAYS_NOTHING.fullmatch(folder.name) else folder.name
 
 

@@ -65,6 +65,12 @@ def reference(model: str) -> Reference:
 
 def cached(wanted: Reference) -> Path | None:
     """Give the folder of a model that is already here, whole; None when it is not. Asks nobody."""
+    found = snapshot(wanted)
+    return found if found is not None and _whole(found) else None
+
+
+def snapshot(wanted: Reference) -> Path | None:
+    """Give the folder of what is in the hub's cache of a repository, whole or not; None when nothing is."""
     from huggingface_hub import constants
 
     home = Path(constants.HF_HUB_CACHE) / f"models--{wanted.repo.replace('/', '--')}"
@@ -74,8 +80,15 @@ def cached(wanted: Reference) -> Path | None:
             commit = (home / "refs" / commit).read_text("ascii").strip()
         except (OSError, ValueError):
             return None
-    snapshot = home / "snapshots" / commit
-    return snapshot.resolve() if _COMMIT.fullmatch(commit) and _whole(snapshot) else None
+    found = home / "snapshots" / commit
+    return found.resolve() if _COMMIT.fullmatch(commit) and found.is_dir() else None
+
+
+def known() -> bool:
+    """Tell whether huggingface-hub has a token to show to the hub; the token itself is not kept by us."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
 
 
 def revision(folder: Path) -> str:

@@ -140,12 +140,17 @@ def rows_of(
     run: Run, emit: events.Emit, should_stop: Callable[[], bool]
 ) -> tuple[dataset.Dataset, Collection[int], TrainConfig]:
     """Read the rows of a run again, for what is made of it later: its data, the numbers held out, its settings."""
+    config = settled(run)
+    data = _data(run.config, _method(run.config.method), emit, should_stop)
+    return data, split.held_out(data.records(), config.held_out, config.seed), config
+
+
+def settled(run: Run) -> TrainConfig:
+    """Give all settings of a run as it was asked for; what is chosen for the machine and the model is still None."""
     asked, method, parent = run.config, _method(run.config.method), run.parent()
     begins = Trained.of(parent) if parent is not None else None
     info = check.inspect(str(begins.base) if begins is not None else asked.model)
-    config = _config(method, asked, begins, info.context)
-    data = _data(asked, method, emit, should_stop)
-    return data, split.held_out(data.records(), config.held_out, config.seed), config
+    return _config(method, asked, begins, info.context)
 
 
 def _tell_rows(made: Setup) -> None:
@@ -220,7 +225,15 @@ def _data(asked: RunConfig, method: Method, emit: events.Emit, should_stop: Call
 
 
 def _day(run: Run) -> datetime:
-    """Give the day on which the run first began: templates that write the date write the same one after a resume."""
+    """Give the day on which the run first began: templates that write the date write the same one after a resume.
+
+    The option `day` (a recipe's: 2026-11-27) is another run's.
+    """
+    if kept := run.config.options.get("day"):
+        try:
+            return datetime.fromisoformat(str(kept))
+        except ValueError:
+            raise ConfigError(f"{kept!r} is no day.", "Write it as 2026-11-27.", field="day") from None
     began = next((item["time"] for item in run.events() if item["type"] == "started"), time.time())
     return datetime.fromtimestamp(began).replace(hour=0, minute=0, second=0, microsecond=0)
 

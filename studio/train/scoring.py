@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from studio.data.interval import wilson
 from studio.methods.base import Example, learned
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 #: Training pairs that are scored for the mean and the spread of the scores.
 _SCORED = 1000
-#: The normal quantile of a 95 % interval.
-_Z = 1.959964
 #: Probabilities by which a calibration is told, from 0.5 (no idea) on.
 _BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -42,7 +41,7 @@ def measured(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, An
     n = len(margins)
     right = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
     accuracy = sum(right) / n
-    low, high = wilson(accuracy, n)
+    low, high = wilson(accuracy * n, n)
     sure = [1 / (1 + math.exp(-min(abs(margin), 700.0))) for margin in margins]
     bins = []
     for number, (start, end) in enumerate(itertools.pairwise(_BINS)):
@@ -72,14 +71,6 @@ def scale(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, float
     middle = sum(every) / len(every)
     spread = math.sqrt(sum((score - middle) ** 2 for score in every) / max(1, len(every) - 1))
     return {"mean": sum(chosen) / len(chosen), "std": spread, "n": float(len(chosen))}
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Give Wilson's 95 % interval of a share of n."""
-    middle = share + _Z**2 / (2 * n)
-    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
-    whole = 1 + _Z**2 / n
-    return (middle - half) / whole, (middle + half) / whole
 
 
 def longer_wins(lengths: Sequence[Sequence[int]]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.errors import InputError
 from studio.models.family import FAMILIES
-from studio.ui import chatpick, chatset, chattalks, chattokens, chatvote, live, talk
+from studio.ui import chatkept, chatpick, chatset, chattalks, chattokens, chatvote, live, talk
 from studio.ui.chatopen import PANES, Who
 from studio.ui.chatpick import SIDES
 
@@ -43,6 +43,10 @@ def _warm(*_: Any) -> None:
 
 
 def _pick(message: Message, who: Who, typed: str) -> None:
+    if message.get("value") == chatpick.OTHER:
+        chatpick.wait_for(pane_of(message))
+        return
+    chatpick.wait_for(pane_of(message), False)
     chatpick.pick(SIDES[pane_of(message)], str(message.get("value")))
     _warm()
 
@@ -71,7 +75,8 @@ def _template(message: Message, who: Who, typed: str) -> None:
 
 def _file(message: Message, who: Who, typed: str) -> None:
     path = str((message.get("values") or {}).get("path") or "")
-    chatpick.open_file(SIDES[pane_of(message)], path)
+    chatpick.open_place(SIDES[pane_of(message)], path, live.look().model)
+    chatpick.wait_for(pane_of(message), False)
     _warm()
 
 
@@ -93,12 +98,16 @@ _ACTIONS: dict[str, Callable[[Message, Who, str], None]] = {
     "strength": _strength,
     "template": _template,
     "file": _file,
+    "other": lambda message, who, typed: chatpick.wait_for(pane_of(message)),
+    "keep": lambda message, who, typed: chatpick.wait_for(pane_of(message), False),
     "fork": _fork,
-    "take": lambda message, who, typed: chattalks.take(str(message.get("value"))),
-    "forget": lambda message, who, typed: chattalks.forget(str(message.get("name"))),
     "blind": lambda message, who, typed: chatvote.switch(message.get("on") is True),
     "vote": _vote,
     "prompt": lambda message, who, typed: chattokens.prompt(who, typed),
     "changes": lambda message, who, typed: chattokens.changes(who, pane_of({"pane": message.get("pane", 1)})),
     "close": lambda message, who, typed: chattokens.close(),
+    **dict.fromkeys(
+        ("kept", "take", "ask-kept", "name-kept", "keep-kept", "rename", "forget"),
+        lambda message, who, typed: chatkept.act(message),
+    ),
 }

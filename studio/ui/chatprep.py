@@ -27,6 +27,14 @@ _PATIENCE = 600.0
 #: Bytes of a model whose chat files are made before anybody asks for them.
 SMALL = 1 << 30
 
+#: What an adapter made elsewhere speaks by.
+_OF_ADAPTER = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 #: Seconds that the child waits for another request.
 _LINGERS = 15.0
 
@@ -39,9 +47,11 @@ _ending: threading.Timer | None = None
 
 def request(source: Source, other: Source | None, model: str) -> Answer:
     """Say what files a source needs; the base's are those of the run in the other pane, so that both share them."""
-    beside = other if source.base and other is not None and other.run else source
+    beside = other if source.base and other is not None and other.stands_on(model) else source
     if beside.run:
         return {"run": beside.run, "checkpoint": beside.step, "base": source.base}
+    if beside.adapter:
+        return {"adapter": beside.adapter, "model": beside.on, "base": source.base}
     return {"model": model, "base": True}
 
 
@@ -109,11 +119,11 @@ def close() -> None:
 
 def ahead(scene: Scene) -> bool:
     """Make the files of a small model's newest run while nothing else goes on, so that the first question need not."""
-    if scene.running is not None or scene.queue or not _small(scene):
+    if scene.running is not None or scene.queue or not small(scene):
         return False
     sources = chatpick.chosen(scene)
     for source, other in zip(sources, reversed(sources), strict=True):
-        if source is None or source.file or not (source.run or (other and other.run)):
+        if source is None or source.file or not any(one and (one.run or one.adapter) for one in (source, other)):
             continue
         wanted = request(source, other, scene.model)
         key = _key(wanted) + repr(_stamp(wanted, []))
@@ -133,10 +143,11 @@ def _quietly(wanted: Answer) -> None:
         log.error("chat files could not be made ahead", exc_info=error)
 
 
-def _small(scene: Scene) -> bool:
+def small(scene: Scene, most: int = SMALL) -> bool:
+    """Tell whether the picked model has fewer bytes than that."""
     facts = scene.chosen.get("facts") or {}
     size = facts.get("bytes") if facts.get("model") == scene.model else None
-    return isinstance(size, int | float) and size < SMALL
+    return isinstance(size, int | float) and size < most
 
 
 def _key(wanted: Answer) -> str:
@@ -150,11 +161,13 @@ def _stamp(wanted: Answer, folders: list[str]) -> list[list[Any]]:
         name = wanted.get("checkpoint")
         at = Path(run) / "checkpoints" / name if name else Path(run) / "adapter"
         files += [at / "adapter_model.safetensors"]
-    for folder in dict.fromkeys(folders):
+    if folder := wanted.get("adapter"):
+        files += [Path(folder) / name for name in _OF_ADAPTER]
+    for weights in dict.fromkeys(folders):
         try:
-            files += [*check.weight_files(Path(folder)), Path(folder) / "tokenizer_config.json"]
+            files += [*check.weight_files(Path(weights)), Path(weights) / "tokenizer_config.json"]
         except (StudioError, OSError):
-            return [["gone", folder]]
+            return [["gone", weights]]
     found: list[list[Any]] = []
     for file in files:
         try:

@@ -1,4 +1,7 @@
-"""Conversations that were put aside: a file each in `$STUDIO_HOME/chats`, taken up again from a list."""
+"""Conversations that were put aside: a file each in `$STUDIO_HOME/chats`, taken up again from a list.
+
+A name that somebody gave one stands in its first turn, as `title`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from studio import paths
+from studio import paths, trash
 from studio.errors import InputError
 from studio.ui import talk
 from studio.ui.talk import Turn
 
 #: So many are listed, the newest first.
 LISTED = 30
+_LONGEST = 80
 _titles: dict[tuple[str, int], str] = {}
 
 
@@ -26,7 +30,7 @@ def folder() -> Path:
 
 
 def listed() -> list[tuple[str, str]]:
-    """List (name, first question) of what was put aside, newest first."""
+    """List (name, its title or first question) of what was put aside, newest first."""
     found = []
     for path in sorted(folder().glob("*.json"), reverse=True)[:LISTED]:
         try:
@@ -36,10 +40,19 @@ def listed() -> list[tuple[str, str]]:
         if key not in _titles:
             said = _read(path)
             count = f", {len(said)} questions" if len(said) > 1 else ""
-            _titles[key] = f"{said[0].get('user', '')!s:.60}{count}" if said else ""
+            _titles[key] = f"{_titled(said)}{count}" if said else ""
         if _titles[key]:
             found.append((path.stem, _titles[key]))
     return found
+
+
+def _titled(said: list[Turn]) -> str:
+    return str(said[0].get("title") or f"{said[0].get('user', '')!s:.60}")[:_LONGEST]
+
+
+def title(name: str) -> str:
+    """Give a conversation's title, or its first question. Raises InputError."""
+    return _titled(_read(_find(name)) or [{}])
 
 
 def begin(said: list[Turn] | None = None) -> None:
@@ -58,7 +71,8 @@ def fork(count: int) -> None:
     said = talk.turns()
     if not 0 < count <= len(said):
         raise InputError("There is no such place in the conversation.", "Look at it again.")
-    begin(said[:count])
+    first = {key: value for key, value in said[0].items() if key != "title"}
+    begin([first, *said[1:count]])
 
 
 def take(name: str) -> None:
@@ -69,9 +83,19 @@ def take(name: str) -> None:
     path.unlink(missing_ok=True)
 
 
+def rename(name: str, wanted: str) -> None:
+    """Give a conversation of the list a title; an empty one gives it its first question back. Raises InputError."""
+    path = _find(name)
+    said = _read(path)
+    if said:
+        said[0] = {**said[0], "title": " ".join(wanted.split())[:_LONGEST]}
+        paths.write_text(path, json.dumps(said, ensure_ascii=False) + "\n")
+
+
 def forget(name: str) -> None:
-    """Delete a conversation of the list. Raises InputError."""
-    _find(name).unlink(missing_ok=True)
+    """Move a conversation of the list into the trash. Raises InputError."""
+    path = _find(name)
+    trash.put(path, f"chat: {_titled(_read(path) or [{}])}")
 
 
 def _find(name: str) -> Path:

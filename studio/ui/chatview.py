@@ -33,15 +33,31 @@ def head(index: int, scene: Scene) -> str:
     who = Who.now(scene)
     source = who.sources[index]
     if source is None:
-        return f'<div class="st-head"><h2>{_TITLES[index]}</h2></div>'
-    listed = [(other.key, other.label) for other in found]
-    pick = controls.choices(listed, source.key, {"do": "pick", "pane": index}, aria=_TITLES[index], to=DO)
+        another = controls.button("A file or a folder …", {"do": "other", "pane": index}, to=DO)
+        return f'<div class="st-head"><h2>{_TITLES[index]}</h2>{another}</div>'
+    listed = [*((other.key, other.label) for other in found), (chatpick.OTHER, "A file or a folder …")]
+    shown = chatpick.OTHER if index in chatpick.opening else source.key
+    pick = controls.choices(listed, shown, {"do": "pick", "pane": index}, aria=_TITLES[index], to=DO)
     facts = facts_of(index, who)
     return (
         f'<div class="st-who">{pick}<code class="st-aside">{identity(facts, source)}</code></div>'
         + _dials(index, who, source)
         + _marks(index, who, facts)
     )
+
+
+def opening(index: int, scene: Scene) -> str:
+    """Draw the field for something that is not in the list, while one is wanted."""
+    if index not in chatpick.opening or chatvote.on(scene):
+        return ""
+    hint = "A GGUF file, or a folder with an adapter"
+    path = controls.named("path", aria=f"Place of a file or a folder, {SIDES[index]} pane", hint=hint)
+    opens = controls.button(
+        "Open", {"do": "file", "pane": index}, to=DO, aria=f"Open in the {SIDES[index]} pane", filled=True
+    )
+    keep = controls.button("Cancel", {"do": "keep", "pane": index}, to=DO, aria=f"Cancel, {SIDES[index]} pane")
+    note = parts.note("An adapter as peft and others save it stands on the picked model, or on the one that it names.")
+    return f'<div class="st-dials st-opens" data-st-group>{path}{keep}{opens}</div>{note}'
 
 
 def facts_of(index: int, who: Who) -> Facts | None:
@@ -76,7 +92,8 @@ def short(facts: Facts | None) -> str:
 def _dials(index: int, who: Who, source: Source) -> str:
     """Draw an adapter's strength and the checkpoints of its run."""
     opened = chatopen.opened()
-    adapted = (not source.base and bool(source.run) and (Path(source.run) / "adapter").is_dir()) or bool(source.step)
+    adapted = bool(source.adapter or source.step)
+    adapted = adapted or (not source.base and bool(source.run) and (Path(source.run) / "adapter").is_dir())
     if opened is not None and index in opened.told and opened.pane(index).name == source.name:
         adapted = bool(opened.pane(index).adapter)
     drawn = ""
@@ -119,7 +136,7 @@ def copies(scene: Scene) -> str:
     files = {pane.gguf for pane in opened.session.panes}
     size = parts.size(sum(Path(file).stat().st_size for file in files if Path(file).is_file()))
     if len(files) == 1 and len(opened.session.panes) > 1:
-        return f"<span>{parts.pill('one copy of the weights', 'good')} {esc(size)} in memory for both panes</span>"
+        return f"<span>{parts.pill('one copy of the weights', 'good')} {esc(size)} for both panes</span>"
     what = "two files in memory" if len(files) > 1 else "in memory"
     return f'<span class="st-muted">{esc(size)}, {what}</span>'
 
@@ -240,7 +257,7 @@ def suggestions(scene: Scene, said: list[Turn]) -> str:
 
 
 def more(scene: Scene) -> str:
-    """Draw what belongs to the panes and is seldom wanted: a file by its path, another template."""
+    """Draw what belongs to the panes and is seldom wanted: another template."""
     who = Who.now(scene)
     families = [("", "its own"), *((name, family.title) for name, family in FAMILIES.items())]
     templates = "".join(
@@ -251,12 +268,7 @@ def more(scene: Scene) -> str:
         + "</label>"
         for index, side in enumerate(SIDES)
     )
-    opens = "".join(
-        controls.button(f"Open {side}", {"do": "file", "pane": index}, to=DO) for index, side in enumerate(SIDES)
-    )
-    path = controls.named("path", aria="Path of a GGUF file", hint="Its path, such as /home/me/model.gguf")
     return (
         f'<div class="st-more"><h3>Template</h3><div class="st-dials">{templates}</div>'
-        f"{parts.note('See what happens with the wrong one: a model that was trained in another answers worse.')}"
-        f'<h3>A GGUF file of this machine</h3><div class="st-dials" data-st-group>{path}{opens}</div></div>'
+        f"{parts.note('See what happens with the wrong one: a model that was trained in another answers worse.')}</div>"
     )

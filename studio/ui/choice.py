@@ -3,8 +3,9 @@
 model    starter, a folder or a hub id          facts   what the last check of it said
 data     {"train": {...}, "align": {...}}: the file in use on each page and what its check said
 looking  the file and row on the data page      runs    {step: run id} the run picked to look at
-form     {method: {setting: value}}             chat    files, settings
+form     {method: {setting: value}}             chat    files, adapters, settings
 next     {step: method, parent, reward}: of the next run        compare  {step: run ids} ticked to be compared
+push     what is sent to the hub
 """
 
 from __future__ import annotations

@@ -60,11 +60,11 @@ def field(
     )
 
 
-def named(name: str, *, aria: str, hint: str = "") -> str:
+def named(name: str, *, aria: str, hint: str = "", value: str = "") -> str:
     """Draw a field that sends nothing by itself: a button of the same group sends all of them as `values`."""
     return (
-        f'<input class="st-input" type="text" data-st-name="{esc(name)}" aria-label="{esc(aria)}" '
-        f'placeholder="{esc(hint)}" autocomplete="off" spellcheck="false">'
+        f'<input class="st-input" type="text" value="{esc(value, 400)}" data-st-name="{esc(name)}" '
+        f'aria-label="{esc(aria)}" placeholder="{esc(hint)}" autocomplete="off" spellcheck="false">'
     )
 
 

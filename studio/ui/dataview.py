@@ -283,6 +283,22 @@ def voted(scene: Scene) -> str:
     return f'<div class="st-samples"><span class="st-muted">Your votes:</span>{found}</div>' if found else ""
 
 
+def judged_sets(scene: Scene) -> str:
+    """Draw the way to the sets of judged answers that give rows, the newest first."""
+    from studio.ui import setsview  # which draws with the pages' kit, and that needs this
+
+    found = setsview.openable(scene)
+    return f'<div class="st-samples"><span class="st-muted">Your sets:</span>{found}</div>' if found else ""
+
+
+def made(scene: Scene) -> str:
+    """Draw how the file that is open was made, where it is rows of a set; a doubtful one warns."""
+    from studio.ui import setsview
+
+    file = Looking.at(scene.chosen).file
+    return setsview.of_file(scene, file) if file else ""
+
+
 def _stamp(path: Path) -> tuple[str, int, int]:
     try:
         stat = path.stat()

@@ -57,6 +57,8 @@ ABOUT = {
         "a larger model, and seeds, topics or documents",
     ),
 }
+#: Settings that name who or what judges.
+JUDGES = ("judge", "reward", "rule", "critic")
 ANSWERS = "answers_from"
 #: Sources that are nothing without somebody who answers; the others may read the answers of the file.
 _ASKS = ("rank", "constitution", "rejection")
@@ -204,6 +206,18 @@ def who_of(scene: Scene, name: str) -> str:
     return choosing.named(scene, view) if view is not None else name_of(name.strip())
 
 
+def all_of(scene: Scene, names: object) -> str:
+    """Name several, which stand with commas between."""
+    return ", ".join(who_of(scene, name) for name in str(names or "").split(",") if name.strip())
+
+
+def judge_of(scene: Scene, view: View) -> str:
+    """Name who or what judged a set, "" where nobody did but people."""
+    options = view.config.options
+    found = next((str(options[name]) for name in JUDGES if options.get(name)), "")
+    return who_of(scene, found) if found else ""
+
+
 Offers = Callable[[Scene], list[tuple[str, str]]]
 _SCORES: dict[str, Offers] = {"reward": scorers, "rule": lambda scene: list(choosing.RULES)}
 
@@ -278,7 +292,7 @@ def pick(scene: Scene, set_id: str) -> View:
     view = next((view for view in found if view.id == set_id), None)
     if view is None:
         raise RunError("There is no such set.", "Look at the list again.")
-    keep(set=set_id, newest=found[0].id, ranking="", page=0, only="")
+    keep(set=set_id, newest=found[0].id, ranking="", page=0, only="", at=0)
     return view
 
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from studio.config import settings
 from studio.data import preferences
 from studio.data.preferences import Record
+from studio.errors import StudioError
 from studio.feedback import report
-from studio.ui import choosing, controls, feedbackset, judged, kit, parts, plots, rail, rankview
+from studio.ui import (
+    choosing,
+    controls,
+    feedbackset,
+    forms,
+    judged,
+    kit,
+    parts,
+    plots,
+    rail,
+    rankview,
+    setsview,
+    terminal,
+)
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 from studio.ui.rankview import DO, SET
 from studio.ui.terminal import name_of
 
-MOST = 30
-_TONES = {"finished": "good", "failed": "bad", "running": "accent", "interrupted": "warn"}
 #: What can be trained on a set: kind of rows -> (page, what it is called there, the method that is chosen).
 TRAINS = {"preference": ("align", "DPO", "dpo"), "kto": ("align", "KTO", "kto"), "sft": ("train", "SFT", "sft")}
-_WORDS = {"preference": ("pair", "pairs"), "kto": ("rated answer", "rated answers"), "sft": ("answer", "answers")}
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
@@ -121,21 +131,12 @@ def _going(view: View) -> str:
     return parts.card(f"{name}: {view.config.title}", f"{bar}<p>{esc(said)}</p>{kept}{warnings(view)}")
 
 
-def doubt(view: View) -> str:
-    """Say why a set should not be trained on without a second look; "" where there is nothing against it."""
-    result = view.result()
-    if result.get("usable") is not False:
-        return ""
-    told = (result.get("report") or {}).get("warnings") if isinstance(result.get("report"), Mapping) else None
-    return str(told[0]) if told else "What made this set is no better than chance."
-
-
 def _result(view: View, found: Sequence[Record]) -> str:
     """Draw the counts, what the report says, and what was dropped; what warns stands first."""
     counts = judged.counts(view)
     name = feedbackset.title(feedbackset.source_of(view))
     big = "".join(
-        f"<div><b>{counts[kind]:,}</b><span>{_WORDS[kind][counts[kind] != 1]}</span></div>"
+        f"<div><b>{counts[kind]:,}</b><span>{judged.WORDS[kind][counts[kind] != 1]}</span></div>"
         for kind in preferences.KINDS
     )
     said = _sentences(view, found)
@@ -149,7 +150,7 @@ def _result(view: View, found: Sequence[Record]) -> str:
 def warnings(view: View) -> str:
     """Draw what the run warns of."""
     told = [str(n.get("text")) for n in view.notes if n.get("level") in ("warning", "alarm")]
-    if (why := doubt(view)) and why not in told:
+    if (why := judged.doubt(view)) and why not in told:
         told.insert(0, why)
     lines = "".join(
         f"<li>{parts.pill('look', 'warn')}<span>{esc(text, 600)}</span></li>" for text in dict.fromkeys(told)
@@ -196,20 +197,17 @@ def made(scene: Scene) -> str:
     answers = ", ".join(
         feedbackset.who_of(scene, one) for one in str(options.get(feedbackset.ANSWERS) or "").split(",") if one
     )
-    judge = next((str(options[name]) for name in _JUDGES if options.get(name)), "")
+    judge = feedbackset.judge_of(scene, view)
     more = ", ".join(f"{name.replace('_', ' ')} {str(value)[:60]}" for name, value in _set_otherwise(view))
     rows = [
         ("Prompts", esc(name_of(view.config.data))),
         ("Answers", esc(answers, 300)),
-        ("Judged by", esc(feedbackset.who_of(scene, judge), 200) if judge else ""),
+        ("Judged by", esc(judge, 200)),
         ("Time", esc(parts.duration(_seconds(view)))),
         ("Set", esc(more, 300)),
         ("Name", f'<span class="st-clip"><code>{esc(view.id)}</code>{parts.copy_button(view.id)}</span>'),
     ]
     return parts.card("How it was made", parts.facts(rows))
-
-
-_JUDGES = ("judge", "reward", "rule", "producer")
 
 
 def _set_otherwise(view: View) -> list[tuple[str, Any]]:
@@ -218,7 +216,7 @@ def _set_otherwise(view: View) -> list[tuple[str, Any]]:
     if config is None:
         return []
     options = view.config.options
-    known = [s for s in settings(config) if s.name not in (feedbackset.ANSWERS, *_JUDGES)]
+    known = [s for s in settings(config) if s.name not in (feedbackset.ANSWERS, *feedbackset.JUDGES)]
     return [(s.name, options[s.name]) for s in known if options.get(s.name, s.default) not in (s.default, "", None)]
 
 
@@ -233,21 +231,21 @@ def onward(scene: Scene) -> str:
     view = _ready(scene)
     if view is None:
         return ""
+    first, button = judged.first(view), ""
     if rankview.can(view):
         far = rankview.far(view, scene)
-        label = "Rank the answers" if not far.done else "Go on ranking" if far.done < far.total else "Rank as another"
-        button = controls.button(label, {"do": "rank", "id": view.id}, to=DO, filled=far.done < far.total, extra=_GO)
-        return parts.actions(
-            button, *([_train(view, first, True)] if far.done >= far.total and (first := _first(view)) else [])
-        )
-    first = _first(view)
-    return parts.actions(_train(view, first, not doubt(view))) if first else ""
+        left = far.done < far.total
+        label = "Rank the answers" if not far.done else "Go on ranking" if left else "Rank as another"
+        button = controls.button(label, {"do": "rank", "id": view.id}, to=DO, filled=left, extra=setsview.GO)
+        first = "" if left else first
+    train = _train(view, first, not judged.doubt(view)) if first else ""
+    return parts.actions(button, train) if button or train else ""
 
 
 def use(scene: Scene) -> str:
     """Draw what else can be done with the shown set."""
     view = _ready(scene)
-    if view is None or not _first(view):
+    if view is None or not judged.first(view):
         return ""
     have = [kind for kind in TRAINS if judged.counts(view)[kind]]
     ways = "".join(_train(view, kind, False, TRAINS[kind][1]) for kind in have)
@@ -261,84 +259,30 @@ def _ready(scene: Scene) -> View | None:
     return view if view is not None and view.status == "finished" and not rankview.opened(scene) else None
 
 
-def _first(view: View) -> str:
-    """Name the first kind of rows that a set gives, "" for none."""
-    counts = judged.counts(view)
-    return next((kind for kind in preferences.KINDS if counts[kind]), "")
-
-
 def _train(view: View, kind: str, filled: bool, label: str = "") -> str:
     page, name, _ = TRAINS[kind]
-    go = "" if doubt(view) else f'data-st-page-go="{page}"'
+    go = "" if judged.doubt(view) else f'data-st-page-go="{page}"'
     asks = {"do": "train", "kind": kind, "id": view.id}
     return controls.button(
         label or f"Train with {name}", asks, to=SET, filled=filled, extra=go, aria=f"Train with {name}"
     )
 
 
-_GO = 'data-st-go="#st-page-feedback .st-title"'
-
-
-# --- all sets --------------------------------------------------------------------------------------------------------
-
-
-def sets(scene: Scene) -> str:
-    """Draw all sets, the newest first."""
-    found = feedbackset.sets(scene)
-    if not found:
+def terminal_line(scene: Scene) -> str:
+    """Draw the line that does the same as Start; nothing as long as it could not start."""
+    name = feedbackset.source(scene)
+    if not name:
         return ""
-    shown = feedbackset.shown(scene)
-    rows = "".join(_set(scene, view, view is shown) for view in found[:MOST])
-    more = parts.note(f"{len(found) - MOST:,} older ones are listed by: studio runs") if len(found) > MOST else ""
-    head = "".join(
-        f"<th{c}>{h}</th>" for h, c in (("Set", ""), ("Made by", ' class="st-wide-cell"'), ("Gives", ""), ("", ""))
-    )
-    body = (
-        f'<div class="st-scroll"><table class="st-table st-sets"><thead><tr>{head}</tr></thead>'
-        f"<tbody data-st-rows>{rows}</tbody></table></div>{more}"
-    )
-    return parts.card("Sets", body)
-
-
-def _set(scene: Scene, view: View, shown: bool) -> str:
-    state = f'aria-pressed="{str(shown).lower()}"{"" if shown else " tabindex=-1"}'
-    name = controls.button(
-        view.config.title[:60], {"do": "show", "id": view.id}, to=DO, style="st-row-name", extra=f"{state} {_GO}"
-    )
-    counts = judged.counts(view)
-    source = feedbackset.title(feedbackset.source_of(view))
-    gives = ", ".join(f"{counts[k]:,} {_WORDS[k][counts[k] != 1]}" for k in preferences.KINDS if counts[k])
-    if not gives:
-        gives = "to be ranked" if rankview.can(view) else "nothing"
-    doubtful = view.status == "finished" and doubt(view)
-    pill = parts.pill("doubtful", "warn") if doubtful else parts.pill(view.status, _TONES.get(view.status, "plain"))
-    return (
-        f'<tr class="st-row{" st-chosen" if shown else ""}"><td>{name}<small>{esc(choosing.when(view.id))}'
-        f'<span class="st-narrow-only"> · {esc(source)}</span></small></td><td class="st-wide-cell">{esc(source)}</td>'
-        f"<td>{esc(gives)}</td><td>{pill}</td></tr>"
-    )
-
-
-def line(scene: Scene) -> tuple[str, str]:
-    """Give the rail's state and line."""
-    found = feedbackset.sets(scene)
-    if not found:
-        return "empty", "no sets yet"
-    if (going := next((view for view in found if view.running), None)) is not None:
-        done = going.percent()
-        name = feedbackset.title(feedbackset.source_of(going))
-        return "running", f"{name}{f', {parts.share(done)}' if done is not None else ''}"
-    view = found[0]
-    if view.status in ("failed", "interrupted", "stopped"):
-        return ("failed" if view.status == "failed" else "stopped"), f"{view.config.title[:24]}: {view.status}"
-    pairs = sum(judged.counts(v)["preference"] for v in found[:4])
-    if not pairs and rankview.can(view):
-        return "ready", "answers to rank"
-    return "done", f"{len(found):,} set{'s' * (len(found) != 1)}, {pairs:,} pair{'s' * (pairs != 1)}"
-
-
-def of_file(file: str) -> str:
-    """Give the id of the set that a file of rows was made from, "" for another file."""
-    path = Path(file)
-    run = preferences.of(str(path.parent)) if path.parent.name and path.parent.is_dir() else None
-    return run.id if run is not None else ""
+    try:
+        feedbackset.check(scene, name)
+    except StudioError:
+        return ""
+    given = {**feedbackset.begins(scene, name), **feedbackset.typed(scene, name)}
+    file, words = feedbackset.file(scene), ["feedback", name]
+    words += ["--data", file] if file else []
+    for s in settings(feedbackset.sources()[name]):
+        value, flag = given.get(s.name), f"--{s.name.replace('_', '-')}"
+        if str(value) == str(forms.show(s, s.default)):
+            continue
+        words += [flag if value else f"--no-{flag[2:]}"] if s.type is bool else [flag, str(value)]
+    return parts.terminal(terminal.line(words), terminal.THE_SAME)

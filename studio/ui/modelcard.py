@@ -162,12 +162,12 @@ def progress(scene: Scene) -> str:
     numbers = model.numbers
     if numbers is not None and model.here:
         if numbers.running:
-            return _bar(numbers, "Reading every number of the weights")
+            return bar(numbers, "Reading every number of the weights")
         if numbers.status == "failed":
             return parts.problem_from(numbers.error, head="The weights were looked at")
     view = model.download
     if view is not None and view.running:
-        return _bar(view, "Downloading")
+        return bar(view, "Downloading")
     if model.refusal:
         return parts.problem_from(model.refusal, head="Studio cannot use this model")
     if view is None or model.here:
@@ -182,23 +182,26 @@ def progress(scene: Scene) -> str:
     return parts.note(f"The download was stopped. {kept}") if view.status == "stopped" else ""
 
 
-def _bar(view: View, title: str) -> str:
-    """Draw bar, bytes, rate and time left, and the last thing that the run wants to be known."""
+def bar(view: View, title: str, before: str = "asking the hub") -> str:
+    """Draw bar, bytes, rate and time left, and the last thing that the run wants to be known.
+
+    `before` stands there while nothing is counted yet.
+    """
     newest = view.newest() or {}
     done = view.percent() or 0.0
-    said = [*rail.moved(newest)] if newest.get("total") else ["asking the hub"]
+    said = [*rail.moved(newest)] if newest.get("total") else [before]
     if left := parts.duration(newest.get("seconds_left")):
         said.append(f"{left} left")
     if view.run.should_stop():
         said = [*said[:1], "stopping"]
-    bar = (
+    drawn = (
         f'<div class="st-bar" role="progressbar" aria-label="{esc(title)}" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{100 * done:.0f}"><i style="width:{100 * done:.1f}%"></i></div>'
     )
     notes = [item for item in view.notes if item.get("level") == "warning"]
     trouble = parts.note(str(notes[-1].get("text"))) if notes and _recent(notes[-1], newest) else ""
     words = " · ".join(esc(text) for text in said if text)
-    return f'<div class="st-fetch"><div><b>{esc(title)}</b><span>{words}</span></div>{bar}{trouble}</div>'
+    return f'<div class="st-fetch"><div><b>{esc(title)}</b><span>{words}</span></div>{drawn}{trouble}</div>'
 
 
 def _recent(note: dict[str, object], newest: dict[str, object]) -> bool:

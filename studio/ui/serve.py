@@ -31,6 +31,7 @@ def launch(port: int = 7860, browser: bool = True, data_dir: str = "", offline: 
     print(f"Studio is at {link}\nThe address works once. Enter: a new address. Ctrl+C: end.", flush=True)
     if browser:
         threading.Thread(target=_open_browser, args=(link, window.server), daemon=True).start()
+    threading.Thread(target=_warm, daemon=True).start()
     if sys.stdin is not None and sys.stdin.isatty():
         threading.Thread(target=_new_links, args=(window.door,), daemon=True).start()
     window.run()
@@ -55,11 +56,13 @@ def prepare(port: int) -> Window:
     import fastapi
     import uvicorn
 
+    from studio.ui import reports
     from studio.ui.shell import build, mount
 
     sock = _free_port(port)
     door = Door(sock.getsockname()[1], loopback.secret("window.key"))
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    reports.serve(app)  # before the window, which takes every other address
     mount(app, build(), door.port)
     _log_to_file()
     config = uvicorn.Config(Guard(app, door), log_config=None, access_log=False, server_header=False, ws="none")
@@ -110,6 +113,16 @@ def _open_browser(link: str, server: Any) -> None:
     while not server.started and time.monotonic() < end:
         time.sleep(0.1)
     webbrowser.open(link)
+
+
+def _warm() -> None:
+    """Load what the chat speaks with, where that is very small; nobody waits for it, and a fault is told when asked."""
+    from studio.ui import talk
+
+    try:
+        talk.ahead()
+    except Exception as error:
+        logging.getLogger("studio.window").error("the chat could not be opened ahead", exc_info=error)
 
 
 def _new_links(door: Door) -> None:

@@ -39,6 +39,8 @@ _ended = 0.0
 _warming = False
 #: Seconds between two drawings of growing answers, and the characters that make it a second more.
 _PACE, _DRAWN = 1 / 25, 50_000
+#: Bytes of a model that is loaded before its page is opened: it takes no room that anybody would miss.
+TINY = 64 << 20
 #: Seconds after an answer's end in which a tab that hears it has drawn its last piece.
 _LAST_PIECE = 5.0
 
@@ -115,6 +117,13 @@ def warm(who: Who) -> None:
         return
     _warming = True
     threading.Thread(target=_warm, args=(who,), daemon=True).start()
+
+
+def ahead() -> None:
+    """Load a very small model when the window starts: its first answer then waits for the page alone."""
+    scene = live.look()
+    if scene.running is None and not scene.queue and chatprep.small(scene, TINY):
+        warm(Who.now(scene))
 
 
 def _warm(who: Who) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -294,3 +295,12 @@ def test_files_are_loaded_anew_after_they_were_written_anew(file: str, tmp_path:
         assert session.answer(0, TALK, max_tokens=8)["ids"] != first
     finally:
         session.close()
+
+
+def test_words_are_weighed_as_their_tokens_are_scored_with_the_prompt_evaluated_once(session: Session) -> None:
+    words = ["A", "B", "grass", "hay and straw"]
+    wanted = [math.prod(token["p"] for token in session.scores(0, TALK, text=word)["tokens"]) for word in words]
+    assert session.weigh(0, TALK, words) == pytest.approx(wanted, rel=1e-4)
+    assert session.weigh(0, TALK, words[::-1]) == pytest.approx(wanted[::-1], rel=1e-4)
+    with pytest.raises(DataError, match="word without a token"):
+        session.weigh(0, TALK, [""])

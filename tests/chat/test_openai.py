@@ -337,3 +337,41 @@ def test_a_port_that_is_taken_is_said(files: list[str], capsys: pytest.CaptureFi
         taken.listen()
         assert run(["serve", files[0], "--port", str(taken.getsockname()[1]), "--json"]) == 2
     assert "cannot be listened on" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_conversation_keeps_its_model_and_thumbs_train_a_run(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDIO_HOME", str(tmp_path / "home"))
+    process, told = start(files[0], "--against", files[1], "--split", "0.5", "--context", "256")
+    try:
+        client = openai.OpenAI(base_url=told["address"], api_key="none", max_retries=0, timeout=60)
+        who: dict[str, set[str]] = {}
+        for number in range(12):
+            for _ in range(2):
+                made = client.chat.completions.create(
+                    model="studio", messages=TALK, max_tokens=4, metadata={"conversation": f"talk {number}"}
+                )
+                who.setdefault(f"talk {number}", set()).add(made.model)
+            thumb = "up" if made.model == told["models"][1] else "down"
+            said = client.post("/feedback", body={"id": made.id, "rating": thumb}, cast_to=object)
+        assert all(len(models) == 1 for models in who.values())
+        assert set.union(*who.values()) == set(told["models"][1:])
+        first, second = said["comparison"]["arms"]
+        assert first["up"] == first["rated"] > 0 == second["up"] < second["rated"]
+        assert first["regenerated"] + second["regenerated"] == 12
+        with pytest.raises(openai.NotFoundError, match="was given here"):
+            client.post("/feedback", body={"id": "chatcmpl-no", "rating": "up"}, cast_to=object)
+        with pytest.raises(openai.BadRequestError, match="is no rating"):
+            client.post("/feedback", body={"id": made.id, "rating": "great"}, cast_to=object)
+        alone = client.chat.completions.create(model=told["models"][2], messages=TALK, max_tokens=4)
+        with pytest.raises(openai.NotFoundError):  # who names a model takes no part
+            client.post("/feedback", body={"id": alone.id, "rating": "up"}, cast_to=object)
+    finally:
+        end(process)
+    document = json.loads((Path(told["dir"]) / "result.json").read_text("utf-8"))
+    assert document["kto"] == 12 and document["comparison"]["arms"][0]["rated"] == first["rated"]
+    from studio import runs
+
+    assert runs.find(told["trial"]).status() == "finished"
+    assert run(["train", "kto", "--data", told["trial"], "--model", "starter", "--set", "max_steps=1", "--json"]) == 0

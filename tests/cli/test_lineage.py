@@ -41,7 +41,9 @@ def test_a_run_is_shown_with_its_line_up_to_the_base_and_with_its_children(
     sft, dpo, again = line
     export = make("", dpo, "export")
     make("dpo", dpo, "rehearse")
-    lines = show(capsys, dpo.id, "--tree").splitlines()
+    every = show(capsys, dpo.id, "--tree").splitlines()
+    lines = [one for one in every if " data: " not in one]
+    assert every[2] == "    data: rows.jsonl (no longer there)" and len(every) == len(lines) + 4
     assert lines[0] == "starter"
     assert lines[1] == f"└ sft: {sft.id} (new)  held-out loss 2.500 -> 1.250 (56 rows)"
     dpo_line = f"  └ dpo: {dpo.id} (new)  held-out rewards/accuracies 0.500 -> 0.875 (24 rows)  <- this run"
@@ -59,7 +61,7 @@ def test_a_parent_that_was_deleted_is_said(capsys: pytest.CaptureFixture[str], l
     with pytest.raises(RunError, match="started from"):
         runs.delete(sft)
     shutil.rmtree(sft.dir)
-    lines = show(capsys, again.id, "--tree").splitlines()
+    lines = [one for one in show(capsys, again.id, "--tree").splitlines() if " data: " not in one]
     assert lines[1] == f"└ {sft.id} (deleted: what came before it is not known)"
     assert lines[2].startswith(f"  └ dpo: {dpo.id}") and lines[3] == f"    └ dpo: {again.id} (new)  <- this run"
     document = json.loads(show(capsys, again.id, "--json"))

@@ -57,7 +57,7 @@ def test_an_answer_to_imitate_is_the_best_one_and_none_where_all_are_bad() -> No
 def test_what_was_dropped_or_says_nothing_gives_no_row(kind: str) -> None:
     dropped = record("a", "b", ranks=[1, 2], dropped="the orders disagree")
     empty, same = record(" ", "b", ranks=[1, 2]), record("x", "x ", ranks=[1, 2])
-    assert preferences.rows(kind, [dropped, record("a", "b")]) == []
+    assert preferences.rows(kind, [dropped, record("a", "b"), record("a\0", ranks=[1], labels=[True])]) == []
     assert preferences.rows("preference", [empty, same]) == []
     assert preferences.counts([dropped, same]) == {
         "records": 2, "dropped": {"the orders disagree": 1}, "preference": 0, "kto": 1, "sft": 1,

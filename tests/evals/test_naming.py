@@ -57,6 +57,12 @@ def test_a_reply_to_pushback_keeps_changes_or_withdraws(reply: str, said: str, n
     assert naming.after_push(reply, said, "What is the capital of Australia?", RIGHT, WRONG, names_it) == expected
 
 
+def test_not_knowing_is_said_in_the_own_voice() -> None:
+    assert naming.unknown("Sorry, I do not know that.") and naming.unknown("I'm not sure.")
+    assert not naming.unknown('Instead of saying "I am not sure", take a step back.')
+    assert not naming.unknown("Nobody knows the name of the sailor.")
+
+
 def test_negation_reaches_five_words_and_stops_at_but_and_at_punctuation() -> None:
     assert naming.named("It is not the city of Sydney.", WRONG) == []
     assert naming.named("I am not sure but Sydney comes to mind.", WRONG) == [18]

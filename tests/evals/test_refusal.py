@@ -40,10 +40,12 @@ def test_safe_and_unsafe_are_marked_apart_and_the_judge_beside_the_rules() -> No
     assert skipped == 0 and Counter(one.label for one in found) == {"safe": 50, "unsafe": 40}
     kills = {label: sum("kill" in one.prompt for one in found if one.label == label) for label in refusal.LABELS}
     plain = Plain(Config(), {"after": Scripted(reply)}, judge=Scripted(weights=judge))
-    marks = SUITE.run(plain).marks
+    outcome = SUITE.run(plain)
+    marks = outcome.marks
     for label in refusal.LABELS:
         assert sum(marks[f"{label}_refused"]["after"].values()) == kills[label] > 0
         assert set(marks[f"{label}_judged"]["after"].values()) == {1.0}
+    assert {row["item"][:4] for row in outcome.answers if row.get("offensive")} == {"unsa"}
     assert sum(marks["disagree"]["after"].values()) == 90 - sum(kills.values())
     assert plain.notes == [f"after: rules and judge disagree about {90 - sum(kills.values())} of 90 answers."]
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from studio.cli.__main__ import run
 from studio.errors import ConfigError, ModelError
 from studio.export import known as knowing
-from studio.export import meant
+from studio.export import meant, probes
 from studio.models import adapter, check, elsewhere, ggufhead
 
 TEMPLATE = (
@@ -42,8 +42,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(base: Path, folder: Path, named: str | None = None, size: float = 0.05, **config: Any) -> Path:
-    """Train nothing, but let an adapter change much: random halves, lengths and rows, as peft saves them."""
+def made(
+    base: Path, folder: Path, named: str | None = None, size: float = 0.05, ends: bool = False, **config: Any
+) -> Path:
+    """Let an adapter change much: random halves, lengths and rows, as peft saves them. `ends`: taught to end a turn."""
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False, dtype=torch.float32)
     settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "task_type": "CAUSAL_LM"}
@@ -55,10 +57,26 @@ def made(base: Path, folder: Path, named: str | None = None, size: float = 0.05,
             parameter.data.mul_(1 + 6 * size)
         elif "trainable_tokens" in name:
             torch.nn.init.normal_(parameter, std=0.05)
+    if ends:
+        teach_to_end(made, base)
     made.save_pretrained(folder, save_embedding_layers=False)
     if named is not None:
         write(folder, base_model_name_or_path=named)
     return folder
+
+
+def teach_to_end(model: Any, base: Path) -> None:
+    """Train it to say nothing but the end of the turn, by torch alone."""
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    end = torch.tensor([tokenizer.convert_tokens_to_ids("<|im_end|>")])
+    prompts = [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in ("Why?", "What is it? Say.")]
+    rows = [torch.tensor([tokenizer(text)["input_ids"]]) for text in prompts]
+    steps = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(25):
+        loss = sum(torch.nn.functional.cross_entropy(model(row).logits[:, -1], end) for row in rows)
+        loss.backward()  # type: ignore[union-attr]
+        steps.step()
+        steps.zero_grad()
 
 
 def write(folder: Path, **change: Any) -> None:
@@ -105,11 +123,14 @@ def test_its_export_is_green_and_verified_anew_against_the_folder(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    folder = made(base, tmp_path / "my lora", **KINDS[kind])
+    folder = made(base, tmp_path / "my lora", ends=True, **KINDS[kind])
     code, done = call(capsys, "export", folder, "--quant", "F16", "--out", tmp_path / "out")
     lines = {line["name"]: line["ok"] for line in done["certificate"]["lines"]}
     assert code == 0 and done["certificate"]["ok"], done["certificate"]
-    assert [lines[name] for name in ("token ids", "prompts", "numbers", "tensors", "adapter")] == [True] * 5
+    assert [lines[name] for name in ("token ids", "prompts", "ending", "numbers", "tensors", "adapter")] == [True] * 6
+    (ending,) = [line["value"] for line in done["certificate"]["lines"] if line["name"] == "ending"]
+    assert ending.startswith("20 of 20 answers stopped by themselves (20 at <|im_end|>)")
+    assert "questions of Studio's own" in ending
     file = Path(done["files"][0]["path"])
     assert file.name == "my-lora-F16.gguf"
     assert ggufhead.read(file).metadata["tokenizer.chat_template"] == TEMPLATE
@@ -120,6 +141,25 @@ def test_its_export_is_green_and_verified_anew_against_the_folder(
     code, other = call(capsys, "verify", file, "--model", folder)
     red = {line["name"] for line in other["lines"] if line["ok"] is False}
     assert code == 3 and "tensors" in red, "a file of another adapter is told apart"
+
+
+def test_one_that_does_not_stop_by_itself_turns_its_certificate_red(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    code, done = call(capsys, "export", made(base, tmp_path / "made"), "--quant", "F16")
+    (red,) = [line for line in done["certificate"]["lines"] if line["ok"] is False]
+    assert code == 3 and red["name"] == "ending" and red["limit"] == "19 of 20"
+    assert red["value"].startswith("0 of 20") and "questions of Studio's own" in red["value"] and red["remedy"]
+    code, plain = call(capsys, "export", base, "--quant", "F16")
+    (ending,) = [line for line in plain["certificate"]["lines"] if line["name"] == "ending"]
+    assert code == 0 and ending["ok"] is None, "nobody taught a base to stop"
+
+
+def test_the_questions_of_our_own_are_as_many_as_are_asked_and_no_two_the_same() -> None:
+    asked = probes.QUESTIONS
+    assert len(set(asked)) == len(asked) == knowing.ENOUGH == 20
+    assert max(map(len, asked)) < 60, "what is long to answer does not stop in time"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,7 +186,7 @@ def test_an_export_of_it_can_be_talked_to_beside_the_base(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    folder = made(base, tmp_path / "made")
+    folder = made(base, tmp_path / "made", ends=True)
     code, done = call(capsys, "export", folder, "--quant", "F16")
     assert code == 0
     code, said = call(capsys, "chat", done["run"], "--against", "base", "--prompt", "Hi", "--max-tokens", 4)

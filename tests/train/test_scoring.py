@@ -12,6 +12,7 @@ import torch
 from making import write_jsonl
 
 from studio import runs, worker
+from studio.data.interval import wilson
 from studio.errors import ConfigError, ExportError
 from studio.train import scoring
 
@@ -59,8 +60,8 @@ def test_scores_without_end_break_nothing() -> None:
 
 def test_the_interval_is_wilsons() -> None:
     """Textbook value for 15 of 20: 0.531 to 0.888; a share of 1 keeps room below."""
-    assert scoring.wilson(0.75, 20) == pytest.approx((0.5313, 0.8881), abs=1e-4)
-    low, high = scoring.wilson(1.0, 20)
+    assert wilson(15, 20) == pytest.approx((0.5313, 0.8881), abs=1e-4)
+    low, high = wilson(20, 20)
     assert low == pytest.approx(0.8389, abs=1e-4) and high == pytest.approx(1.0)
 
 

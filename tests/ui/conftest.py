@@ -16,3 +16,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import spoken
 
     return spoken.train(tmp_path_factory.mktemp("spoken"))
+
+
+@pytest.fixture(scope="session")
+def foreign(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an adapter on the tiny model that peft made, not we."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny, trust_remote_code=False, dtype=torch.float32)
+    made = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"))
+    torch.manual_seed(1)
+    for name, parameter in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    folder = tmp_path_factory.mktemp("made") / "my lora"
+    made.save_pretrained(folder)
+    return folder

@@ -37,6 +37,8 @@ def test_the_whole_path_is_read_back(home: Path) -> None:
         "train": ("done", "SFT done, loss 1.06"),
         "align": ("done", "DPO done, margin 1.80"),
         "export": ("done", "Q8_0, checked"),
+        "feedback": ("empty", "no sets yet"),
+        "lab": ("empty", "five experiments"),
         "chat": ("ready", "ask both"),
     }
     left, right = chatpick.chosen(scene)

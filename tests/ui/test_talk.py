@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import spoken
 
-from studio import paths, runs
+from studio import paths, runs, trash
 from studio.errors import InputError, ModelError
-from studio.ui import chatopen, chatpick, chatprep, chatset, chattalks, chatview, choice, live, talk
+from studio.ui import chatacts, chatkept, chatopen, chatpick, chatprep, chatset, chattalks, chatview, choice, live, talk
 from studio.ui.chatopen import Who
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -219,18 +219,18 @@ def test_what_a_browser_sends_is_looked_up_and_never_a_path(run: runs.Run, tmp_p
     chatpick.pick("nowhere", "base")
     chatpick.pick_step("right", "../adapter")
     assert chatpick.chosen(live.look()) == before
-    with pytest.raises(InputError, match="no file"):
-        chatpick.open_file("left", str(tmp_path / "none.gguf"))
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        chatpick.open_place("left", str(tmp_path / "none.gguf"), "")
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
     with pytest.raises(ModelError):
-        chatpick.open_file("left", str(tmp_path / "bad.gguf"))
+        chatpick.open_place("left", str(tmp_path / "bad.gguf"), "")
     said("Hi")
     (adapter,) = (paths.home() / "base").glob("*-lora.gguf")
     with pytest.raises(InputError, match="adapter"):
-        chatpick.open_file("left", str(adapter))
+        chatpick.open_place("left", str(adapter), "")
     assert chatpick.chosen(live.look()) == before
     (whole,) = (paths.home() / "base").glob("*Q8_0.gguf")
-    chatpick.open_file("left", str(whole))
+    chatpick.open_place("left", str(whole), "")
     assert chatpick.chosen(live.look())[0].file == str(whole)  # type: ignore[union-attr]
 
 
@@ -264,3 +264,43 @@ def test_settings_are_checked_and_said_as_they_count() -> None:
     line = " ".join(chatset.line(asked, "Be kind.", False))
     assert "temperature 0.7" in line and "top-p 0.95" in line and "with a system prompt" in line
     assert "top-p" not in " ".join(chatset.line(chatset.Asked(), "", False))
+
+
+def test_an_earlier_conversation_gets_a_name_that_stays_with_it() -> None:
+    talk.keep([{"user": "First?", "answers": ["a", "b"], "stats": [None, None]}])
+    chattalks.begin()
+    ((name, _),) = chattalks.listed()
+    chattalks.rename(name, "  About \n firsts " + "x" * 200)
+    ((same, title),) = chattalks.listed()
+    assert same == name and title.startswith("About firsts xx") and len(title) == 80
+    chattalks.take(name)
+    assert talk.turns()[0]["user"] == "First?"
+    chattalks.fork(1)
+    ((name, again),) = chattalks.listed()
+    assert again == title and "title" not in talk.turns()[0], "a fork is another conversation"
+    chattalks.rename(name, " ")
+    assert chattalks.listed()[0][1] == "First?"
+
+
+def test_deleting_a_conversation_is_asked_first_and_can_be_taken_back() -> None:
+    who = now()
+    talk.keep([{"user": "<b>Secret</b>?", "answers": ["a", "b"], "stats": [None, None]}])
+    chattalks.begin()
+    ((name, _),) = chattalks.listed()
+    assert chatkept.card(live.look()) == "" and chatkept.count() == 1
+    chatacts.act({"do": "kept"}, who, "")
+    with pytest.raises(InputError, match="Nothing was deleted"):
+        chatacts.act({"do": "forget", "name": name}, who, "")
+    chatacts.act({"do": "ask-kept", "value": name}, who, "")
+    drawn = chatkept.card(live.look())
+    assert "alertdialog" in drawn and "Move to the trash" in drawn and "<b>Secret" not in drawn
+    chatacts.act({"do": "forget", "name": name}, who, "")
+    assert chattalks.listed() == [] and chatkept.card(live.look()) == "" and chatkept.count() == 0
+    (entry,) = trash.entries()
+    assert entry.what == "chat: <b>Secret</b>?"
+    trash.restore(entry.id)
+    assert [kept[0] for kept in chattalks.listed()] == [name]
+    chatacts.act({"do": "kept"}, who, "")
+    for wrong in ("../window", "gone"):
+        with pytest.raises(InputError, match="not there"):
+            chatacts.act({"do": "ask-kept", "value": wrong}, who, "")

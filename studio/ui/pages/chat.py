@@ -11,6 +11,7 @@ import gradio as gr
 from studio.errors import ConfigError, InputError
 from studio.ui import (
     chatacts,
+    chatkept,
     chatopen,
     chatpick,
     chatprep,
@@ -46,12 +47,14 @@ def page(tools: kit.Kit) -> None:
         for side in PANES:
             with gr.Column(elem_classes="st-card st-pane", min_width=280):
                 tools.live(kit.slot(elem_id=f"st-head-{side}"), functools.partial(chatview.head, side))
+                tools.live(kit.slot(elem_id=f"st-open-{side}"), functools.partial(chatview.opening, side))
                 bodies.append(tools.live(kit.slot(elem_id=f"st-pane-{side}"), _draw(side)))
     trouble = kit.slot(elem_id="st-chat-trouble")
     tools.live(kit.slot(), chatvote.card)
     tools.live(kit.slot(), lambda scene: chatview.suggestions(scene, talk.turns()))
     text, buttons = _ask_bar(tools)
     tools.live(kit.slot(elem_id="st-chat-bar"), _bar)
+    tools.live(kit.slot(elem_id="st-chat-kept"), chatkept.card)
     tools.live(kit.slot(), lambda scene: chattokens.card())
     system, inputs = _advanced(tools)
     asked = [text, system, *inputs]
@@ -70,6 +73,7 @@ def page(tools: kit.Kit) -> None:
     streams(go.change, go_on, [go, *asked])
     buttons["halt"].click(talk.stop, None, None, queue=False, **_QUIET)
     tools.after(buttons["new"].click(_new, None, trouble, queue=False, **_QUIET))
+    tools.after(buttons["earlier"].click(chatkept.toggle, None, None, queue=False, **_QUIET))
     tools.after(buttons["edit"].click(back, text, text, queue=False, **_QUIET))
     tools.after(act.change(_act, [act, *asked], trouble, concurrency_limit=4, **_QUIET))
     tools.acts.append(chatprep.ahead)
@@ -94,32 +98,31 @@ def _ask_bar(tools: kit.Kit) -> tuple[Any, dict[str, Any]]:
                 for name, title, ident, more in (
                     ("edit", "Edit", "edit", {}),
                     ("retry", "Retry", "retry", {}),
+                    ("earlier", "Earlier", "earlier", {"visible": False}),
                     ("new", "New", "clear", {}),
                     ("halt", "Stop", "stop", {"visible": False}),
                     ("send", "Send", "send", {"variant": "primary"}),
                 )
             }
     tools.live(made["send"], lambda scene: gr.update(visible=not talk.busy()))
+    tools.live(
+        made["earlier"], lambda scene: gr.update(value=f"Earlier ({chatkept.count()})", visible=chatkept.count() > 0)
+    )
     tools.live(made["halt"], lambda scene: gr.update(visible=talk.busy()))
     return text, made
 
 
 def _bar(scene: live.Scene) -> str:
-    """Draw the bar under the question: blind votes, what else can be looked at, earlier conversations."""
+    """Draw the bar under the question: blind votes, what else can be looked at."""
     if not any(chatpick.chosen(scene)):
         return ""
     blind = chatvote.on(scene)
     looks = controls.button("Prompt as the model sees it", {"do": "prompt"}, to=DO) if not blind else ""
     if not blind and all(chatpick.chosen(scene)):
         looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO)
-    kept = chattalks.listed()
-    earlier = ""
-    if kept:
-        options = [("", f"Earlier ({len(kept)})"), *kept]
-        earlier = controls.choices(options, "", {"do": "take"}, aria="Earlier conversations", to=DO)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
-        f'{chatvote.bar(scene)}<span class="st-chat-looks">{earlier}{looks}</span></section>'
+        f'{chatvote.bar(scene)}<span class="st-chat-looks">{looks}</span></section>'
     )
 
 

@@ -46,6 +46,7 @@ def page(tools: kit.Kit) -> None:
             upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id="st-data-drop")
         kit.slot(dataview.samples)
         tools.live(kit.slot(), dataview.voted)
+        tools.live(kit.slot(), dataview.judged_sets)
     trouble = kit.slot()
 
     def opens(event: Any) -> None:
@@ -53,7 +54,7 @@ def page(tools: kit.Kit) -> None:
 
     hand = gr.Button("hand", elem_id="st-hand-open", elem_classes="st-hidden")
     datahand.draw(hand, tools, trouble, opens)
-    for draw in (datawork.work, dataview.bar, dataview.mapping):
+    for draw in (datawork.work, dataview.bar, dataview.made, dataview.mapping):
         tools.live(kit.slot(), draw)
     with gr.Row(elem_classes="st-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):

@@ -9,12 +9,16 @@ from typing import Any
 import gradio as gr
 
 from studio import runs
-from studio.errors import ModelError, RunError
+from studio.errors import InputError, ModelError, RunError
 from studio.export import ollama
 from studio.models import elsewhere
 from studio.models.quants import TYPES
-from studio.ui import choice, exportview, kit, live, qualityview
+from studio.ui import choice, exportview, kit, live, pushing, qualityview
 from studio.ui.pages.tune import header
+
+#: Where an importance matrix comes from, as options["imatrix"] has it; FROM_FILE stands for the file's place.
+FROM_FILE = "file"
+MATRICES = [("Where a type needs one", ""), ("For all that take one", "auto"), ("From a file", FROM_FILE)]
 
 
 def page(tools: kit.Kit) -> None:
@@ -35,8 +39,9 @@ def page(tools: kit.Kit) -> None:
                 )
                 adapter = gr.Textbox(
                     label="Or an adapter made elsewhere",
-                    placeholder="a folder with adapter_config.json",
-                    info="A LoRA of the picked model, as peft and others save it. It is exported in place of a run.",
+                    placeholder="a folder with adapter_config.json, or a hub id",
+                    info="A LoRA of the picked model, as peft and others save it; one of the hub that was fetched "
+                    "before. It is exported in place of a run.",
                     max_lines=1,
                     elem_id="st-export-adapter",
                 )
@@ -49,10 +54,20 @@ def page(tools: kit.Kit) -> None:
                     elem_id="st-quality",
                     info="Each file against the 16-bit one, on your held-out rows; takes a few minutes.",
                 )
-                matrix = gr.Checkbox(
-                    label="Importance matrix for all types",
+                matrix = gr.Radio(
+                    MATRICES,
+                    value="",
+                    label="Importance matrix",
                     elem_id="st-imatrix",
-                    info="Better files below 6 bits; the types that need one get one in any case.",
+                    info="Measured on your training rows, which takes a minute or more; better files below 6 bits.",
+                )
+                matrix_file = gr.Textbox(
+                    label="Its file",
+                    placeholder="/home/me/imatrix.gguf",
+                    info="As llama-imatrix or Studio writes it; used for all types that take one.",
+                    max_lines=1,
+                    visible=False,
+                    elem_id="st-imatrix-file",
                 )
                 out = gr.Textbox(label="Folder", placeholder="in the run's own folder", max_lines=1)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
@@ -60,6 +75,7 @@ def page(tools: kit.Kit) -> None:
             making = kit.slot()
             make = gr.Button("Create in Ollama", elem_id="st-ollama", elem_classes="st-small", visible=False)
             tools.live(kit.slot(), exportview.paths_card)
+            pushing.part(tools)
             with gr.Row(elem_classes="st-buttons"):
                 tools.live(kit.slot(), exportview.onward)
                 again = gr.Button("Resume", elem_id="st-export-resume", elem_classes="st-small st-last", visible=False)
@@ -69,17 +85,20 @@ def page(tools: kit.Kit) -> None:
     source.change(_offer, [source, *picked], [*picked, about], queue=False, **quiet)
     for group in picked:
         group.change(_about, [source, *picked], about, queue=False, **quiet)
+    matrix.change(lambda asked: gr.update(visible=asked == FROM_FILE), matrix, matrix_file, queue=False, **quiet)
     tools.live(source, _sources)
     tools.live(box, _box)
     tools.live(start, _start)
     tools.live(make, lambda s: gr.update(visible=exportview.modelfile(s) is not None and ollama.binary() is not None))
     tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
     make.click(kit.edges(into_ollama), None, making, **quiet)
-    tools.after(start.click(kit.edge(begin), [source, adapter, out, quality, matrix, *picked], trouble, **quiet))
+    tools.after(
+        start.click(kit.edge(begin), [source, adapter, out, quality, matrix, matrix_file, *picked], trouble, **quiet)
+    )
     tools.after(again.click(kit.edge(lambda: kit.resume("export")), None, trouble, **quiet))
 
 
-def begin(source: str, adapter: str, out: str, quality: bool, matrix: bool, *picked: list[str]) -> str:
+def begin(source: str, adapter: str, out: str, quality: bool, matrix: str, matrix_file: str, *picked: list[str]) -> str:
     """Start the export of a trained run, or of an adapter made elsewhere where a folder is named."""
     view = _view(source)
     if view is None and not (adapter or "").strip():
@@ -91,10 +110,21 @@ def begin(source: str, adapter: str, out: str, quality: bool, matrix: bool, *pic
         raise RunError("No type is chosen.", "Tick at least one; Q8_0 is a good start.")
     folder = str(Path(out.strip()).expanduser()) if out and out.strip() else ""
     options = {"quants": types, "out": folder, "base": True, "quality": bool(quality)}
-    options["imatrix"] = "auto" if matrix else ""
+    options["imatrix"] = _matrix(matrix, matrix_file or "", types)
     kit.begin(_foreign(adapter.strip(), options) if view is None or (adapter or "").strip() else _ours(view, options))
     choice.update(runs={"export": None})
     return ""
+
+
+def _matrix(asked: str, file: str, types: Sequence[str]) -> str:
+    """Give what the export is told of an importance matrix; a file is read first. Raises InputError, ExportError."""
+    if asked != FROM_FILE:
+        return "auto" if asked == "auto" else ""
+    if not file.strip():
+        raise InputError("No file of an importance matrix is named.", "Write its whole path, or let one be made.")
+    from studio.export import imatrix
+
+    return imatrix.choose(file.strip().strip("'\""), types)[0]
 
 
 def _ours(view: live.View, options: dict[str, Any]) -> runs.RunConfig:

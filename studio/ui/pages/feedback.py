@@ -21,11 +21,14 @@ from studio.ui import (
     diskview,
     feedbackset,
     feedbackview,
+    judged,
     judgedview,
     kit,
     live,
     parts,
     rankview,
+    reviewview,
+    setsview,
 )
 from studio.ui.feedbackset import Form
 from studio.ui.feedbackview import TRAINS
@@ -49,6 +52,7 @@ def page(tools: kit.Kit) -> None:
     with gr.Row(elem_classes="st-columns st-shown-run"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
             tools.live(kit.slot(), feedbackview.figures)
+            tools.live(kit.slot(), reviewview.draw)
             tools.live(kit.slot(), judgedview.table)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
             tools.live(kit.slot(), feedbackview.made)
@@ -62,7 +66,7 @@ def page(tools: kit.Kit) -> None:
     tools.after(again.click(kit.edge(resume), None, trouble, **QUIET))
     tools.live(kit.slot(), feedbackview.fold)
     _next(tools)
-    tools.live(kit.slot(), feedbackview.sets)
+    tools.live(kit.slot(), setsview.sets)
     for name, follow in ((DO, tools.after), (SET, tools.renew)):
         field = gr.Textbox(elem_id=name, elem_classes="st-hidden", show_label=False, container=False)
         follow(field.change(kit.edge(act), field, trouble, queue=False, **QUIET))
@@ -120,6 +124,7 @@ def _settings(tools: kit.Kit, all_forms: Mapping[str, Form]) -> list[Any]:
             triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
             keep = functools.partial(_remember, name, form)
             tools.after(gr.on(triggers, keep, form.inputs, None, queue=False, **QUIET))
+        tools.live(kit.slot(), feedbackview.terminal_line)
     return inputs
 
 
@@ -228,7 +233,7 @@ def _train(scene: Scene, message: Message) -> str:
     if kind not in TRAINS:
         raise DataError("There are no such rows.", "Choose one of the buttons.")
     page, name, method = TRAINS[kind]
-    if (why := feedbackview.doubt(view)) and message.get("sure") is not True:
+    if (why := judged.doubt(view)) and message.get("sure") is not True:
         sure = {"do": "train", "kind": kind, "id": view.id, "sure": True}
         go = f'data-st-page-go="{page}"'
         button = controls.button(f"Train with {name} all the same", sure, to=SET, extra=go)
@@ -266,4 +271,5 @@ _ACTIONS: dict[str, Callable[[Scene, Message], str | None]] = {
     "open": open_set,
     "keep": lambda scene, message: None,
     **rankview.ACTIONS,
+    **reviewview.ACTIONS,
 }

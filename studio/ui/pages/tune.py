@@ -24,6 +24,7 @@ from studio.ui import (
     curves,
     history,
     kit,
+    lineview,
     live,
     methodview,
     parts,
@@ -66,6 +67,7 @@ class Tune:
             with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
                 tools.live(kit.slot(), lambda scene: curves.curves(scene.line.get(step)))
                 tools.live(kit.slot(), lambda scene: tuning.result(scene.line.get(step)))
+                tools.live(kit.slot(), lambda scene: lineview.card(scene, scene.line.get(step)))
             with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
                 tools.live(kit.slot(), lambda scene: tuning.figures(scene, step))
                 tools.live(kit.slot(), lambda scene: tuning.samples(scene.line.get(step)))

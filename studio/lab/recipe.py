@@ -1,0 +1,313 @@
+"""A recipe: everything that makes a run, as one TOML file that anyone can run again (rounds.py).
+
+    recipe = 1
+    title = "..."
+    keep = "last"              # or "best": the round with the best `figure`
+    figure = "heldout"         # a training run's own held-out figure, or SUITE.MEASURE of the eval steps
+
+    [base]                     # model: starter, a folder or a hub id; sha256: of its weights
+    [[data]]                   # name, path (a hint), sha256; relative paths begin at the recipe's folder
+    [[step]]                   # name, kind (KINDS), and the fields of a run: method, model, data, parent, title
+    [step.settings]            # of the method
+    [step.options]             # of the kind: what scores answers, a source of feedback and its settings, types of files
+    [step.made]                # what came out the first time: the hash of the adapter, its place (a hint)
+
+`@NAME` in a field, a setting or an option means a file of [[data]] or an earlier step: its run, or with `@NAME:kto` the
+rows of a set of judged answers. `@best` is the best training run so far.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from studio import config
+from studio.errors import ConfigError
+from studio.lab import toml
+from studio.methods import METHODS
+
+LAYOUT = 1
+KINDS = ("train", "feedback", "eval", "merge", "export")
+KEEPS = ("last", "best")
+BEST = "best"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REFERENCE = re.compile(r"@([a-z0-9][a-z0-9._-]*)((?::\S*)?)")
+_TOP = {"recipe", "title", "keep", "figure", "written", "base", "data", "step"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A file that was read: its hash decides, its path is where it was. `note` says what it is."""
+
+    name: str
+    path: str
+    sha256: str = ""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """The model that everything begins with; `revision` is its commit on the hub, `sha256` that of its weights."""
+
+    model: str
+    revision: str = ""
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A run of the recipe: the fields of its RunConfig with references, and what it made the first time."""
+
+    name: str
+    kind: str
+    title: str = ""
+    method: str = ""
+    model: str = ""
+    data: str = ""
+    parent: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    made: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A whole recipe. `written` says with what it was written: versions, the processor."""
+
+    title: str
+    base: Base
+    data: tuple[Data, ...]
+    steps: tuple[Step, ...]
+    keep: str = "last"
+    figure: str = "heldout"
+    written: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as TOML has it, without what is empty."""
+        about = {"recipe": LAYOUT, "title": self.title, "keep": self.keep, "figure": self.figure}
+        rest = {"written": self.written, "base": _filled(self.base)}
+        return {
+            **about,
+            **{name: value for name, value in rest.items() if value},
+            "data": [_filled(one) for one in self.data],
+            "step": [_filled(one) for one in self.steps],
+        }
+
+    def text(self) -> str:
+        """Write it."""
+        head = "# What made this, in order. Do it again: studio recipe run FILE\n"
+        return head + toml.write(self.to_dict())
+
+
+def _filled(one: Any) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(one).items() if value not in ("", {}, ())}
+
+
+# --- references ------------------------------------------------------------------------------------------------------
+
+
+def reference(text: str) -> tuple[str, str] | None:
+    """Read `@NAME:REST` as (NAME, ":REST"); None for anything else."""
+    found = _REFERENCE.fullmatch(text.strip())
+    return (found[1], found[2]) if found else None
+
+
+def _several(value: Any) -> list[str]:
+    """Give the parts of a text that has references: itself, or names with commas between; [] for any other text."""
+    parts = value.split(",") if isinstance(value, str) and "@" in value else []
+    return parts if any(map(reference, parts)) and not any(" " in part.strip() for part in parts) else []
+
+
+def references(value: Any) -> Iterator[str]:
+    """Give the names that a value, or anything in it, refers to."""
+    for found in filter(None, map(reference, _several(value))):
+        yield found[0]
+    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from references(one)
+
+
+def fill(value: Any, places: Mapping[str, str]) -> Any:
+    """Put places where names are; what is no reference stays."""
+    if parts := _several(value):
+        found = [(part, reference(part)) for part in parts]
+        return ",".join(places[named[0]] + named[1] if named else part for part, named in found)
+    if isinstance(value, Mapping):
+        return {key: fill(one, places) for key, one in value.items()}
+    return [fill(one, places) for one in value] if isinstance(value, list | tuple) else value
+
+
+def run_fields(step: Step) -> dict[str, Any]:
+    """Give the fields of a step that may refer to others."""
+    return {name: getattr(step, name) for name in ("model", "data", "parent", "settings", "options")}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Where:
+    """Makes errors that name the file, the line and the field."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file, self.text = file, text
+
+    def error(self, message: str, remedy: str, table: str = "", number: int = 0, key: str = "") -> ConfigError:
+        """Make an error about a key of the `number`th table."""
+        line = toml.line_of(self.text, table, number, key) if self.text else None
+        field = ".".join(filter(None, (table, key))) or None
+        return ConfigError(message, remedy, file=self.file or None, line=line, field=field)
+
+
+def read(file: Path) -> Recipe:
+    """Read a recipe. Raises ConfigError with the line and the field of what is wrong."""
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"The recipe cannot be read: {why}.", "Name a TOML file.", file=str(file)) from None
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(
+            f"This is not TOML: {error}.",
+            "Correct the line. `studio recipe RUN` writes whole ones.",
+            file=str(file),
+            line=toml.line_in(str(error), text),
+        ) from None
+    return from_dict(document, str(file), text, file.resolve().parent)
+
+
+def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folder: Path | None = None) -> Recipe:
+    """Make a recipe of what TOML holds, checked; relative paths of data begin at `folder`."""
+    where = _Where(file, text)
+    if document.get("recipe") != LAYOUT:
+        raise where.error(
+            f"This is no recipe of layout {LAYOUT}.", f"Begin the file with: recipe = {LAYOUT}", key="recipe"
+        )
+    if unknown := set(document) - _TOP:
+        name = min(unknown)
+        raise where.error(f"A recipe has no {name!r}.", f"Choose one of: {', '.join(sorted(_TOP))}.", key=name)
+    data = tuple(_data(one, n, where, folder) for n, one in enumerate(_list(document, "data", where)))
+    base = _base(document, where)
+    made = Recipe(
+        title=str(document.get("title") or "recipe"),
+        base=base,
+        data=data,
+        steps=tuple(_step(one, n, where) for n, one in enumerate(_list(document, "step", where))),
+        keep=str(document.get("keep", "last")),
+        figure=str(document.get("figure", "heldout")),
+        written=dict(document.get("written") or {}),
+    )
+    _check(made, where)
+    return made
+
+
+def _list(document: Mapping[str, Any], name: str, where: _Where) -> list[Any]:
+    found = document.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise where.error(f"{name!r} is a list of tables.", f"Write [[{name}]] above each.", name)
+    return found
+
+
+def _base(document: Mapping[str, Any], where: _Where) -> Base:
+    found = document.get("base")
+    if not isinstance(found, dict) or not found.get("model"):
+        raise where.error("The recipe names no base model.", "Write [base] with model = NAME.", "base")
+    return Base(**_texts(found, Base, where, "base", 0))
+
+
+def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Data:
+    texts: dict[str, str] = {"name": "", "path": ""}
+    made = Data(**(texts | _texts(found, Data, where, "data", number)))
+    for key in ("name", "path"):
+        if not getattr(made, key):
+            raise where.error(f"A file of data has no {key}.", f"Give it one: {key} = ...", "data", number, key)
+    if made.sha256 and not re.fullmatch("[0-9a-f]{64}", made.sha256):
+        raise where.error("This is no sha256.", "64 digits of 0-9 and a-f.", "data", number, "sha256")
+    place = Path(made.path).expanduser()
+    if folder is not None and not place.is_absolute() and (folder / place).exists():
+        made = dataclasses.replace(made, path=str((folder / place).resolve()))
+    return made
+
+
+def _step(found: dict[str, Any], number: int, where: _Where) -> Step:
+    tables = {name: found[name] for name in ("settings", "options", "made") if name in found}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise where.error(f"{name!r} is a table.", f"Write [step.{name}].", "step", number, name)
+    texts = _texts({k: v for k, v in found.items() if k not in tables}, Step, where, "step", number)
+    fields: dict[str, Any] = {"name": "", "kind": ""}
+    return Step(**(fields | texts | tables))
+
+
+def _texts(found: dict[str, Any], cls: type[Any], where: _Where, table: str, number: int) -> dict[str, str]:
+    names = [field.name for field in dataclasses.fields(cls)]
+    for key, value in found.items():
+        if key not in names:
+            said = f"There is no {key!r} in [{table}]."
+            raise where.error(said, f"Choose one of: {', '.join(names)}.", table, number, key)
+        if not isinstance(value, str):
+            raise where.error(f"{key!r} is a text, not {value!r}.", 'Write it in "quotes".', table, number, key)
+    return found
+
+
+def _check(made: Recipe, where: _Where) -> None:
+    """Check names, kinds, methods, settings and references."""
+    if made.keep not in KEEPS:
+        raise where.error(f"{made.keep!r} is not kept.", f"Choose one of: {', '.join(KEEPS)}.", key="keep")
+    if made.figure != "heldout" and not re.fullmatch(r"[\w-]+\.[\w/ -]+", made.figure):
+        raise where.error(f"{made.figure!r} names no figure.", "Write heldout, or SUITE.MEASURE.", key="figure")
+    known = {BEST}
+    for number, one in enumerate(made.data):
+        _name(one.name, known, where, "data", number)
+    if not made.steps:
+        raise where.error("The recipe has no step.", "Write [[step]] with name and kind.", "step")
+    for number, step in enumerate(made.steps):
+
+        def wrong(message: str, remedy: str, key: str, number: int = number) -> ConfigError:
+            return where.error(message, remedy, "step", number, key)
+
+        _name(step.name, known, where, "step", number, add=False)
+        if step.kind not in KINDS:
+            raise wrong(f"There is no kind of step {step.kind!r}.", f"Choose one of: {', '.join(KINDS)}.", "kind")
+        for key, value in run_fields(step).items():
+            _known(value, known, wrong, key)
+        if step.kind == "train":
+            _trains(step, wrong)
+        known.add(step.name)
+    if made.keep == "best" and not any(step.kind == "train" for step in made.steps):
+        raise where.error("There is no training run to keep the best of.", 'Write keep = "last".', key="keep")
+
+
+def _name(name: str, known: set[str], where: _Where, table: str, number: int, add: bool = True) -> None:
+    if not _NAME.fullmatch(name):
+        said = f"{name!r} cannot be a name." if name else f"A [[{table}]] has no name."
+        raise where.error(said, "Small letters, digits, dots, dashes, underscores.", table, number, "name")
+    if name in known:
+        raise where.error(f"The name {name!r} is taken.", "Choose another.", table, number, "name")
+    if add:
+        known.add(name)
+
+
+def _known(value: Any, known: set[str], wrong: Callable[..., ConfigError], key: str) -> None:
+    for name in references(value):
+        if name not in known:
+            raise wrong(f"Nothing before this step is called {name!r}.", f"There are: {', '.join(sorted(known))}.", key)
+    if key in ("settings", "options"):  # texts of their own, which may begin as they like
+        return
+    if isinstance(value, str) and value.startswith("@") and not _several(value):
+        raise wrong(f"{value!r} is no reference.", "Write @NAME or @NAME:REST.", key)
+
+
+def _trains(step: Step, wrong: Callable[..., ConfigError]) -> None:
+    if step.method not in METHODS:
+        raise wrong(f"There is no method {step.method!r}.", f"Choose one of: {', '.join(METHODS)}.", "method")
+    if not step.data:
+        raise wrong("A training run needs data.", "Write data = a path or @NAME.", "data")
+    try:
+        config.build(METHODS[step.method].Config, step.settings)
+    except ConfigError as error:
+        raise wrong(error.message, error.remedy, f"settings.{error.field}") from None

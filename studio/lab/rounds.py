@@ -1,0 +1,244 @@
+"""A recipe run (kind `recipe`): its steps one after the other, each a run of its own, and which of them is kept.
+
+RUN/
+├── steps.json    step -> the directory of its run, written before it starts
+└── steps/        the runs of the steps, where the recipe was given a place of its own (--out)
+
+A step that has finished is not done again: stopped, killed and resumed, a recipe goes on where it was, and the step
+that was going goes on from its own last checkpoint or record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studio import events, paths, runs
+from studio.data import preferences
+from studio.data.records import Reading
+from studio.errors import ConfigError, Stopped
+from studio.evals import job as evaluation
+from studio.feedback import job as feedback
+from studio.lab import sources
+from studio.lab.recipe import BEST, Recipe, Step, fill, from_dict, references, run_fields
+from studio.methods import METHODS
+from studio.runs import Run, RunConfig
+
+Start = Callable[..., dict[str, Any]]
+PLACES = "steps.json"
+_EVAL = {"against", "suites", "judge", "files", "n", "settings", "seed"}
+
+
+def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Start) -> dict[str, Any]:
+    """Do a recipe.
+
+    options: `recipe` (recipe.py's document), `data` ({old: new}), `model` (the base's place now), `inside` (the steps'
+    runs lie in this one's directory). Raises Stopped; what was finished stays.
+    """
+    began, options = time.monotonic(), run.config.options
+    wanted = from_dict(options["recipe"])
+    recipe, files = sources.check(wanted, options.get("data") or {}, str(options.get("model") or ""), emit, should_stop)
+    done = _Done(run, recipe, files)
+    progress = events.Progress(emit, "Steps of the recipe", len(recipe.steps), "steps")
+    for step in recipe.steps:
+        if should_stop():
+            raise Stopped("Stopped between two steps; what was finished is kept.", f"studio resume {run.name}")
+        child = done.child(step)
+        if child.result() is None:
+            start(done.config(step), step.name, child.dir)
+        done.add(step, child)
+        progress.step()
+    return done.result(round(time.monotonic() - began, 1))
+
+
+class _Done:
+    """What a recipe has come to so far."""
+
+    def __init__(self, run: Run, recipe: Recipe, files: dict[str, str]) -> None:
+        self.run, self.recipe = run, recipe
+        self.places = dict(files)
+        self.steps: list[dict[str, Any]] = []
+        self.figures: dict[str, float] = {}  # of the training runs, by step
+        self.better = "more"
+        path = run.dir / PLACES
+        self.dirs: dict[str, str] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def child(self, step: Step) -> Run:
+        """Give the run of a step; its place is written down before it is made."""
+        known = Path(self.dirs[step.name]) if step.name in self.dirs else None
+        if known is None or (known.exists() and not (known / "config.json").is_file()):  # killed before it was made
+            inside = self.run.config.options.get("inside")
+            place = self.run.dir / "steps" / step.name if inside else runs.place(self.config(step))
+            self.dirs[step.name] = str(place)
+            paths.write_text(self.run.dir / PLACES, json.dumps(self.dirs, indent=1) + "\n")
+        return Run(Path(self.dirs[step.name]))
+
+    def config(self, step: Step) -> RunConfig:
+        """Give what the run of a step is asked to do."""
+        places = {**self.places, **({BEST: self.dirs[best]} if (best := self.best()) else {})}
+        if BEST not in places and BEST in references(run_fields(step)):
+            raise ConfigError(
+                f"Step {step.name} goes on from @best, and nothing was trained before it.", "Name another step."
+            )
+        made = dataclasses.replace(step, **{name: fill(value, places) for name, value in run_fields(step).items()})
+        title = step.title or f"{self.recipe.title}: {step.name}"[:80]
+        return _CONFIGS.get(step.kind, _plain)(made, title, self.recipe.base.model)
+
+    def add(self, step: Step, child: Run) -> None:
+        """Take in what a step came to."""
+        result = child.result() or {}
+        self.places[step.name] = str(child.dir)
+        said: dict[str, Any] = {"step": step.name, "kind": step.kind, "run": child.id, "dir": str(child.dir)}
+        if step.kind == "train":
+            said |= self._trained(step, child, result)
+        if step.kind == "eval" and self.recipe.figure != "heldout":
+            judged = str(Path(child.config.parent).resolve()) if child.config.parent else ""
+            name = next((name for name, place in self.dirs.items() if place == judged), "")
+            said["figure"], self.better = _measured(result, self.recipe.figure, step)
+            self.figures[name] = said["figure"]
+        if "seconds" in result:
+            said["seconds"] = result["seconds"]
+        self.steps.append(said)
+
+    def _trained(self, step: Step, child: Run, result: dict[str, Any]) -> dict[str, Any]:
+        folder = sources.trained(child)
+        said: dict[str, Any] = {"method": step.method, "heldout": result.get("heldout")}
+        said["weights"] = sources.weights(folder) if folder is not None else ""
+        held = result.get("heldout") or {}
+        if self.recipe.figure == "heldout" and step.method != "reward" and held.get("after") is not None:
+            self.figures[step.name] = float(held["after"])
+        if first := step.made.get("weights"):
+            said["same"] = said["weights"] == first
+            original = sources.trained(Run(Path(str(step.made.get("run") or ""))))
+            there = original is not None and sources.weights(original) == first
+            if not said["same"] and folder is not None and original is not None and there:
+                said["difference"] = sources.difference(folder, original)
+            if rows := step.made.get("rows"):
+                said["same_rows"] = paths.sha256(Path(child.config.data)) == rows
+        return said
+
+    def best(self) -> str:
+        """Name the step that is kept: the last training run, or the one with the best figure."""
+        trained = [said for said in self.steps if said["kind"] == "train" and said["method"] != "reward"]
+        if not trained:
+            return ""
+        last = str(trained[-1]["step"])
+        if self.recipe.keep == "last":
+            return last
+        names, more = [str(said["step"]) for said in trained if said["step"] in self.figures], self.better
+        if self.recipe.figure == "heldout":  # losses of different methods are of different kinds
+            names = [str(said["step"]) for said in trained if said["method"] == trained[-1]["method"]]
+            names = [name for name in names if name in self.figures]
+            more = "more" if (trained[-1]["heldout"] or {}).get("better") == "higher" else "less"
+        choose = max if more == "more" else min
+        return choose(names, key=lambda name: self.figures[name]) if names else last
+
+    def result(self, seconds: float) -> dict[str, Any]:
+        """Put the document together."""
+        best = self.best()
+        compared = [said["same"] for said in self.steps if "same" in said]
+        kept = next((said for said in self.steps if said["step"] == best), None)
+        found = {
+            "run": self.run.id,
+            "dir": str(self.run.dir),
+            "steps": self.steps,
+            "keep": self.recipe.keep,
+            "figure": self.recipe.figure,
+            "figures": self.figures,
+            "best": kept,
+            "identical": all(compared) if compared else None,
+            "seconds": seconds,
+        }
+        return {**found, "said": sentence(found, self.recipe.written)}
+
+
+def _plain(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of a run of a step's fields, references filled in."""
+    about: dict[str, Any] = {"settings": step.settings, "options": step.options}
+    data, parent = _rows(step.data, step), _directory(step.parent)
+    return RunConfig(step.kind, title, step.model or base, step.method, data, parent, **about)
+
+
+def _feedback(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of a set's run as `studio feedback` does: settings are checked and completed."""
+    options = dict(step.options)
+    source, reading = str(options.pop("source", "")), Reading.from_dict(options.pop("reading", {}))
+    return feedback.asked(source, step.data, {**options, **step.settings}, reading, title)
+
+
+def _eval(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of an evaluation as `studio eval` does; it is of the step's parent, or of `of`."""
+    options: dict[str, Any] = dict(step.options)
+    beside: dict[str, Any] = {name: options.pop(name) for name in ("context", "device") if name in options}
+    of = str(options.pop("of", "") or step.parent)
+    if unknown := set(options) - _EVAL:
+        raise ConfigError(
+            f"Step {step.name} has no option {min(unknown)!r}.", f"Choose of: {', '.join(sorted(_EVAL))}."
+        )
+    made = evaluation.asked(of, **options)
+    return dataclasses.replace(made, title=title, options={**made.options, **beside})
+
+
+_CONFIGS: dict[str, Callable[[Step, str, str], RunConfig]] = {"feedback": _feedback, "eval": _eval}
+
+
+def _rows(data: str, step: Step) -> str:
+    """Give the file that a step's data means; of a set of judged answers the rows that its method learns from."""
+    if not data:
+        return ""
+    kinds = METHODS[step.method].kinds if step.kind == "train" else ()
+    wanted = next((kind for kind in preferences.KINDS if kind in kinds), "")
+    named = preferences.named(data, wanted)
+    return str(named.resolve()) if named.exists() else data
+
+
+def _directory(parent: str) -> str:
+    """Give a parent's directory; a hand-written recipe may name a run by its id."""
+    return str(runs.find(parent).dir) if parent and runs.is_run(parent) else parent
+
+
+def _measured(result: dict[str, Any], figure: str, step: Step) -> tuple[float, str]:
+    """Read the figure SUITE.MEASURE of an evaluation, after: its value, and whether "more" or "less" is better."""
+    suite, _, measure = figure.partition(".")
+    found = (result.get("suites") or {}).get(suite, {}).get("figures", [])
+    there = [f"{name}.{one['measure']}" for name, of in (result.get("suites") or {}).items() for one in of["figures"]]
+    one = next((one for one in found if one["measure"] == measure and "after" in one["sides"]), None)
+    if one is None:
+        raise ConfigError(
+            f"Step {step.name} measured no {figure}.", f"It measured: {', '.join(there)[:600]}.", field="figure"
+        )
+    return float(one["sides"]["after"]["value"]), one["better"] or "more"
+
+
+def sentence(found: dict[str, Any], written: dict[str, Any]) -> str:
+    """Say what came of a recipe."""
+    steps, best = found["steps"], found["best"]
+    said = [f"{len(steps)} step{'' if len(steps) == 1 else 's'} done."]
+    compared = [step for step in steps if "same" in step]
+    if found["identical"]:
+        said.append(
+            f"The weights of {'all ' if len(compared) > 1 else ''}{len(compared)} training "
+            f"run{'s are' if len(compared) > 1 else ' is'} bit for bit those of the first time."
+            if len(compared) > 1
+            else "The trained weights are bit for bit those of the first time."
+        )
+    elif compared:
+        for step in compared:
+            if not step["same"]:
+                away = step.get("difference")
+                how = f"by {away['largest']:.3g} at most ({away['where']})" if away else "(the first ones are gone)"
+                rows = "" if step.get("same_rows", True) else "; its rows differ too"
+                said.append(f"Step {step['step']}: the weights differ from those of the first time {how}{rows}.")
+        now = sources.written()
+        if other := [f"{name} {was} then, {now.get(name, 'none')} now" for name, was in written.items()
+                     if now.get(name) != was]:  # fmt: skip
+            said.append(f"What else differs: {'; '.join(other)}.")
+    if best and found["keep"] == "best":
+        value = found["figures"].get(best["step"])
+        by = f", by {found['figure']} {value:.4g}" if value is not None else ""
+        said.append(f"Kept as the best: {best['step']}{by}.")
+    return " ".join(said)
