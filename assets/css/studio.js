@@ -1,6 +1,6 @@
 // The little that the browser decides itself: which page is shown, keys, copying. Everything else is drawn on the server.
 (() => {
-  const pages = ["model", "data", "train", "align", "feedback", "lab", "export", "chat", "disk"];
+  const pages = ["model", "data", "train", "align", "feedback", "evaluate", "lab", "export", "chat", "disk"];
   const root = document.documentElement;
 
   function go() {

@@ -35,9 +35,16 @@ def both(draw: Callable[[int], str], wide: int = 600, narrow: int = 340) -> str:
 
 
 def lines(
-    series: Sequence[Series], *, x_end: float, label: str, width: int = 600, height: int = 300, unit: str = "steps"
+    series: Sequence[Series],
+    *,
+    x_end: float,
+    label: str,
+    width: int = 600,
+    height: int = 300,
+    unit: str = "steps",
+    decimals: int = 0,
 ) -> str:
-    """Draw lines over 0 to `x_end` of a unit; values that are not finite are left out."""
+    """Draw lines over 0 to `x_end` of a unit, told with `decimals`; values that are not finite are left out."""
     kept = _finite(series)
     if not kept:
         return ""
@@ -63,7 +70,7 @@ def lines(
         out.append(_text(left - 8, py(tick) + 4, _short(tick, ticks), anchor="end"))
     for x in (0.0, x_end / 2, x_end):
         anchor = {0.0: "start", x_end: "end"}.get(x, "middle")
-        out.append(_text(px(x), height - 8, f"{x:,.0f}{f' {unit}' if x == x_end else ''}", anchor=anchor))
+        out.append(_text(px(x), height - 8, f"{x:,.{decimals}f}{f' {unit}' if x == x_end else ''}", anchor=anchor))
     ends: list[tuple[float, Series]] = []
     for s in kept:
         out.append(_line([(px(x), py(y)) for x, y in s.points], s.colour))

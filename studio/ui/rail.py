@@ -16,7 +16,7 @@ from studio.ui.parts import amount, duration, esc, number, pill, share, size
 GROUPS = (
     ("Prepare", (("model", "Model"), ("data", "Data"))),
     ("Tune", (("train", "Train"), ("align", "Align"), ("feedback", "Feedback"))),
-    ("Prove", (("lab", "Lab"),)),
+    ("Prove", (("evaluate", "Evaluate"), ("lab", "Lab"))),
     ("Use", (("export", "Export"), ("chat", "Chat"))),
 )
 PAGES = tuple(page for _, pages in GROUPS for page, _ in pages)
@@ -136,6 +136,8 @@ def _beside(scene: Scene) -> str:
 def name(view: View) -> str:
     """Name a run for the strip: its method or kind, and its title."""
     kind = short(view.config.method) if view.config.kind == "train" else view.config.kind.capitalize()
+    if view.config.kind == "eval":
+        return f"{view.config.title[:1].upper()}{view.config.title[1:48]}"
     return view.config.title if view.config.kind == "demo" else f"{kind} · {view.config.title}"[:48]
 
 
@@ -275,6 +277,12 @@ def _chat(scene: Scene) -> tuple[str, str]:
     return ("done", f"{asked:,} question{'s' if asked != 1 else ''} asked") if asked else ("ready", "ask both")
 
 
+def _evaluate(scene: Scene) -> tuple[str, str]:
+    from studio.ui import evalview  # which needs this
+
+    return evalview.line(scene)
+
+
 def _lab(scene: Scene) -> tuple[str, str]:
     from studio.ui import labview  # which needs this
 
@@ -293,6 +301,7 @@ _STATES = {
     "train": _train,
     "align": _align,
     "feedback": _feedback,
+    "evaluate": _evaluate,
     "lab": _lab,
     "export": _export,
     "chat": _chat,

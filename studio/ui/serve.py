@@ -56,11 +56,13 @@ def prepare(port: int) -> Window:
     import fastapi
     import uvicorn
 
+    from studio.ui import reports
     from studio.ui.shell import build, mount
 
     sock = _free_port(port)
     door = Door(sock.getsockname()[1], loopback.secret("window.key"))
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    reports.serve(app)  # before the window, which takes every other address
     mount(app, build(), door.port)
     _log_to_file()
     config = uvicorn.Config(Guard(app, door), log_config=None, access_log=False, server_header=False, ws="none")

@@ -10,7 +10,7 @@ import gradio as gr
 
 from studio import paths
 from studio.ui import kit, live, rail
-from studio.ui.pages import align, chat, data, disk, export, feedback, lab, model, train
+from studio.ui.pages import align, chat, data, disk, evaluate, export, feedback, lab, model, train
 
 #: In the order in which the browser is given them, which nobody sees: one is shown at a time, and the rail has an order
 #: of its own. For every change Gradio looks for the component from the first one on, so what changes often comes first,
@@ -21,6 +21,7 @@ _PAGES = {
     "disk": disk.page,
     "feedback": feedback.page,
     "lab": lab.page,
+    "evaluate": evaluate.page,
     "model": model.page,
     "data": data.page,
     "train": train.page,
