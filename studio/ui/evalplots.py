@@ -109,7 +109,7 @@ _ROADS = {"bon": "Best of n: proxy and gold", "rl": "Along the training: proxy a
 def _told(plot: Sequence[Mapping[str, Any]], suite: Mapping[str, Any]) -> bool:
     """Tell whether all that a plot shows stands among the figures, with the same intervals."""
     figures = {made["measure"] for made in suite["figures"]}
-    return all(row.get("measure", row.get("attack")) in figures for row in plot)
+    return all((row.get("measure") or f"attack_{row.get('attack')}") in figures for row in plot)
 
 
 def _words(name: str) -> str:
