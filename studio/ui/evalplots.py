@@ -45,7 +45,7 @@ def reach(difference: Mapping[str, Any]) -> float:
     return max(abs(end) for end in ends if end is not None)
 
 
-def change(figure: Figure, most: float, width: int = 150) -> str:
+def change(figure: Figure, most: float, width: int = 120) -> str:
     """Draw a difference as a dot and its interval as a line, on a scale from -most to +most with a mark at nothing."""
     found, height = figure["difference"], 18
     far = most if is_share(figure) else reach(found) or 1.0
