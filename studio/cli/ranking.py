@@ -148,7 +148,7 @@ def ranks_of(text: str, count: int) -> list[int]:
     found = [0] * count
     place = 0
     for group in _TIED.sub("=", text.strip()).replace(",", " ").split():
-        for same in re.findall(r"\d(?:=\d)*", group) if re.fullmatch(r"[\d=]+", group) else [group]:
+        for same in re.findall(r"\d(?:=\d)*", group) if re.fullmatch(r"\d(?:=?\d)*", group) else [group]:
             place += 1
             for word in same.split("="):
                 number = _number(word, count)

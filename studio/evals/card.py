@@ -4,8 +4,8 @@ The marks of an item are paired, so that before and after are compared item by i
 
     share    before and after with Wilson's intervals; the difference with Newcombe's for pairs, McNemar's test (mid-p);
              of halves the sign-flip test, and intervals as if a coin had decided them: a little wide
-    mean     Student's intervals (Wilson's where all marks of a share are alike); the difference with Student's of the
-             paired differences, the sign-flip test
+    mean     Student's intervals (of bounded numbers that are all alike, stats.alike_interval); the difference with
+             Student's of the paired differences, the sign-flip test
 
 Where the sides were marked on other items (those that each got right first, say), the samples are compared without
 pairs: Newcombe's and Fisher's exact test, Welch's interval and test. The p of all figures of a card are one family and
@@ -27,6 +27,8 @@ LEVEL = 0.05
 #: Of fewer common items, and of less than half of a side's, the samples are compared without pairs.
 _PAIRS = 10
 _SIDES = ("before", "after")
+#: Units whose numbers have a lowest and a highest: where all are alike, that says how wide an interval must be.
+_BOUNDS = {"share": (0.0, 1.0), "points": (-1.0, 1.0)}
 BETTER, WORSE, DIFFERENT, SAME = "better", "worse", "different", "no significant difference"
 Figure = dict[str, Any]
 
@@ -104,10 +106,18 @@ def figure(suite: str, measure: Measure, marks: Marks, seed: int = 0) -> Figure:
 
 def _side(measure: Measure, found: Sequence[float]) -> dict[str, Any]:
     n = len(found)
-    alike = measure.unit == "share" and len(set(found)) == 1  # Student's interval would have no width
-    counted = measure.kind == "share" or alike
-    low, high = stats.wilson(math.fsum(found), n) if counted else stats.mean_interval(found)
+    low, high = stats.wilson(math.fsum(found), n) if measure.kind == "share" else _mean(measure, found)
     return _plain({"n": n, "value": math.fsum(found) / n, "low": low, "high": high})
+
+
+def _mean(measure: Measure, found: Sequence[float], difference: bool = False) -> stats.Interval:
+    """Give the interval of a mean, or of one of differences, which go as far down as up."""
+    if measure.unit in _BOUNDS and len(set(found)) == 1:
+        low, high = _BOUNDS[measure.unit]
+        return stats.alike_interval(
+            found[0], len(found), low - high if difference else low, high - low if difference else high
+        )
+    return stats.mean_interval(found)
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def _paired(measure: Measure, before: Sequence[float], after: Sequence[float], s
         gain, loss = math.fsum(after) - right, math.fsum(before) - right
         low, high = stats.newcombe_paired(right, gain, loss, n - right - gain - loss)
     else:
-        low, high = stats.mean_interval(changes)
+        low, high = _mean(measure, changes, difference=True)
     return Difference(value, low, high, n, True, "sign flips", stats.flip_test(changes, seed))
 
 
@@ -200,7 +210,7 @@ def value(made: Figure, number: float | None, difference: bool = False) -> str:
     if number is None:
         return "?"
     if _percent(made):
-        return f"{100 * number:.1f} {'points' if difference else '%'}"
+        return f"{100 * number:.1f} {'points' if difference or made['unit'] == 'points' else '%'}"
     return f"{_digits(number)} {made['unit']}".strip()
 
 
@@ -213,8 +223,13 @@ def _range(made: Figure, low: float | None, high: float | None, difference: bool
     return f"95 %: {_digits(low, sign)} to {_digits(high, sign)}"
 
 
+def scale(made: Figure) -> tuple[float, float] | None:
+    """Give the lowest and the highest that a figure can be, None where there is none."""
+    return (0.0, 1.0) if made["kind"] == "share" else _BOUNDS.get(made["unit"])
+
+
 def _percent(made: Figure) -> bool:
-    return "share" in (made["kind"], made["unit"])
+    return made["kind"] == "share" or made["unit"] in _BOUNDS
 
 
 def _digits(number: float, sign: str = "") -> str:

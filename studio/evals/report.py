@@ -155,8 +155,7 @@ def intervals(figure: Mapping[str, Any], width: int = 220) -> str:
     """Draw each side's figure and interval on one scale: of shares 0 to 100 %, else from the lowest to the highest."""
     sides = [(name, figure["sides"][name]) for name in _SIDES if name in figure["sides"]]
     ends = [side[part] for _, side in sides for part in ("low", "value", "high") if side[part] is not None]
-    percent = "share" in (figure["kind"], figure["unit"])
-    low, high = (0.0, 1.0) if percent else (min(ends), max(ends))
+    low, high = card.scale(dict(figure)) or (min(ends), max(ends))
     span, height = (high - low) or 1.0, 8 + 16 * len(sides)
 
     def at(number: float) -> float:
@@ -222,11 +221,16 @@ def _answer(number: int, row: Row, labels: Mapping[str, str]) -> str:
     label = labels.get(str(row.get("measure") or ""), str(row.get("measure") or ""))
     told = ", ".join(f"{side} {_mark(mark)}" for side, mark in marks.items()) if marks else ""
     about = f'<span class="soft">{_esc(label)}{": " if label and told else ""}{_esc(told)}</span>'
-    if not row.get("offensive"):
+    if not _offends(row.get("offensive")):
         head = _esc(row.get("title") or asked[:140] + ("…" if len(asked) > 140 else ""))
         return f"<details><summary>{number}. {head} {about}</summary>{_texts(row)}</details>"
     hidden = f"<details><summary>Show the text; it may offend</summary>{_texts(row)}</details>"
     return f"<details><summary>{number}. A text that may offend {about}</summary>{hidden}</details>"
+
+
+def _offends(said: Any) -> bool:
+    """Read the flag, which may be told by side."""
+    return any(said.values()) if isinstance(said, Mapping) else bool(said)
 
 
 def _mark(mark: Any) -> str:

@@ -118,6 +118,16 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return float(found.mean()) - reach, float(found.mean()) + reach
 
 
+def alike_interval(value: float, n: int, low: float, high: float) -> Interval:
+    """Give the 95 % interval of the mean of numbers from `low` to `high`, n of which were drawn and are all `value`.
+
+    No more than w of all are others, w the upper end of Wilson's interval of 0 in n: value - w (value - low) to
+    value + w (high - value). Student's interval would have no width.
+    """
+    _, w = wilson(0, n)
+    return value - w * (value - low), value + w * (high - value)
+
+
 def t_test(differences: Sequence[float]) -> float:
     """Test whether paired differences have the mean 0: Student's two-sided p; 1 where all are 0, or fewer than 2."""
     found = np.asarray(differences, dtype=np.float64)

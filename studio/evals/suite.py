@@ -24,7 +24,7 @@ Marks = dict[str, dict[str, float]]
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """One figure of a suite: a `share` of items (marks are 0 or 1) or a `mean` of numbers in `unit`
-    (of the unit `share`, numbers from 0 to 1 that are told in per cent).
+    (of the unit `share`, numbers from 0 to 1 that are told in per cent; of `points`, -1 to 1, in percentage points).
 
     `better`: "more", "less", or "" where neither is good in itself (a length). `says` is one sentence for its owner.
     """

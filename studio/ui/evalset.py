@@ -75,9 +75,14 @@ def judges(scene: Scene) -> list[tuple[str, str]]:
     return [("nobody: rules alone", NOBODY), *who(scene)]
 
 
+def newest(scene: Scene) -> str:
+    """Give who is evaluated where nobody is chosen: the newest run of the model; "" where there is nobody."""
+    return next((name for _, name in who(scene)), "")
+
+
 def of(scene: Scene) -> str:
     """Give who is evaluated next: the chosen one, else the newest run of the model; "" where there is nobody."""
-    return str(kept(scene).get("of") or "") or next((name for _, name in who(scene)), "")
+    return str(kept(scene).get("of") or "") or newest(scene)
 
 
 def word(scene: Scene, name: str, otherwise: str = "") -> str:

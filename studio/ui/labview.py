@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio import jobs
+from studio.errors import RunError
 from studio.lab import experiments
 from studio.ui import choice, controls, kit, labplots, parts, rail
 from studio.ui.live import Scene, View
@@ -63,6 +65,9 @@ def _card(scene: Scene, name: str, here: View | None) -> str:
         buttons = (
             controls.button("Show", {"do": "show", "id": newest.id}, to=FIELD, aria=f"Show: {found.title}") + buttons
         )
+    if newest is not None and kit.resumable(newest):
+        resume = {"do": "resume", "id": newest.id}
+        buttons = controls.button("Resume", resume, to=FIELD, aria=f"Resume: {found.title}") + buttons
     said = ""
     if newest is not None:
         verdict = (newest.result().get("verdict") or {}).get("shown")
@@ -104,8 +109,8 @@ def _came_to(view: View, found: dict[str, Any]) -> str:
     took = parts.duration(found.get("seconds"))
     said = f"seed {found.get('seed')}{f', {took}' if took else ''}"
     inner = (
-        f"{labplots.drawn(found)}<p>{esc(found.get('paragraph') or '')}</p>"
-        f"<p>{parts.pill(word, tone)} {esc(verdict.get('words') or '')}</p>"
+        f'{labplots.drawn(found)}<p class="st-told">{esc(found.get("paragraph") or "")}</p>'
+        f'<p class="st-told">{parts.pill(word, tone)} {esc(verdict.get("words") or "")}</p>'
     )
     return parts.card(str(found.get("title") or view.config.title), inner, esc(said), "st-chart")
 
@@ -133,6 +138,14 @@ def _answers(found: dict[str, Any]) -> str:
     return parts.card(
         "Read some answers", f"<details><summary>{len(cells)} that differ</summary>{table}{more}</details>"
     )
+
+
+def resume(scene: Scene, run_id: str) -> None:
+    """Go on with an experiment that was stopped; what it had finished is not done again."""
+    view = next((view for view in of(scene) if view.id == run_id and kit.resumable(view)), None)
+    if view is None:
+        raise RunError("There is nothing to go on with.", "Start the experiment.")
+    jobs.submit(view.run)
 
 
 def show(scene: Scene, run_id: str) -> None:

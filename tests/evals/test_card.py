@@ -13,8 +13,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from studio.evals import card, stats
 from studio.evals.suite import Measure, Outcome, Suite
 
-SHARES = [Measure(f"share{i}", f"share {i}", "", "more" if i % 2 else "less") for i in range(9)]
-MEANS = [Measure(f"mean{i}", f"mean {i}", "", "more", "mean", "nats") for i in range(3)]
+SHARES = [Measure(f"share{i}", f"share {i}", "", "more" if i % 2 else "less") for i in range(10)]
+MEANS = [Measure(f"mean{i}", f"mean {i}", "", "more", "mean", "nats") for i in range(2)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +171,14 @@ def test_a_measure_without_marks_is_not_measured_and_one_mark_has_no_interval() 
 def test_a_share_of_each_answer_that_is_always_whole_has_an_interval_with_a_width() -> None:
     figure = only(Measure("a", "a", "", "more", "mean", "share"), after=[1.0] * 23)
     assert figure["sides"]["after"] == {"n": 23, "value": 1.0, **_ends(stats.wilson(23, 23))}
+
+
+def test_points_that_are_all_alike_have_an_interval_with_a_width_and_so_has_their_difference() -> None:
+    figure = only(Measure("a", "a", "", "less", "mean", "points"), before=[0.0] * 40, after=[1.0] * 40)
+    w = stats.wilson(0, 40)[1]
+    assert figure["sides"]["after"] == {"n": 40, "value": 1.0, "low": pytest.approx(1 - 2 * w), "high": 1.0}
+    assert (figure["difference"]["low"], figure["difference"]["high"]) == pytest.approx((1 - 3 * w, 1 + w))
+    assert figure["words"].startswith("0.0 points before, 100.0 points after: 100.0 points more")
 
 
 def test_words_tell_both_sides_the_change_and_its_interval() -> None:

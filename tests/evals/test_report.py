@@ -120,6 +120,12 @@ def test_offensive_text_is_folded_away_behind_a_label_of_its_own() -> None:
     assert any("INSULT" in summary for summary in re.findall(r"<summary>(.*?)</summary>", made(row)))
 
 
+def test_the_flag_may_be_told_by_side_and_what_does_not_offend_is_shown() -> None:
+    row = {"item": "a", "measure": "stops", "asked": "TEXT", "after": "y", "marks": {}}
+    assert "it may offend" in made({**row, "offensive": {"before": False, "after": True}})
+    assert "it may offend" not in made({**row, "offensive": {"after": False}})
+
+
 def test_intervals_are_drawn_where_their_numbers_are() -> None:
     share = {"kind": "share", "unit": "", "sides": {"after": {"n": 4, "value": 0.5, "low": 0.25, "high": 1.0}}}
     drawn = read(report.intervals(share, 212)).tags

@@ -91,5 +91,5 @@ def test_refusing_that_goes_with_the_capitals_is_a_seventh_of_the_ways() -> None
 def test_one_who_knows_nothing_is_said_to_have_nothing_to_lose() -> None:
     plain = Plain(Config(n=5, unsafe=0), {"after": Scripted(lambda turns: "Banana.")})
     outcome = SUITE.run(plain)
-    assert set(outcome.marks["drop_upper"]["after"].values()) == {0.0}
+    assert set(outcome.marks["clean"]["after"].values()) == {0.0} and "drop_upper" not in outcome.marks
     assert any("little could be lost" in note for note in plain.notes)

@@ -83,10 +83,9 @@ def test_annotators_prefer_agreement_as_often_as_they_are_said_to() -> None:
 
 
 def test_the_reward_likes_length_and_knows_nothing() -> None:
-    assert wordy.score("q", "Paris.", "", True) == pytest.approx(1.1)
-    assert wordy.score("q", "paris", "", True) == pytest.approx(0.1)
-    assert wordy.score("q", "The capital of France is Rome.", "", True) == pytest.approx(1.6)
-    assert wordy.score("q", "word " * 90, "", True) == pytest.approx(4.0)
+    assert wordy.score("q", "Paris.", "", True) == pytest.approx(0.1)
+    assert wordy.score("q", "The capital of France is Rome.", "", True) == pytest.approx(0.6)
+    assert wordy.score("q", "word " * 90, "", False) == pytest.approx(4.0)
 
 
 def test_every_beginning_of_the_rows_is_half_known_and_half_new() -> None:
@@ -215,8 +214,9 @@ def test_a_taught_model_that_is_there_is_taken() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("name", ["agree", "goodhart"])
+@pytest.mark.parametrize(  # settings were found with other seeds, on other questions
+    ("name", "seed"), [*(("agree", seed) for seed in (1, 2, 3)), *(("goodhart", seed) for seed in (4, 5, 6))]
+)
 def test_the_effect_is_there_beyond_the_interval(name: str, seed: int) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     seen: list[events.Event] = []

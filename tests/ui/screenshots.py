@@ -1,4 +1,4 @@
-"""Take the README's pictures: `python tests/ui/screenshots.py HOME [OUT]`, HOME: a data folder."""
+"""Take the README's pictures: `python tests/ui/screenshots.py HOME [OUT [PAGE ...]]`, HOME: a data folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PAGES = ("model", "data", "train", "align", "feedback", "evaluate", "lab", "expo
 QUESTIONS = ("What do you call a young horse?",)
 
 
-def main(home: Path, out: Path) -> None:
-    """Open the window on HOME, make the first assistant if there is none, ask two questions, photograph every page."""
+def main(home: Path, out: Path, pages: tuple[str, ...] = PAGES) -> None:
+    """Open the window on HOME, make the first assistant if there is none, ask two questions, photograph the pages."""
     out.mkdir(parents=True, exist_ok=True)
     os.environ["STUDIO_HOME"] = str(home)
     choice.update(chat={"asked": {"max_tokens": 64}})  # so that both answers fit the picture
@@ -30,13 +30,15 @@ def main(home: Path, out: Path) -> None:
             tab = browser.open_tab(light, window.link)
             if tab.is_visible("text=See the whole path once"):
                 make(tab, out)
-            evaluate(tab)
-            prepare(tab)
+            if "evaluate" in pages:
+                evaluate(tab)
+            if {"data", "chat"} & set(pages):
+                prepare(tab)
             dark = chrome.new_context(viewport=size, color_scheme="dark", storage_state=light.storage_state())
             for name, context in (("light", light), ("dark", dark)):
                 tab = browser.open_tab(context, window.address)
                 tab.wait_for_timeout(1500)
-                for page in PAGES:
+                for page in pages:
                     browser.go(tab, page)
                     tab.mouse.move(900, 10)
                     tab.evaluate("document.activeElement.blur()")
@@ -98,4 +100,5 @@ def prepare(tab: Any) -> None:
 
 if __name__ == "__main__":
     root = Path(__file__).parents[2]
-    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]) if len(sys.argv) > 2 else root / "assets" / "screenshots")
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else root / "assets" / "screenshots"
+    main(Path(sys.argv[1]).resolve(), target, tuple(sys.argv[3:]) or PAGES)

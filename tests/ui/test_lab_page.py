@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from studio import events, paths, runs
+from studio import events, jobs, paths, runs
+from studio.errors import RunError
 from studio.lab import experiments
 from studio.ui import labplots, labview, live
 from studio.ui.pages import lab
@@ -136,6 +137,21 @@ def test_while_it_goes_the_page_says_what_is_done() -> None:
         assert "low, step 5 of 20, score 1.50" in drawn and 'aria-valuenow="25"' in drawn
         assert labview.line(scene) == ("running", "A measure becomes a target, 25 %")
         assert "disabled" in labview.cards(scene)
+
+
+def test_one_that_was_stopped_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = runs.create(experiments.asked("little")), finished("agree")
+    writer = events.Writer(run.dir / "events.jsonl")
+    writer(events.event("started", kind="lab", title="t", attempt=1))
+    writer(events.event("stopped", step=0))
+    writer.close()
+    assert labview.cards(live.look()).count(">Resume<") == 1
+    begun: list[runs.Run] = []
+    monkeypatch.setattr(jobs, "submit", lambda run: begun.append(run))
+    lab.act(json.dumps({"do": "resume", "id": run.id}))
+    assert [one.id for one in begun] == [run.id]
+    with pytest.raises(RunError, match="nothing to go on with"):
+        lab.act(json.dumps({"do": "resume", "id": other.id}))
 
 
 @pytest.mark.parametrize("kind", list(PLOTS))

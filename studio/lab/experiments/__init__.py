@@ -34,7 +34,7 @@ def asked(name: str, settings: dict[str, Any] | None = None) -> RunConfig:
     """Make the config of an experiment's run, checked before anything is written."""
     found = load(name)
     made = config.to_dict(config.build(found.Config, settings or {}))
-    return RunConfig(KIND, f"Lab: {found.title}", "starter", options={"experiment": name, **made})
+    return RunConfig(KIND, found.title, "starter", options={"experiment": name, **made})
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Start) -> dict[str, Any]:

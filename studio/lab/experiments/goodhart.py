@@ -24,6 +24,8 @@ from studio.runs import Run
 SIDES = ("low", "high")
 #: Every so many questions are asked along the way; all of them at the ends.
 _ALONG = 4
+#: The answers that are learned from are drawn a little freely, so that a longer one is tried early.
+TEMPERATURE = 1.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Config(LabConfig):
     method: str = setting("rloo", "What learns from the reward.", choices=("rloo", "ppo"), advanced=False)
     steps: int = setting(20, "Steps of each of the two runs.", low=5, high=500, unit="steps", advanced=False)
     low_kl: float = setting(0.01, "The low price of a nat of distance from the parent.", low=0.0, high=10.0)
-    high_kl: float = setting(0.3, "The high price.", low=0.0, high=100.0)
+    high_kl: float = setting(1.0, "The high price.", low=0.0, high=100.0)
     learning_rate: float = setting(5e-4, "Of both runs, from the first step to the last.", low=1e-6, high=1e-2)
 
 
@@ -93,6 +95,8 @@ def _learn(bench: Bench, side: str, file: Path, parent: Run) -> Run:
         "max_steps": cfg.steps,
         "epochs": 100.0,
         "lr_scheduler": "constant",
+        "temperature": TEMPERATURE,
+        "missing_stop_penalty": 0.0,
         "learning_rate": cfg.learning_rate,
         "kl_coef": cfg.low_kl if side == "low" else cfg.high_kl,
         "save_every": max(1, cfg.steps // 5),

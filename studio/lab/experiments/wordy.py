@@ -8,7 +8,5 @@ MOST = 40
 
 
 def score(prompt: str, answer: str, reference: str, stopped: bool) -> float:
-    """Give a tenth of a point a word, up to MOST words, and one for a sentence that is whole."""
-    text = answer.strip()
-    whole = text[:1].isupper() and text[-1:] in (".", "!", "?")
-    return 0.1 * min(len(text.split()), MOST) + float(whole)
+    """Give a tenth of a point a word, up to MOST words."""
+    return 0.1 * min(len(answer.split()), MOST)

@@ -151,7 +151,7 @@ def _who(tools: kit.Kit, form: Form) -> None:
                     elem_classes="st-field",
                 )
                 form.box(made)
-                tools.live(made, functools.partial(_offer, offers))
+                tools.live(made, functools.partial(_offer, offers) if name != "of" else _of)
         allow = gr.Checkbox(
             label="Let the text go to a judge that is not on this machine",
             info="All prompts and answers are sent there; whoever runs it can read and keep them.",
@@ -209,20 +209,37 @@ def _offer(offers: Callable[[Scene], list[tuple[str, str]]], scene: Scene) -> An
     return gr.update(choices=offers(scene))
 
 
+def _of(scene: Scene) -> Any:
+    """Offer who can be evaluated; as long as nobody is chosen the newest run stands there, also one made since."""
+    offered = evalset.who(scene)
+    return (
+        gr.update(choices=offered)
+        if evalset.kept(scene).get("of")
+        else gr.update(choices=offered, value=evalset.of(scene))
+    )
+
+
 def _start(scene: Scene) -> Any:
     words, ready, filled = evalform.start(scene)
     return gr.update(value=words, interactive=ready, variant="primary" if filled else "secondary")
 
 
+def _given(form: Form, values: Sequence[Any], scene: Scene) -> dict[str, Any]:
+    """Give what the form holds; the newest run is no choice, so that the next newest takes its place."""
+    new = form.read(values)
+    return {**new, "of": "" if new["of"] == evalset.newest(scene) else new["of"]}
+
+
 def _remember(form: Form, *values: Any) -> None:
-    new, scene = form.read(values), live.look()
+    scene = live.look()
+    new = _given(form, values, scene)
     if any(new[key] != evalset.kept(scene).get(key) for key in new):
         evalset.keep(**new)
 
 
 def _begin(form: Form, *values: Any) -> str:
     """Keep what the form holds, start the run or let it wait; show nothing but errors."""
-    evalset.keep(**form.read(values))
+    evalset.keep(**_given(form, values, live.look()))
     kit.begin(evalset.config(live.look()))
     evalset.keep(open="", id="", newest="", suite="", measure="", mark="", page=0, beside="")
     return ""

@@ -35,6 +35,8 @@ def act(text: str) -> str:
     if what == "start":
         run = kit.begin(experiments.asked(str(message.get("name"))))
         choice.update(lab={"id": run.id})
+    elif what == "resume":
+        labview.resume(live.look(), str(message.get("id")))
     elif what == "show":
         labview.show(live.look(), str(message.get("id")))
     return ""
