@@ -111,13 +111,16 @@ def _side(measure: Measure, found: Sequence[float]) -> dict[str, Any]:
 
 
 def _mean(measure: Measure, found: Sequence[float], difference: bool = False) -> stats.Interval:
-    """Give the interval of a mean, or of one of differences, which go as far down as up."""
-    if measure.unit in _BOUNDS and len(set(found)) == 1:
-        low, high = _BOUNDS[measure.unit]
-        return stats.alike_interval(
-            found[0], len(found), low - high if difference else low, high - low if difference else high
-        )
-    return stats.mean_interval(found)
+    """Give the interval of a mean, or of one of differences; where its numbers have bounds, it stays within them."""
+    if measure.unit not in _BOUNDS:
+        return stats.mean_interval(found)
+    low, high = _BOUNDS[measure.unit]
+    if difference:
+        low, high = low - high, high - low
+    if len(set(found)) == 1:
+        return stats.alike_interval(found[0], len(found), low, high)
+    one, other = stats.mean_interval(found)
+    return max(low, one), min(high, other)
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:

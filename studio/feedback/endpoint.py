@@ -96,9 +96,7 @@ class Endpoint(Speaker):
         if self._weighs is None:
             try:
                 self._weighs = bool(self._first([{"role": "user", "content": "Answer with one letter: A or B."}]))
-            except wire.Rejected as error:
-                if "logprob" not in error.about:
-                    raise
+            except wire.Rejected:  # it does not know them
                 self._weighs = False
         return self._weighs
 
@@ -113,7 +111,10 @@ class Endpoint(Speaker):
                 "Let it answer in words, or take a local model.",
                 field="endpoint",
             )
-        found = self._first(turns)
+        try:
+            found = self._first(turns)
+        except wire.Rejected as error:
+            raise error.error from None
         return shares([math.fsum(p for token, p in found if token.strip() == word.strip()) for word in words])
 
     def _first(self, turns: Sequence[Turn]) -> list[tuple[str, float]]:
@@ -192,8 +193,10 @@ class Endpoint(Speaker):
             try:
                 return self._wire.post("/chat/completions", body)
             except wire.Rejected as error:
-                if not self._adapt(error.about, body):
+                if "logprob" in error.about and more:
                     raise
+                if not self._adapt(error.about, body):
+                    raise error.error from None
 
     def _body(self, turns: Sequence[Turn], draw: Draw, seed: int) -> dict[str, Any]:
         messages = [{part: turn[part] for part in _PARTS if part in turn} for turn in turns]

@@ -98,12 +98,12 @@ class Retry(Exception):
         self.error, self.after = error, after
 
 
-class Rejected(ModelError):
-    """The server does not take the request as it is: its status, and the parameter it names ("" for none)."""
+class Rejected(Exception):
+    """A request that is not taken as it is: the error to tell, and what the server complains of."""
 
-    def __init__(self, message: str, remedy: str, status: int, about: str) -> None:
-        super().__init__(message, remedy, field="endpoint")
-        self.status, self.about = status, about
+    def __init__(self, error: ModelError, about: str) -> None:
+        super().__init__(error.message)
+        self.error, self.about = error, about
 
 
 class Wire:
@@ -130,14 +130,14 @@ class Wire:
         try:
             found = self._once("GET", "/models", None).get("data")
             return [str(one["id"]) for one in found if isinstance(one, dict) and "id" in one]  # type: ignore[union-attr]
-        except (StudioError, Retry, TypeError):
+        except (StudioError, Retry, Rejected, TypeError):
             return []
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send a request and give the answer's object; tries again where that may help.
 
-        Raises ModelError: nobody there, no right to ask, no such model, no JSON; Rejected for a request that is not
-        taken as it is; DataError (field `context`) for one that is too long.
+        Raises ModelError: nobody there, no right to ask, no such model, no JSON; Rejected (no error of ours, for the
+        caller may mend the request) where it is not taken as it is; DataError (field `context`) where it is too long.
         """
         wait = WAIT
         for left in reversed(range(TRIES)):
@@ -222,8 +222,8 @@ class Wire:
     def _failed(self, status: int, found: dict[str, Any] | None, after: str) -> Exception:
         told = _said(found or {})
         said = f" It says: {told}" if told else ""
-        error = found.get("error") if found else None
-        about = error if isinstance(error, dict) else {}
+        given = found.get("error") if found else None
+        about = given if isinstance(given, dict) else {}
         if status in (401, 403):
             keys = " or ".join(ENDPOINT_KEYS if self._address.secure else ENDPOINT_KEYS[:1])
             return self._error(f"does not let us in ({status}).{said}", f"Set its key in {keys} and start again.")
@@ -239,7 +239,8 @@ class Wire:
             what = "is asked too often (429)" if status == 429 else f"has trouble of its own ({status})"
             return Retry(self._error(f"{what}.{said}", "Try again later; what is finished is kept."), _seconds(after))
         message = f"The endpoint {self._address.host} does not take this request ({status}).{said}"
-        return Rejected(message, "See what it says.", status, f"{about.get('param') or ''} {told}")
+        error = ModelError(message, "See what it says.", field="endpoint")
+        return Rejected(error, f"{about.get('param') or ''} {told}")
 
     def _error(self, what: str, remedy: str) -> ModelError:
         return ModelError(f"The endpoint {self._address.host} {what}", remedy, field="endpoint")

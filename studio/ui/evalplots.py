@@ -20,8 +20,6 @@ _TONES = {card.WORSE: "red", card.BETTER: "green", card.DIFFERENT: "accent"}
 _HEX = {"red": "#b91c1c", "green": "#047857", "accent": "#4f46e5", "muted": "#63636b", "line": "#e4e4e7"}
 #: What each plot of a list of shares is called.
 BARS = {
-    "flips": "How often, by kind of doubt",
-    "attacks": "Answered, by attack",
     "types": "Refused, by type of prompt",
     "accuracy": "Right answers, by what was changed",
 }
@@ -45,7 +43,7 @@ def reach(difference: Mapping[str, Any]) -> float:
     return max(abs(end) for end in ends if end is not None)
 
 
-def change(figure: Figure, most: float, width: int = 120) -> str:
+def change(figure: Figure, most: float, width: int = 124) -> str:
     """Draw a difference as a dot and its interval as a line, on a scale from -most to +most with a mark at nothing."""
     found, height = figure["difference"], 18
     far = most if is_share(figure) else reach(found) or 1.0
@@ -63,9 +61,10 @@ def change(figure: Figure, most: float, width: int = 120) -> str:
 
 
 def levels(figure: Figure, width: int = 170, scale: tuple[float, float] | None = None) -> str:
-    """Draw each side's figure with its interval: of shares on 0 to 100 %, else on `scale` or as far as they reach."""
+    """Draw each side's figure with its interval: of shares on 0 to 100 %, else from 0 as far as they reach."""
     sides = [(name, figure["sides"][name]) for name in SIDES if name in figure["sides"]]
     low, high = (0.0, 1.0) if is_share(figure) else scale or ends([side for _, side in sides])
+    low, high = min(0.0, low), max(0.0, high)
     said = "; ".join(f"{name} {card.side_words(dict(figure), side)}" for name, side in sides)
     height = 4 + 13 * len(sides)
 
@@ -95,7 +94,8 @@ def drawn(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name, plot in suite["plots"].items():
         if isinstance(plot, list) and plot and all("share" in row and "side" in row for row in plot):
-            found.append((BARS.get(name, _words(name)), bars(plot, suite)))
+            if not _told(plot, suite):
+                found.append((BARS.get(name, _words(name)), bars(plot, suite)))
         elif isinstance(plot, list) and plot and all("d" in row for row in plot):
             found.append((_ROADS.get(name, _words(name)), road(name, suite["plots"])))
         elif isinstance(plot, Mapping) and name == "loss_by_length" and (made := scatter(plot)):
@@ -104,6 +104,12 @@ def drawn(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 _ROADS = {"bon": "Best of n: proxy and gold", "rl": "Along the training: proxy and gold"}
+
+
+def _told(plot: Sequence[Mapping[str, Any]], suite: Mapping[str, Any]) -> bool:
+    """Tell whether all that a plot shows stands among the figures, with the same intervals."""
+    figures = {made["measure"] for made in suite["figures"]}
+    return all((row.get("measure") or f"attack_{row.get('attack')}") in figures for row in plot)
 
 
 def _words(name: str) -> str:

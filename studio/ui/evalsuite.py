@@ -244,7 +244,9 @@ def _beside(row: Row) -> str:
     for name, value in row.items():
         if name in _KNOWN or value in (None, "", [], {}):
             continue
-        told = value.items() if isinstance(value, Mapping) else [("", value)]
+        told = list(value.items()) if isinstance(value, Mapping) else [("", value)]
+        if all(_plain(one).removeprefix("user: ") == row.get("asked") for _, one in told):
+            continue  # what was asked stands above
         lines = "".join(f"<div>{_named(side)}{esc(_plain(one), 4000)}</div>" for side, one in told)
         rows.append((evalview.capital(str(name).replace("_", " ")), lines))
     return f'<div class="st-eval-beside">{parts.facts(rows)}</div>' if rows else ""

@@ -325,7 +325,7 @@ def found_words(view: View) -> str:
         return f"{sum(bool(made['sides']) for s in found['suites'].values() for made in s['figures'])} figures"
     worse, better = len(found["worse"]), len(found["better"])
     said = f"{worse:,} worse" if worse else "nothing worse"
-    return f"{said}, {better:,} better of {found['tested']:,}"
+    return f"{said}, {better:,} better"
 
 
 def line(scene: Scene) -> tuple[str, str]:

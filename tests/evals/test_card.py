@@ -181,6 +181,11 @@ def test_points_that_are_all_alike_have_an_interval_with_a_width_and_so_has_thei
     assert figure["words"].startswith("0.0 points before, 100.0 points after: 100.0 points more")
 
 
+def test_an_interval_of_a_share_stays_between_0_and_1() -> None:
+    figure = only(Measure("a", "a", "", "more", "mean", "share"), after=[0.0] * 11 + [1.0, 0.5])
+    assert figure["sides"]["after"]["low"] == 0.0 < figure["sides"]["after"]["high"] < 1
+
+
 def test_words_tell_both_sides_the_change_and_its_interval() -> None:
     figure = only(SHARES[1], before=[1.0] * 34 + [0.0] * 66, after=[1.0] * 81 + [0.0] * 19)
     low, high = stats.newcombe_paired(34, 47, 0, 19)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from making import write_jsonl
-from scripted import Scripted, asking
+from speaking_by_script import Scripted, asking
 
 from studio.data import votes
 from studio.data.votes import Answer, Vote

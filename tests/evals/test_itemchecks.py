@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import Scripted
+from speaking_by_script import Scripted
 
 from studio.errors import DataError
 from studio.evals import checks, ifeval, schema

@@ -149,8 +149,8 @@ def test_documents_become_questions_that_their_passages_answer(tmp_path: Path) -
             ("more/b.txt", 1),
         ]
         assert result["sft"] == 3 and not any("secret" in str(body) for body in server.bodies)
-        answering = server.bodies[-1]["messages"][0]["content"]
-        assert "Not there." in answering and "The town hall was built" in answering
+        answering = [text for body in server.bodies if "Not there." in (text := body["messages"][0]["content"])]
+        assert len(answering) == 3 and any("The town hall was built" in text for text in answering)
         assert "town hall" not in records[2].prompt[0]["content"]  # to know by heart
         _, records = make(server, documents=str(folder), passage_words=30, with_passage=True)
         assert records[2].prompt[0]["content"].startswith("The town hall was built in 1904")

@@ -214,8 +214,9 @@ def test_a_taught_model_that_is_there_is_taken() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [4, 5, 6])  # settings were found with others, on other questions
-@pytest.mark.parametrize("name", ["agree", "goodhart"])
+@pytest.mark.parametrize(  # settings were found with other seeds, on other questions
+    ("name", "seed"), [*(("agree", seed) for seed in (1, 2, 3)), *(("goodhart", seed) for seed in (4, 5, 6))]
+)
 def test_the_effect_is_there_beyond_the_interval(name: str, seed: int) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     seen: list[events.Event] = []

@@ -30,6 +30,8 @@ def main(home: Path, out: Path, pages: tuple[str, ...] = PAGES) -> None:
             tab = browser.open_tab(light, window.link)
             if tab.is_visible("text=See the whole path once"):
                 make(tab, out)
+            if "evaluate" in pages:
+                evaluate(tab)
             if {"data", "chat"} & set(pages):
                 prepare(tab)
             dark = chrome.new_context(viewport=size, color_scheme="dark", storage_state=light.storage_state())
@@ -68,6 +70,20 @@ def make(tab: Any, out: Path) -> None:
     tab.emulate_media(color_scheme="light")
     browser.go(tab, "model")
     tab.wait_for_selector("text=Your first assistant is made", timeout=1_800_000)
+
+
+def evaluate(tab: Any) -> None:
+    """Evaluate the first assistant on a few items, where nothing was evaluated yet."""
+    browser.go(tab, "evaluate")
+    tab.wait_for_timeout(1500)
+    if not tab.is_visible("#st-evaluate-start"):
+        return
+    for name in ("Forgetting", "Refusal", "Red team", "Shift"):
+        tab.uncheck(f'#st-page-evaluate input[aria-label="{name}"]', force=True)
+        tab.wait_for_timeout(700)
+    tab.fill("#st-evaluate-n input, #st-evaluate-n textarea", "20")
+    tab.click("#st-evaluate-start")
+    tab.wait_for_selector("#st-page-evaluate .st-suite", timeout=900_000)
 
 
 def prepare(tab: Any) -> None:

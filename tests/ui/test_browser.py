@@ -285,3 +285,40 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
         tab.screenshot(path=str(tmp_path / f"{page}.png"))
         assert "Traceback" not in tab.inner_text("body")
     assert tab.strangers == [] and tab.dialogs == []
+
+
+def test_an_evaluation_is_read_from_what_got_worse_to_the_answers_and_the_report(home: Path, chrome: Any) -> None:
+    import evaluated
+
+    disk.whole_path(home)
+    disk.choices(home)
+    run = evaluated.write(home)
+    window = browser.Served(home, PORT)
+    try:
+        tab = browser.open_tab(chrome.new_context(), window.link, "evaluate")
+        page = "#st-page-evaluate"
+        tab.wait_for_selector(f"{page} .st-got-worse")
+        heads = tab.locator(f"{page} section h2").all_inner_texts()
+        assert heads[:3] == ["Got worse", "Got better", "No significant difference"]
+        assert "75.0" in tab.inner_text(f"{page} .st-got-worse") and "1 worse" in tab.inner_text(".st-nav-evaluate")
+        assert "Sycophancy" in tab.inner_text(f"{page} .st-suite h2")
+        tab.select_option(f'{page} select[aria-label="Answers with which mark"]', "no")
+        tab.wait_for_selector(f"{page} .st-foot:has-text('8 answers')")
+        tab.click(f"{page} .st-tabs button:has-text('Red team')")
+        tab.wait_for_selector(f"{page} .st-suite h2:has-text('Red team')")
+        tab.click(f"{page} .st-records summary >> nth=0")
+        assert not tab.is_visible("text=here is how")
+        tab.click("text=Show the text; it may offend")
+        assert tab.is_visible("text=here is how")
+        with tab.expect_popup() as opened:
+            tab.click("text=Open report.html")
+        opened.value.wait_for_selector("text=What got worse")
+        assert opened.value.url == f"{window.address}report/{run.id}"
+        tab.click("text=New evaluation")
+        tab.wait_for_selector("#st-evaluate-start", state="visible")
+        tab.uncheck(f'{page} input[aria-label="Fit"]', force=True)
+        tab.wait_for_function("""!document.querySelector('input[aria-label="Fit"]').checked""")
+        wait(10, lambda: "fit" not in choice.get("evaluate").get("suites", ["fit"]))
+        assert tab.strangers == [] and tab.dialogs == []
+    finally:
+        window.close()

@@ -87,7 +87,7 @@ def evaluate(tab: Any, of: str) -> None:
 def test_five_rankings_train_a_run_and_an_evaluation_says_what_changed(home: Path, sampled: tuple[str, str]) -> None:
     taught, asked = sampled
     disk.choices(home, data={})
-    choice.update(form={"dpo": {"quantize_base": "none"}})
+    choice.update(form={"dpo": {"quantize_base": "none", "batch_size": "4"}})
     window = browser.Served(home, PORT)
     try:
         with browser.browser() as chrome:

@@ -243,7 +243,8 @@ def verdict(
 
 
 def _told(figure: dict[str, Any]) -> str:
-    return f"{figure['label'].lower()} {figure['words']}"
+    label = figure["label"]
+    return f"{label[:1].lower()}{label[1:]} {figure['words']}"
 
 
 def share(figure: dict[str, Any], side: str) -> str:

@@ -106,12 +106,13 @@ def _next(tools: kit.Kit) -> None:
                 for name, suite in evalset.suites().items():
                     _settings(tools, form, name, suite)
             tools.live(box, lambda scene: gr.update(visible=bool(evalset.ticked(scene))))
-        with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
+        with gr.Column(scale=3, min_width=280, elem_classes="st-right st-beside"):
             tools.live(kit.slot(), evalform.before)
             trouble = kit.slot()
             tools.live(kit.slot(), evalform.why_not)
             with gr.Row(elem_classes="st-buttons"):
                 start = gr.Button("Evaluate", elem_id="st-evaluate-start", variant="primary", elem_classes="st-small")
+    tools.live(kit.slot(), evalform.command)
     tools.live(whole, lambda scene: gr.update(visible=evalform.unfolded(scene)))
     tools.live(start, _start)
     tools.restore(form.inputs, form.show)
