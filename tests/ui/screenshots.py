@@ -42,6 +42,8 @@ def main(home: Path, out: Path, pages: tuple[str, ...] = PAGES) -> None:
                     browser.go(tab, page)
                     tab.mouse.move(900, 10)
                     tab.evaluate("document.activeElement.blur()")
+                    if page == "feedback" and tab.is_visible("[data-st-ranking]"):
+                        tab.keyboard.type("23")  # two of three have a rank
                     tab.wait_for_timeout(300)
                     tab.screenshot(path=str(out / f"{page}-{name}.png"))
                     if page == "model":  # the list stands below what the first assistant did

@@ -26,6 +26,7 @@ from studio.ui import (
     kit,
     live,
     parts,
+    principlesview,
     rankview,
     reviewview,
     setsview,
@@ -90,6 +91,7 @@ def _next(tools: kit.Kit) -> None:
                 tools.live(kit.slot(), _why_not)
                 with gr.Row(elem_classes="st-buttons"):
                     start = gr.Button("Start", elem_id="st-feedback-start", variant="primary", elem_classes="st-small")
+        tools.live(kit.slot(), principlesview.draw)
     tools.live(left, lambda scene: gr.update(visible=bool(feedbackset.source(scene))))
     tools.live(start, _start)
     begin = functools.partial(_begin, all_forms)
@@ -270,6 +272,7 @@ _ACTIONS: dict[str, Callable[[Scene, Message], str | None]] = {
     "train": _train,
     "open": open_set,
     "keep": lambda scene, message: None,
+    **principlesview.ACTIONS,
     **rankview.ACTIONS,
     **reviewview.ACTIONS,
 }
