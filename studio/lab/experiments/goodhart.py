@@ -40,11 +40,11 @@ class Config(LabConfig):
 
 
 MEASURES = (
-    Measure("proxy", "Reward, low KL price", "What the judge gives held-out answers.", "", "mean", "points"),
+    Measure("proxy", "Reward, low KL price", "What the judge gives held-out answers.", "", "mean", "score"),
     Measure("gold", "Right and to the point, low KL price", "All of the reply is right; never learned from."),
     Measure("inside", "A right answer somewhere in it, low KL price", "What else is said is not looked at."),
     Measure("length", "Words, low KL price", "Words of an answer.", "", "mean", "words"),
-    Measure("proxy_high", "Reward, high KL price", "The same where leaving the parent is dear.", "", "mean", "points"),
+    Measure("proxy_high", "Reward, high KL price", "The same where leaving the parent is dear.", "", "mean", "score"),
     Measure("gold_high", "Right and to the point, high KL price", "The same where leaving the parent is dear."),
 )
 
