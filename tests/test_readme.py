@@ -24,9 +24,11 @@ def test_the_readme_starts_with_two_commands() -> None:
     assert commands()[:2] == ["git clone <this repository> studio && cd studio", "./run"]
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few steps", "whole"])
 def test_the_path_of_the_readme_runs_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whole: bool
 ) -> None:
+    """As written; without --slow a training takes a few steps, and a certificate may find that not all is learned."""
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(tmp_path)
@@ -35,10 +37,11 @@ def test_the_path_of_the_readme_runs_as_written(
     for line in path:
         words = shlex.split(line)
         assert words[0] == "./run"
-        code = run(words[1:])
+        few = [] if whole or words[1] != "train" else ["--set", f"max_steps={45 if words[2] == 'sft' else 8}"]
+        code = run([*words[1:], *few])
         out = capsys.readouterr()
-        assert code == 0, f"{line}\n{out.out}\n{out.err}"
-        if words[1] == "chat":
+        assert code == 0 or (code == 3 and not whole), f"{line}\n{out.out}\n{out.err}"
+        if words[1] == "chat" and whole:
             assert "Paris" in out.out
 
 

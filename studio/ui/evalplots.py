@@ -198,7 +198,7 @@ def scatter(plot: Mapping[str, Any]) -> str:
 def _scatter(
     sides: Mapping[str, Sequence[tuple[float, float]]], points: Sequence[tuple[float, float]], width: int
 ) -> str:
-    height, left, right, top, bottom = 220, 40, 12, 10, 24
+    height, left, right, top, bottom = 220, 58, 12, 10, 24
     across, up = plots.nice([0.0, *(x for x, _ in points)]), plots.nice([0.0, *(y for _, y in points)], wanted=4)
 
     def px(x: float) -> float:

@@ -27,7 +27,7 @@ Document = Mapping[str, Any]
 def title(scene: Scene) -> str:
     """Draw the page's title and, of the shown evaluation, who was compared with whom."""
     view = evalset.shown(scene)
-    said = "Before against after, item by item, on prompts that no training row contains. What got worse stands first."
+    said = "Before against after, item by item. What got worse stands first."
     if view is not None and view.status == "finished":
         of, against = sides(scene, view)
         each = "Each figure with its 95 % interval."
@@ -324,6 +324,8 @@ def found_words(view: View) -> str:
     if not found.get("against") or not found.get("tested"):
         return f"{sum(bool(made['sides']) for s in found['suites'].values() for made in s['figures'])} figures"
     worse, better = len(found["worse"]), len(found["better"])
+    if not worse and not better:
+        return "something differs" if found.get("changed") else card.SAME
     said = f"{worse:,} worse" if worse else "nothing worse"
     return f"{said}, {better:,} better"
 

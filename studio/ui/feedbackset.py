@@ -56,6 +56,11 @@ ABOUT = {
         "A larger model writes questions and answers.",
         "a larger model, and seeds, topics or documents",
     ),
+    "redteam": (
+        "Red team",
+        "What the attacks of an evaluation got, and what withstood them.",
+        "an evaluation with the suite Red team",
+    ),
 }
 #: Settings that name who or what judges.
 JUDGES = ("judge", "reward", "rule", "critic")

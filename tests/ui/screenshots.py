@@ -13,7 +13,7 @@ sys.path.insert(0, str(browser.ROOT))
 
 from studio.ui import choice
 
-PAGES = ("model", "data", "train", "align", "feedback", "evaluate", "export", "chat", "disk")
+PAGES = ("model", "data", "train", "align", "feedback", "evaluate", "lab", "export", "chat", "disk")
 QUESTIONS = ("What do you call a young horse?",)
 
 

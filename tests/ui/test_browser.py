@@ -287,6 +287,7 @@ def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     assert tab.strangers == [] and tab.dialogs == []
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_read_from_what_got_worse_to_the_answers_and_the_report(home: Path, chrome: Any) -> None:
     import evaluated
 

@@ -16,7 +16,7 @@ import pytest
 from studio import runs
 from studio.errors import ConfigError, RunError
 from studio.evals.suite import SUITES
-from studio.ui import evalform, evalplots, evalset, evalsuite, evalview, live, rail, reports
+from studio.ui import evalform, evalplots, evalset, evalsuite, evalview, kit, live, rail, reports
 from studio.ui.pages import evaluate
 
 
@@ -247,8 +247,6 @@ def test_a_report_is_served_by_the_id_of_an_evaluation_only(made: runs.Run) -> N
 def test_the_form_gives_back_what_it_shows(made: runs.Run) -> None:
     with gr.Blocks():
         form = evaluate.Form()
-        from studio.ui import kit
-
         tools = kit.Kit()
         evaluate._who(tools, form)
         for name, suite in evalset.suites().items():
@@ -314,7 +312,7 @@ def test_findings_of_the_red_team_become_a_set_of_judged_answers(
     made: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[runs.RunConfig] = []
-    monkeypatch.setattr(evaluate.kit, "begin", begun.append)
+    monkeypatch.setattr(kit, "begin", begun.append)
     html = evalview.onward(live.look())
     assert "Make preference data" in html and f'href="report/{made.id}"' in html
     evaluate.act(json.dumps({"do": "findings", "id": made.id}))

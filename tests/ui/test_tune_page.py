@@ -19,6 +19,7 @@ from studio.ui import choice, live
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(browser.chromium() is None, reason="there is no Chromium on this machine"),
 ]
 PORT = 7994

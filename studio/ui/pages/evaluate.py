@@ -13,7 +13,7 @@ from studio import jobs
 from studio.errors import RunError
 from studio.evals.suite import Suite
 from studio.feedback import job as feedback
-from studio.ui import choosing, evalform, evalset, evalsuite, evalview, feedbackset, forms, kit, live
+from studio.ui import evalform, evalset, evalsuite, evalview, feedbackset, forms, kit, live
 from studio.ui.evalset import AUTO, NOBODY
 from studio.ui.evalview import DO, SET
 from studio.ui.live import Scene
@@ -282,7 +282,7 @@ def _page(scene: Scene, message: Message) -> None:
 def _findings(scene: Scene, message: Message) -> None:
     """Make a set of judged answers of what the red team found, and show it on the Feedback page."""
     view = evalset.find(scene, str(message.get("id")))
-    title = f"red team of {evalview.sides(scene, view)[0]}, {choosing.when(view.id)}"
+    title = f"red team of {evalview.sides(scene, view)[0]}"
     kit.begin(feedback.asked("redteam", "", {"evaluation": view.id}, None, title[:80]))
     feedbackset.keep(open="", set="", newest="", ranking="", page=0, only="")
 
