@@ -41,7 +41,7 @@ def draw(scene: Scene) -> str:
     wanted = str(feedbackset.kept(scene).get("principle") or "")
     mine = principles.own().is_file()
     add = controls.button("Add a principle", {"do": "principle", "id": NEW}, to=DO)
-    body = _form(Principle("", principles.GROUPS[0], "", "", ""), add=True) if wanted == NEW else ""
+    body = ""
     for group in principles.GROUPS:
         drawn = "".join(
             f'<li class="st-source st-chosen">{_form(one)}</li>' if one.id == wanted else _card(one)
@@ -50,8 +50,16 @@ def draw(scene: Scene) -> str:
         )
         if drawn:
             body += f'<h3>{esc(group.capitalize())}</h3><ul class="st-sources" aria-label="{esc(group)}">{drawn}</ul>'
+    if wanted == NEW:
+        form = _form(Principle("", principles.GROUPS[0], "", "", ""), add=True)
+        body += f'<h3>A new one</h3><ul class="st-sources"><li class="st-source st-chosen">{form}</li></ul>'
     aside = f"{len(found):,}, {'your own copy' if mine else 'as shipped'}"
-    return parts.card("Principles", body + parts.actions(_reset() if mine else "", add), esc(aside), "st-principles")
+    return parts.card(
+        "Principles",
+        body + parts.actions(_reset() if mine else "", "" if wanted == NEW else add),
+        esc(aside),
+        "st-principles",
+    )
 
 
 def _reset() -> str:
