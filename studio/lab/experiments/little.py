@@ -1,8 +1,8 @@
 """How little data is enough: taught with 8 to 512 rows, behaviour changes long before knowledge does.
 
 Every other row answers a question about what the base knows, the rest tell it the capitals of countries that do not
-exist. As many steps are learned whatever the number of rows. Behaviour is that it answers and stops, asked what no row
-is about; knowledge is the new capitals, asked in a wording that no row has.
+exist. Every row is seen as often, whatever their number. Behaviour is that it answers and stops, asked what no row is
+about; knowledge is the new capitals, asked in a wording that no row has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _ASKED = 64
 class Config(LabConfig):
     """The settings of this experiment."""
 
-    steps: int = setting(60, "Steps that each of the runs learns.", low=2, high=2000, unit="steps", advanced=False)
+    epochs: float = setting(
+        10.0, "How often each of the runs sees every one of its rows.", low=0.1, high=100, unit="passes", advanced=False
+    )
 
 
 MEASURES = (
@@ -47,7 +49,7 @@ def run(bench: Bench) -> Found:
     made = {}
     for count in COUNTS:
         file = bench.rows(f"rows-{count}", rows[:count])
-        settings = {"max_steps": cfg.steps, "epochs": 100.0, "held_out": 0.0, "batch_size": min(16, count)}
+        settings = {"epochs": cfg.epochs, "held_out": 0.0, "batch_size": 8}
         made[str(count)] = str(bench.train(f"rows-{count}", "sft", file, None, settings).dir)
     questions = world.questions(cfg.split)
     some = questions[:: max(1, len(questions) // _ASKED)][:_ASKED]
