@@ -36,17 +36,28 @@ _PIECE = 1 << 18  # weights that a thread takes at a time
 
 
 class Packer:
-    """Quantizes blocks of rows on all cores while the next block is being read; a context, its threads end with it."""
+    """Quantizes blocks of rows on all cores while the next block is being read; a context, its threads end with it.
+
+    Meanwhile torch, which reads and merges the blocks, works in one thread: of its own it would have one a core, and
+    these would wait for each other as long as the cores quantize.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "packing")
 
     def __enter__(self) -> Packer:
-        """Give itself."""
+        """Take torch's threads away."""
+        import torch
+
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the threads; what was not begun is dropped."""
+        import torch
+
+        torch.set_num_threads(self._before)
         self._pool.shutdown(cancel_futures=True)
 
     def pack(self, blocks: Iterable[tuple[Key, str, Rows]]) -> Iterator[tuple[Key, Rows]]:
