@@ -112,7 +112,7 @@ def write(
             writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), part.nbytes, kind)
         head(writer)
         found = ((part, part.type_, rows) for part in parts for rows in blocks(part, merged, facts, config))
-        with packed.Packer() as packer:
+        with packed.Packer(part.type_ for part in parts) as packer:
             tensors = itertools.groupby(packer.pack(found), key=operator.itemgetter(0))
             data = ((rows for _, rows in tensor) for _, tensor in tensors)
             counted = _counted(data, len(parts), dtype, emit, should_stop)

@@ -38,19 +38,21 @@ _PIECE = 1 << 18  # weights that a thread takes at a time
 class Packer:
     """Quantizes blocks of rows on all cores while the next block is being read; a context, its threads end with it.
 
-    Meanwhile torch, which reads and merges the blocks, works in one thread: of its own it would have one a core, and
-    these would wait for each other as long as the cores quantize.
+    Where there is anything to quantize (one of `types`), torch, which reads and merges the blocks, works in one thread
+    meanwhile: its own, one a core, would wait for each other as long as the cores quantize.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, types: Iterable[str]) -> None:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "packing")
+        self._alone, self._before = any(type_ in BLOCKS for type_ in types), 0
 
     def __enter__(self) -> Packer:
         """Take torch's threads away."""
         import torch
 
         self._before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        if self._alone:
+            torch.set_num_threads(1)
         return self
 
     def __exit__(self, *_: object) -> None:

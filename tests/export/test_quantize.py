@@ -222,7 +222,7 @@ def test_blocks_come_back_in_order_whatever_their_type_and_size() -> None:
     draw = np.random.default_rng(0)
     blocks = [draw.normal(size=(rows, 512)).astype(np.float32) for rows in (1, 1500, 3, 700)]
     kinds = ("Q4_K", "Q6_K", "F32", "Q8_0")
-    with packed.Packer() as packer:
+    with packed.Packer(kinds) as packer:
         made = list(packer.pack((at, kind, rows) for at, (kind, rows) in enumerate(zip(kinds, blocks, strict=True))))
         alone = [b"".join(part.tobytes() for _, part in packer.pack([(0, kind, row[None])]))
                  for kind, rows in zip(kinds, blocks, strict=True) for row in rows]  # fmt: skip
