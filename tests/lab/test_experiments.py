@@ -112,6 +112,8 @@ def test_one_method_is_called_steadier_only_beyond_chance() -> None:
     far = {"dpo": {"sd": 1.0}, "ppo": {"sd": 6.3}}
     assert roads.TELLING[3] == pytest.approx(39**0.5, abs=0.01)
     assert (roads._steadier(close, 3), roads._steadier(far, 3)) == ("", "dpo")
+    full = {"dpo": {"sd": 0.0}, "ppo": {"sd": 0.1}}
+    assert roads._steadier(full, 3) == "", "a share that is 1 with every seed cannot differ"
     found = roads._spread([0.9, 1.0, 0.8])
     assert found["mean"] == pytest.approx(0.9) and found["sd"] == pytest.approx(0.1)
     assert found["high"] - found["mean"] == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)

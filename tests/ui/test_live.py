@@ -38,6 +38,7 @@ def test_the_whole_path_is_read_back(home: Path) -> None:
         "align": ("done", "DPO done, margin 1.80"),
         "export": ("done", "Q8_0, checked"),
         "feedback": ("empty", "no sets yet"),
+        "evaluate": ("ready", "ready to start"),
         "lab": ("empty", "five experiments"),
         "chat": ("ready", "ask both"),
     }

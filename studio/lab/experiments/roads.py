@@ -106,8 +106,13 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def _steadier(found: dict[str, Any], seeds: int) -> str:
-    """Name the method whose sd is smaller beyond chance; "" where that cannot be told."""
+    """Name the method whose sd is smaller beyond chance; "" where that cannot be told.
+
+    It cannot where every seed of a method came to the same: at its limit a share cannot differ any more.
+    """
     times = TELLING[seeds]
+    if not found["dpo"]["sd"] or not found["ppo"]["sd"]:
+        return ""
     if found["dpo"]["sd"] * times < found["ppo"]["sd"]:
         return "dpo"
     return "ppo" if found["ppo"]["sd"] * times < found["dpo"]["sd"] else ""
@@ -123,6 +128,11 @@ def _tell(figures: dict[str, Any], shown: bool, spread: dict[str, Any], steadier
     )
     if not shown:
         said += " One of the two did not change the style beyond its interval."
+    if full := [road.upper() for road in ROADS if not spread["style"][road]["sd"]]:
+        return (
+            f"{said} Every seed of {' and of '.join(full)} came to the same: a share at its limit cannot differ any "
+            "more, so which method spreads further cannot be told here."
+        )
     if who := steadier["style"]:
         return f"{said} The spread of {who.upper()} is the smaller one by more than chance explains."
     return (
