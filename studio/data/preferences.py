@@ -22,6 +22,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -240,7 +241,7 @@ def named(data: str | Path, kind: str = "") -> Path:
     `kind` is the kind of rows that a set's name alone stands for.
     """
     name = str(data)
-    if name in votes.NAMES or Path(name).expanduser().is_file():
+    if name in votes.NAMES or os.path.isfile(Path(name).expanduser()):
         return votes.named(data, kind)
     set_, colon, wanted = name.rpartition(":")
     if not colon or wanted not in (*KINDS, *(f"{one}/ends" for one in KINDS)):
@@ -253,9 +254,12 @@ def named(data: str | Path, kind: str = "") -> Path:
 
 def of(name: str) -> Run | None:
     """Find the set that a name means; None where it means none."""
-    if not name or not runs.is_run(name):
+    try:
+        if not name or not runs.is_run(name):
+            return None
+        run = runs.find(name)
+    except OSError:  # a name that the system does not take, or a data folder that cannot be read: no set
         return None
-    run = runs.find(name)
     return run if run.config.kind == KIND else None
 
 

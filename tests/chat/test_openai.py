@@ -134,7 +134,10 @@ def test_the_models_are_listed_and_each_is_asked_by_its_name(client: Any, files:
 
 def test_half_of_the_requests_go_to_each_and_the_answer_names_which(client: Any) -> None:
     asked = [
-        client.chat.completions.create(model="studio", messages=TALK, temperature=0, max_tokens=4) for _ in range(24)
+        client.chat.completions.create(
+            model="studio", messages=TALK, temperature=0, max_tokens=4, metadata={"conversation": str(number)}
+        )
+        for number in range(24)
     ]
     found = {(said.model, said.system_fingerprint, said.choices[0].message.content) for said in asked}
     assert sorted(model for model, _, _ in found) == ["model-0", "model-1"]  # each has one fingerprint, one answer

@@ -56,6 +56,7 @@ def digest(tensors: dict[str, Any]) -> str:
     return found.hexdigest()
 
 
+@pytest.mark.slow
 @METHOD
 def test_the_score_rises_and_the_answers_change(method: str) -> None:
     """On the starter, from the bare base: an answer of a single line that is long enough scores."""

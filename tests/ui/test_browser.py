@@ -176,6 +176,7 @@ def test_wrong_input_gets_cause_and_remedy(home: Path, chrome: Any, served: brow
     assert "Traceback" not in tab.content() and tab.strangers == []
 
 
+@pytest.mark.slow
 def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
     home: Path, tiny: Path, sft_file: Path, chrome: Any, served: browser.Served
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
         again.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not starter.here(), reason="the starter's weights are not there")
 def test_from_the_first_screen_to_a_streamed_answer_in_both_panes(
     home: Path, chrome: Any, served: browser.Served, tmp_path: Path

@@ -384,6 +384,7 @@ def seen(tab: Any, selector: str, text: str, seconds: float = 30) -> None:
     tab.wait_for_selector(f"{selector} >> text={text}", timeout=1000 * seconds)
 
 
+@pytest.mark.slow
 @in_browser
 def test_search_choose_download_reload_stop_go_on_use(home: Path, hub: HubServer) -> None:
     hub.add(REPO, folder(paths.models() / "starter"))
