@@ -197,6 +197,8 @@ def _search(words: str) -> Generator[str]:
     yield parts.card("", parts.note(f"Asking the hub for “{words}”."))
     found = picking.search_hub(words)
     dataclasses.replace(_pick(), query=words, found=found).keep()
+    if len(fitting) == 1:
+        picking.find_out(live.look(), ask_hub=True)
     yield "" if found["models"] else parts.card("", parts.note(f"The hub has no language model for “{words}”."))
 
 
