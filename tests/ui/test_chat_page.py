@@ -104,9 +104,10 @@ def test_strength_and_checkpoint_change_who_answers(tab: Any) -> None:
     tab.wait_for_function("/× 0.5 ·/.test(document.querySelector('#st-head-1 code').innerText)", timeout=30_000)
     tab.click("#st-chat-retry")
     tab.wait_for_function("/× 0.5$/.test(document.querySelector('#st-pane-1 .st-by')?.innerText)", timeout=60_000)
+    finished = tab.inner_text("#st-head-1 code")
     tab.select_option("#st-head-1 [aria-label='Checkpoint, right pane']", "step-000004")
-    tab.wait_for_function(
-        "/[0-9a-f]{6} × 0.5/.test(document.querySelector('#st-head-1 code').innerText)", timeout=60_000
+    tab.wait_for_function(  # half a second: until then the head names who was there, and that is who answers
+        "before => document.querySelector('#st-head-1 code').innerText !== before", arg=finished, timeout=60_000
     )
     ask(tab, "2 + 2?")
     ended(tab, 4)
