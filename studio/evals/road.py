@@ -55,7 +55,9 @@ def scorer(asking: Asking, spec: str, stack: ExitStack) -> Callable[[Question, S
         assert asking.judge is not None
         made = scorers.by_judge(asking.judge, rubric.GRADE, _GRADE_TOKENS, asking.seed)
     elif runs.is_run(spec):
-        made = scorers.by_reward(scorers.scores_answers(spec), lambda event: None, bool)
+        from studio.train import judges
+
+        made = scorers.by_reward(judges.reward_run(spec), lambda event: None, bool)
     else:
         rule = rules.rule(spec)
         stack.callback(rule.close)

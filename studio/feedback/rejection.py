@@ -91,7 +91,9 @@ def ready(config: Config) -> Config:
     if judge:
         return dataclasses.replace(config, rubric=rubric.read(config.rubric, rubric.GRADE, ("question", "answer")))
     if runs.is_run(reward):
-        return dataclasses.replace(config, reward=str(scorers.scores_answers(reward).dir))
+        from studio.train import judges
+
+        return dataclasses.replace(config, reward=str(judges.reward_run(reward).dir))
     rules.rule(reward).close()
     return dataclasses.replace(config, reward=rules.absolute(reward))
 
@@ -120,7 +122,9 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
             ) as (judge,):
                 fill(scorers.by_judge(judge, config.rubric, config.judge_tokens, config.seed))
         elif runs.is_run(config.reward):
-            fill(scorers.by_reward(scorers.scores_answers(config.reward), emit, should_stop))
+            from studio.train import judges
+
+            fill(scorers.by_reward(judges.reward_run(config.reward), emit, should_stop))
         else:
             rule = rules.rule(config.reward)
             try:

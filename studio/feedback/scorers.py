@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from studio import config as settings
-from studio import events, runs
+from studio import events
 from studio.data import rules
 from studio.data.preferences import Record
 from studio.data.records import Message
 from studio.data.votes import Answer
-from studio.errors import ConfigError, InputError, StudioError
+from studio.errors import InputError, StudioError
 from studio.feedback import making, rubric
 from studio.feedback.given import Task, ranks_of
 from studio.feedback.speakers import Draw, Speaker
@@ -129,22 +129,6 @@ def graded(judge: Speaker, text: str, task: Task, answer: Answer, tokens: int, s
 
 
 # --- a reward run ----------------------------------------------------------------------------------------------------
-
-
-def scores_answers(name: str) -> Run:
-    """Find a finished reward run. Raises RunError, and ConfigError for a run of another kind."""
-    from studio.methods import reward
-    from studio.train import prepare
-
-    run = runs.find(name)
-    about = prepare.adapter_about(run.adapter)
-    if not (run.adapter / f"head-{reward.HEAD}.safetensors").is_file():
-        raise ConfigError(
-            f"Run {run.id} is no reward model (its method is {about.get('method') or 'unknown'}).",
-            "Name a run of the method reward, or a rule.",
-            field="reward",
-        )
-    return run
 
 
 def by_reward(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> Scorer:

@@ -39,6 +39,19 @@ class Asked:
 Judge = Callable[[Sequence[Asked], Sequence[Answer]], list[float]]
 
 
+def reward_run(name: str) -> Run:
+    """Find a finished reward run. Raises RunError, and ConfigError for a run of another kind."""
+    run = runs.find(name)
+    if not (run.adapter / f"head-{reward.HEAD}.safetensors").is_file():
+        method = prepare.adapter_about(run.adapter).get("method") or "unknown"
+        raise ConfigError(
+            f"Run {run.id} is no reward model (its method is {method}).",
+            "Name a run of the method reward, or a rule.",
+            field="reward",
+        )
+    return run
+
+
 def find(made: Setup) -> rules.Rule | Run:
     """Find what `reward` names before the model is loaded. Raises ConfigError and RunError where it cannot score."""
     wanted = str(made.run.config.options.get("reward") or "").strip()
@@ -50,14 +63,8 @@ def find(made: Setup) -> rules.Rule | Run:
         )
     if not runs.is_run(wanted):
         return rules.rule(wanted)
-    run = runs.find(wanted)
+    run = reward_run(wanted)
     about = prepare.adapter_about(run.adapter)
-    if not (run.adapter / f"head-{reward.HEAD}.safetensors").is_file():
-        raise ConfigError(
-            f"Run {run.id} is no reward model (its method is {about.get('method') or 'unknown'}).",
-            "Name a run of the method reward, or a rule.",
-            field="reward",
-        )
     if Path(about["base"]) != made.folder:
         raise ConfigError(
             f"The reward model was trained on {about['base']}, this run learns on {made.folder}.",

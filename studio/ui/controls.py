@@ -7,7 +7,7 @@ field `to` of `st-data-do`, or of `st-data-set` where what is done changes setti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from studio.ui.parts import esc
@@ -19,6 +19,25 @@ def sends(message: Mapping[str, Any], to: str, aria: str) -> str:
     """Give the attributes with which an element tells what was done with it."""
     name = f' aria-label="{esc(aria)}"' if aria else ""
     return f'data-st-send="{esc(json.dumps(message))}" data-st-to="{to}"{name}'
+
+
+def acted(text: str, actions: Mapping[str, Callable[..., str | None]], *about: Any) -> str:
+    """Do what a control's message asks, `actions[do](*about, message)`; give what comes of it, "" for no message."""
+    try:
+        message = json.loads(text)
+        action = actions[message["do"]]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return action(*about, message) or ""
+
+
+def fold(title: str, said: str, is_open: bool, to: str) -> str:
+    """Draw the line that opens and folds what is made next; its message is {"do": "fold", "open": yes or no}."""
+    message = {"do": "fold", "open": "no" if is_open else "yes"}
+    opened = f'aria-expanded="{str(is_open).lower()}"'
+    line = f"<h2>{button(title, message, to=to, style='st-row-name', extra=opened)}</h2>"
+    note = f'<span class="st-muted">{esc(said, 200)}</span>'
+    return f'<section class="st-card st-row st-fold">{line}{note}<i aria-hidden="true"></i></section>'
 
 
 def button(

@@ -14,17 +14,8 @@ def fold(scene: Scene) -> str:
     """Draw the line that opens and folds the next evaluation; before the first one there is nothing to fold."""
     if not evalset.evaluations(scene):
         return ""
-    is_open = unfolded(scene)
-    button = controls.button(
-        "A new evaluation",
-        {"do": "fold", "open": "no" if is_open else "yes"},
-        to=DO,
-        style="st-row-name",
-        extra=f'aria-expanded="{str(is_open).lower()}"',
-    )
     names = " · ".join(suite.title for suite in evalset.suites().values())
-    said = f'<span class="st-muted">{esc(names, 200)}</span>'
-    return f'<section class="st-card st-row st-fold"><h2>{button}</h2>{said}<i aria-hidden="true"></i></section>'
+    return controls.fold("A new evaluation", names, unfolded(scene), DO)
 
 
 def unfolded(scene: Scene) -> bool:

@@ -63,17 +63,8 @@ def fold(scene: Scene) -> str:
     """Draw the line that opens and folds the next set; before the first set there is nothing to fold."""
     if not feedbackset.sets(scene):
         return ""
-    is_open = unfolded(scene)
-    button = controls.button(
-        "A new set",
-        {"do": "fold", "open": "no" if is_open else "yes"},
-        to=DO,
-        style="st-row-name",
-        extra=f'aria-expanded="{str(is_open).lower()}"',
-    )
     names = " · ".join(map(feedbackset.title, feedbackset.sources()))
-    said = f'<span class="st-muted">{esc(names, 200)}</span>'
-    return f'<section class="st-card st-row st-fold"><h2>{button}</h2>{said}<i aria-hidden="true"></i></section>'
+    return controls.fold("A new set", names, unfolded(scene), DO)
 
 
 def unfolded(scene: Scene) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -33,12 +32,7 @@ def page(tools: kit.Kit) -> None:
 
 def act(text: str) -> str:
     """Do what a drawn control says; give the question that comes next, or nothing."""
-    try:
-        message = json.loads(text)
-        action = _ACTIONS[message["do"]]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return action(message)
+    return controls.acted(text, _ACTIONS)
 
 
 def _ask(message: dict[str, Any]) -> str:

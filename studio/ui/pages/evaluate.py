@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from studio import jobs
 from studio.errors import RunError
 from studio.evals.suite import Suite
 from studio.feedback import job as feedback
-from studio.ui import evalform, evalset, evalsuite, evalview, feedbackset, forms, kit, live
+from studio.ui import controls, evalform, evalset, evalsuite, evalview, feedbackset, forms, kit, live
 from studio.ui.evalset import AUTO, NOBODY
 from studio.ui.evalview import DO, SET
 from studio.ui.live import Scene
@@ -259,13 +258,7 @@ def resume() -> str:
 
 def act(text: str) -> str:
     """Do what a drawn control says."""
-    try:
-        message = json.loads(text)
-        action = _ACTIONS[message["do"]]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    action(live.look(), message)
-    return ""
+    return controls.acted(text, _ACTIONS, live.look())
 
 
 def _beside(scene: Scene, message: Message) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -205,12 +204,7 @@ def resume() -> str:
 
 def act(text: str) -> str:
     """Do what a drawn control says; give the question that comes next, or nothing."""
-    try:
-        message = json.loads(text)
-        action = _ACTIONS[message["do"]]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return action(live.look(), message) or ""
+    return controls.acted(text, _ACTIONS, live.look())
 
 
 def _source(scene: Scene, message: Message) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 
 from studio.lab import experiments
-from studio.ui import choice, kit, labview, live
+from studio.ui import choice, controls, kit, labview, live
 from studio.ui.labview import FIELD
 from studio.ui.pages.tune import QUIET, header
 
@@ -27,16 +28,16 @@ def page(tools: kit.Kit) -> None:
 
 def act(text: str) -> str:
     """Do what a drawn control says."""
-    try:
-        message = json.loads(text)
-        what = message["do"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    if what == "start":
-        run = kit.begin(experiments.asked(str(message.get("name"))))
-        choice.update(lab={"id": run.id})
-    elif what == "resume":
-        labview.resume(live.look(), str(message.get("id")))
-    elif what == "show":
-        labview.show(live.look(), str(message.get("id")))
-    return ""
+    return controls.acted(text, _ACTIONS)
+
+
+def _start(message: dict[str, Any]) -> None:
+    run = kit.begin(experiments.asked(str(message.get("name"))))
+    choice.update(lab={"id": run.id})
+
+
+_ACTIONS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "start": _start,
+    "resume": lambda message: labview.resume(live.look(), str(message.get("id"))),
+    "show": lambda message: labview.show(live.look(), str(message.get("id"))),
+}
