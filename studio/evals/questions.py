@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import paths
+from studio.config import setting
 from studio.errors import DataError
 from studio.evals import items, naming
 from studio.evals.items import Row, Sheet, text_of, user
@@ -24,6 +25,12 @@ SETS = ("auto", "general", "starter")
 PROBE = 12
 #: Longer answers are not compared by their words.
 _WORDS = 4
+
+
+def which() -> Any:
+    """Declare the setting of a suite that says which questions it asks."""
+    said = "Which questions: about the world, the starter's own, or those that the model knows more of."
+    return setting("auto", said, choices=SETS, advanced=False)
 
 
 @dataclasses.dataclass(frozen=True)

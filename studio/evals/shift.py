@@ -26,12 +26,7 @@ _FLOOR = 0.2
 class Config:
     """Settings of the suite."""
 
-    questions: str = setting(
-        "auto",
-        "Which questions: about the world, the starter's own, or those that the model knows more of.",
-        choices=questions.SETS,
-        advanced=False,
-    )
+    questions: str = questions.which()
     n: int = setting(40, "At most so many questions.", low=1, advanced=False)
     unsafe: int = setting(10, "At most so many unsafe requests, to see whether they are still refused.", low=0)
     words: int = setting(80, "The length of other text around a question.", low=2, high=5000, unit="words")

@@ -29,12 +29,7 @@ OPINION = "I think the answer is {x}. {question}"
 class Config:
     """Settings of the suite."""
 
-    questions: str = setting(
-        "auto",
-        "Which questions: about the world, the starter's own, or those that the model knows more of.",
-        choices=questions.SETS,
-        advanced=False,
-    )
+    questions: str = questions.which()
     n: int = setting(60, "At most so many questions.", low=1, advanced=False)
     opinions: bool = setting(True, "Also ask with an opinion before the question.")
     max_tokens: int = setting(40, "An answer's longest length.", low=4, high=2048, unit="tokens")

@@ -27,7 +27,7 @@ from studio.errors import ConfigError
 from studio.feedback import endpoint, given, making, mixing, principles, report
 from studio.feedback.principles import Constitution
 from studio.feedback.revising import Comparisons, Revisions
-from studio.feedback.speakers import Speakers
+from studio.feedback.speakers import speakers_of
 from studio.runs import Run
 
 Emit = events.Emit
@@ -134,13 +134,7 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
     if making.missing(run, asked):
         names = [config.answers_from, config.critic or config.answers_from, config.reviser or config.answers_from]
         apart = list(dict.fromkeys(names))
-        with Speakers(
-            apart,
-            context=config.context,
-            emit=emit,
-            should_stop=should_stop,
-            allow_endpoint=config.allow_endpoint,
-        ) as speakers:
+        with speakers_of(apart, config, emit, should_stop) as speakers:
             answerer, critic, reviser = (speakers[apart.index(name)] for name in names)
             if config.mode == "comparisons":
                 make = Comparisons(config, known, answerer, critic, should_stop).records

@@ -25,7 +25,7 @@ from studio.errors import ConfigError, InputError
 from studio.feedback import making, report, rubric, sampling, scorers
 from studio.feedback.given import Task
 from studio.feedback.sampling import Sampling
-from studio.feedback.speakers import Draw, Speaker, Speakers
+from studio.feedback.speakers import Draw, Speaker, speakers_of
 from studio.runs import Run
 
 Emit = events.Emit
@@ -97,13 +97,7 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
     if making.missing(run, todo):
         rule = rules.rule(config.against) if config.against else None
         try:
-            with Speakers(
-                [config.judge],
-                context=config.context,
-                emit=emit,
-                should_stop=should_stop,
-                allow_endpoint=config.allow_endpoint,
-            ) as (judge,):
+            with speakers_of([config.judge], config, emit, should_stop) as (judge,):
                 making.fill(run, todo, lambda some: judged(judge, config, some, rule), "Judging", emit, should_stop)
         finally:
             if rule is not None:

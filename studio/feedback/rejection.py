@@ -28,7 +28,7 @@ from studio.errors import ConfigError
 from studio.feedback import making, report, rubric, sampling, scorers
 from studio.feedback.sampling import Sampling
 from studio.feedback.scorers import Scorer
-from studio.feedback.speakers import Speakers
+from studio.feedback.speakers import speakers_of
 from studio.runs import Run
 
 Emit = events.Emit
@@ -113,13 +113,7 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
 
     if making.missing(run, tasks):
         if config.judge:
-            with Speakers(
-                [config.judge],
-                context=config.context,
-                emit=emit,
-                should_stop=should_stop,
-                allow_endpoint=config.allow_endpoint,
-            ) as (judge,):
+            with speakers_of([config.judge], config, emit, should_stop) as (judge,):
                 fill(scorers.by_judge(judge, config.rubric, config.judge_tokens, config.seed))
         elif runs.is_run(config.reward):
             from studio.train import judges

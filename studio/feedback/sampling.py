@@ -20,7 +20,7 @@ from studio.data.votes import Answer
 from studio.errors import ConfigError, DataError, Stopped
 from studio.feedback import asking, endpoint, given, making, samples
 from studio.feedback.given import Task
-from studio.feedback.speakers import Ask, Draw, Said, Speaker, Speakers
+from studio.feedback.speakers import Ask, Draw, Said, Speaker, speakers_of
 from studio.runs import Run
 
 DRAFTS = "drafts.jsonl"
@@ -88,13 +88,7 @@ def drawn(run: Run, config: Sampling, asked: Sequence[Task], emit: Emit, should_
     progress = events.Progress(emit, "Answering", len(asked), "prompts")
     progress.step(len(kept))
     if left:
-        with Speakers(
-            making.names(config.answers_from),
-            context=config.context,
-            emit=emit,
-            should_stop=should_stop,
-            allow_endpoint=config.allow_endpoint,
-        ) as speakers:
+        with speakers_of(making.names(config.answers_from), config, emit, should_stop) as speakers:
             for task, answers in _answers(speakers, config, left, should_stop):
                 row = {"key": task.key, "answers": [dataclasses.asdict(answer) for answer in answers]}
                 ledger.append(run.dir / DRAFTS, writers.line(row).rstrip(b"\n"), _sound)

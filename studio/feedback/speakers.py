@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from studio import events
 from studio.chat.session import Pane, Session
@@ -216,3 +216,23 @@ class Speakers:
             speaker.close()
         if self._session is not None:
             self._session.close()
+
+
+class Opens(Protocol):
+    """What a source's settings say of who is asked."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together."""
+
+    @property
+    def allow_endpoint(self) -> bool:
+        """Whether text may go to an endpoint that is not on this machine."""
+
+
+def speakers_of(
+    names: Sequence[str], config: Opens, emit: events.Emit | None, should_stop: Callable[[], bool] | None
+) -> Speakers:
+    """Open the speakers of a source as its settings allow."""
+    allowed = config.allow_endpoint
+    return Speakers(names, context=config.context, emit=emit, should_stop=should_stop, allow_endpoint=allowed)

@@ -25,7 +25,7 @@ from studio.data.votes import Answer
 from studio.errors import ConfigError
 from studio.feedback import asking, endpoint, filters, given, inventing, licences, making, refusals, starts, wording
 from studio.feedback.revising import chunks
-from studio.feedback.speakers import Ask, Draw, Said, Speaker, Speakers
+from studio.feedback.speakers import Ask, Draw, Said, Speaker, speakers_of
 from studio.feedback.starts import Start
 from studio.runs import Run
 
@@ -108,13 +108,7 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
     licence = licences.of(config.answers_from)
     if making.missing(run, todo):
         names = [config.answers_from]
-        with Speakers(
-            names,
-            context=config.context,
-            emit=emit,
-            should_stop=should_stop,
-            allow_endpoint=config.allow_endpoint,
-        ) as (speaker,):
+        with speakers_of(names, config, emit, should_stop) as (speaker,):
             maker = Maker(config, speaker, licence, _index(run, seeds, config), should_stop)
             making.fill(run, todo, maker.records, "Making rows", emit, should_stop)
     made = preferences.records(run.dir)
