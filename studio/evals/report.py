@@ -11,7 +11,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from studio.evals import card
+from studio.evals import card, overplot
 
 FILE = "report.html"
 #: Answers of a suite that are shown; all of them are in answers.jsonl.
@@ -22,9 +22,12 @@ Row = Mapping[str, Any]
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fafafa; --card: #fff; --line: #e4e4e7; --text: #18181b; --soft: #63636b;
-  --red: #b91c1c; --green: #047857; --blue: #4f46e5; }
+  --red: #b91c1c; --green: #047857; --blue: #4f46e5; --st-amber: #b45309; }
 @media (prefers-color-scheme: dark) { :root { --ground: #131316; --card: #1b1b1f; --line: #2e2e34; --text: #ececf0;
-  --soft: #a1a1aa; --red: #f87171; --green: #34d399; --blue: #a5b4fc; } }
+  --soft: #a1a1aa; --red: #f87171; --green: #34d399; --blue: #a5b4fc; --st-amber: #fbbf24; } }
+:root { --st-accent: var(--blue); --st-red: var(--red); --st-muted: var(--soft); --st-line: var(--line);
+  --st-text: var(--text); --st-card: var(--card); }
+.narrow { display: none; } @media (max-width: 560px) { .wide { display: none; } .narrow { display: block; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 24px 16px 64px; max-width: 1040px; background: var(--ground); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; }
@@ -43,7 +46,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; paddin
   background: var(--ground); border: 1px solid var(--line); font: 13px/1.45 ui-monospace, monospace; }
 svg { display: block; } svg .line { stroke: var(--line); } svg .before { stroke: var(--soft); fill: var(--card); }
 svg .after { stroke: var(--blue); fill: var(--blue); } svg .dot-before { fill: var(--soft); opacity: 0.6; }
-svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { font: 11px system-ui, sans-serif; }
+svg .name { fill: var(--soft); } svg.st-over { max-width: 100%; height: auto; margin: 6px 0; }
 """
 
 
@@ -174,14 +178,26 @@ def intervals(figure: Mapping[str, Any], width: int = 220) -> str:
 
 
 def _plots(plots: Mapping[str, Any]) -> Iterable[str]:
-    """Draw what is points by side, {side: [[x, y], ...]}; other pictures are the window's."""
+    """Draw roads of an optimised proxy, and what is points by side, {side: [[x, y], ...]}; others are the window's."""
     for name, plot in plots.items():
+        if name in overplot.TITLES and isinstance(plot, list) and plot:
+            yield from _road(name, plots)
+            continue
         sides = {side: plot[side] for side in _SIDES if isinstance(plot, Mapping) and isinstance(plot.get(side), list)}
         points = [point for side in sides.values() for point in side]
         if not points or not all(isinstance(point, (list, tuple)) and len(point) == 2 for point in points):
             continue
         yield f'<p class="soft">{_esc(name.replace("_", " "))}: before grey, after in colour</p>'
         yield _scatter(sides, points)
+
+
+def _road(form: str, plots: Mapping[str, Any]) -> Iterable[str]:
+    found, turns, title = overplot.panels(form, plots), overplot.marks(form, plots), overplot.TITLES[form]
+    yield f"<h3>{_esc(title)}</h3>"
+    for size, width in (("wide", 620), ("narrow", 340)):
+        yield f'<div class="{size}">{overplot.draw(found, turns, title, width)}</div>'
+    for said in overplot.captions(found, turns):
+        yield f'<p class="soft">{_esc(said)}</p>'
 
 
 def _scatter(sides: Mapping[str, Sequence[Sequence[float]]], points: Sequence[Sequence[float]]) -> str:
@@ -195,8 +211,9 @@ def _scatter(sides: Mapping[str, Sequence[Sequence[float]]], points: Sequence[Se
 
     out = [f'<svg width="{width}" height="{height}" role="img">']
     out.append(f'<line class="line" x1="40" x2="{width - 16}" y1="{height - 28}" y2="{height - 28}"/>')
-    out += [f'<text x="2" y="16">{high:.3g}</text><text x="2" y="{height - 26}">{low:.3g}</text>']
-    out += [f'<text x="40" y="{height - 10}">{left:g}</text><text x="{width - 40}" y="{height - 10}">{right:g}</text>']
+    out += [f'<g class="name"><text x="2" y="16">{high:.3g}</text><text x="2" y="{height - 26}">{low:.3g}</text>']
+    out.append(f'<text x="40" y="{height - 10}">{left:g}</text>')
+    out.append(f'<text x="{width - 40}" y="{height - 10}">{right:g}</text></g>')
     for side, found in sides.items():
         out += [f'<circle class="dot-{side}" cx="{x}" cy="{y}" r="3"/>' for x, y in map(place, found)]
     return "".join([*out, "</svg>"])

@@ -6,11 +6,10 @@ after indigo and full, here and in the report.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.evals import card, stats
+from studio.evals import card, overplot, stats
 from studio.ui import plots
 from studio.ui.parts import esc
 
@@ -96,14 +95,11 @@ def drawn(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(plot, list) and plot and all("share" in row and "side" in row for row in plot):
             if not _told(plot, suite):
                 found.append((BARS.get(name, _words(name)), bars(plot, suite)))
-        elif isinstance(plot, list) and plot and all("d" in row for row in plot):
-            found.append((_ROADS.get(name, _words(name)), road(name, suite["plots"])))
+        elif isinstance(plot, list) and plot and name in overplot.TITLES:
+            found.append((overplot.TITLES[name], road(name, suite["plots"])))
         elif isinstance(plot, Mapping) and name == "loss_by_length" and (made := scatter(plot)):
             found.append(("Loss of an answer, by its length", made))
     return found
-
-
-_ROADS = {"bon": "Best of n: proxy and gold", "rl": "Along the training: proxy and gold"}
 
 
 def _told(plot: Sequence[Mapping[str, Any]], suite: Mapping[str, Any]) -> bool:
@@ -168,24 +164,10 @@ def _bars(found: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> str:
 
 
 def road(form: str, found: Mapping[str, Any]) -> str:
-    """Draw proxy and gold over the root of KL, and mark where the proxy still rises and the gold falls."""
-    points, turn = found[form], found.get(f"{form}_turn")
-    names = found.get("names") or {}
-    pair = []
-    for what, colour in (("proxy", "amber"), ("gold", "accent")):
-        made = [(float(one["d"]), float(one[what])) for one in points if math.isfinite(float(one[what]))]
-        pair.append(plots.Series(f"{what}: {names[what]}"[:34] if names.get(what) else what, made, colour, dots=True))
-    end = max(x for s in pair for x, _ in s.points) or 1.0
-    said = "proxy and gold over the root of KL"
-    picture = plots.both(
-        lambda width: plots.lines(pair, x_end=end, label=said, width=width, height=240, unit="√nats", decimals=1)
-    )
-    where = f"best of {turn['n']}" if turn and "n" in turn else str(turn["name"]) if turn else ""
-    told = "" if turn and turn.get("sure") else ", which may be chance"
-    mark = "Nowhere does the gold fall while the proxy rises."
-    if turn:
-        mark = f"From {where} on the proxy rises and the gold falls{told}."
-    return f'{picture}<p class="st-note">{esc(mark)} Across stands the root of the KL from the start.</p>'
+    """Draw proxy and gold over the root of KL with their fits, and mark where the proxy still rises and gold falls."""
+    panels, turns = overplot.panels(form, found), overplot.marks(form, found)
+    picture = plots.both(lambda width: overplot.draw(panels, turns, overplot.TITLES[form], width), 620, 340)
+    return picture + "".join(f'<p class="st-note">{esc(said)}</p>' for said in overplot.captions(panels, turns))
 
 
 def scatter(plot: Mapping[str, Any]) -> str:
