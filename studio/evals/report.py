@@ -91,6 +91,10 @@ _LISTS = {
 
 
 def _changes(document: Mapping[str, Any]) -> Iterable[str]:
+    if not document["tested"]:
+        yield '<section class="worse-list"><h2>What got worse</h2>'
+        yield "<p>No figure could be compared; the notes of the suites below say why.</p></section>"
+        return
     for name, (title, nothing) in _LISTS.items():
         rows = document[name]
         if not rows and not nothing:
@@ -183,12 +187,31 @@ def _plots(plots: Mapping[str, Any]) -> Iterable[str]:
         if name in overplot.TITLES and isinstance(plot, list) and plot:
             yield from _road(name, plots)
             continue
+        if name == "side_by_side" and isinstance(plot, Mapping) and plot.get("rows"):
+            yield from _along(plot)
+            continue
         sides = {side: plot[side] for side in _SIDES if isinstance(plot, Mapping) and isinstance(plot.get(side), list)}
         points = [point for side in sides.values() for point in side]
         if not points or not all(isinstance(point, (list, tuple)) and len(point) == 2 for point in points):
             continue
         yield f'<p class="soft">{_esc(name.replace("_", " "))}: before grey, after in colour</p>'
         yield _scatter(sides, points)
+
+
+def _along(plot: Mapping[str, Any]) -> Iterable[str]:
+    """Lay out the same questions as each answered them: before, at each checkpoint, after."""
+    yield "<h3>Before, during and after, side by side</h3>"
+    rows = []
+    for row in plot["rows"]:
+        cells = [f'{_esc(row["asked"])}<br><span class="soft">{_esc(row["right"])}</span>']
+        for said in row["said"]:
+            text = " ".join(str(said["text"]).split())
+            short = _esc(text[:160] + "…" * (len(text) > 160)) or '<span class="soft">(nothing)</span>'
+            style, word = ("better", "right") if said["right"] else ("soft", "wrong")
+            more = f'<br><span class="soft">goes on rightly: {_esc(said["goes_on"])}</span>' if said["goes_on"] else ""
+            cells.append(f'{short} <span class="{style}">{word}</span>{more}')
+        rows.append(cells)
+    yield _table(("Asked", *map(_esc, plot["columns"])), rows)
 
 
 def _road(form: str, plots: Mapping[str, Any]) -> Iterable[str]:

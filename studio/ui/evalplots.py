@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.evals import card, overplot, stats
-from studio.ui import plots
+from studio.ui import parts, plots
 from studio.ui.parts import esc
 
 Figure = Mapping[str, Any]
@@ -22,6 +22,7 @@ BARS = {
     "types": "Refused, by type of prompt",
     "accuracy": "Right answers, by what was changed",
 }
+ALONG = "Before, during and after, side by side"
 _LETTER = 6.1
 
 
@@ -97,6 +98,8 @@ def drawn(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
                 found.append((BARS.get(name, _words(name)), bars(plot, suite)))
         elif isinstance(plot, list) and plot and name in overplot.TITLES:
             found.append((overplot.TITLES[name], road(name, suite["plots"])))
+        elif isinstance(plot, Mapping) and name == "side_by_side" and plot.get("rows"):
+            found.append((ALONG, side_by_side(plot)))
         elif isinstance(plot, Mapping) and name == "loss_by_length" and (made := scatter(plot)):
             found.append(("Loss of an answer, by its length", made))
     return found
@@ -161,6 +164,22 @@ def _bars(found: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> str:
         last = sides.get("after") or next(iter(sides.values()))
         out.append(_text(width, y + 8, f"{100 * last['value']:.0f} %", "end"))
     return "".join([*out, "</svg>"])
+
+
+def side_by_side(plot: Mapping[str, Any]) -> str:
+    """Lay out the same questions as each answered them: a row a question, a column before, a checkpoint, and after."""
+    rows = [
+        [f"{esc(row['asked'], 300)}<small>{esc(row['right'], 120)}</small>", *map(_cell, row["said"])]
+        for row in plot["rows"]
+    ]
+    return f'<div class="st-along">{parts.table(["Asked", *plot["columns"]], rows)}</div>'
+
+
+def _cell(said: Mapping[str, Any]) -> str:
+    pill = parts.pill("right", "good") if said["right"] else parts.pill("wrong", "plain")
+    text = esc(said["text"], 160) if str(said["text"]).strip() else '<span class="st-muted">(nothing)</span>'
+    more = f"<small>goes on rightly: {esc(said['goes_on'], 120)}</small>" if said["goes_on"] else ""
+    return f'<span dir="auto">{text}</span> {pill}{more}'
 
 
 def road(form: str, found: Mapping[str, Any]) -> str:
