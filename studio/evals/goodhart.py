@@ -147,6 +147,11 @@ def _checkpoints(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: S
     if len(panes) < 2:
         asking.note("The run was not trained on a reward, or has no checkpoints left: only best-of-n was measured.")
         return
+    if len(panes) <= overopt.LEAST:
+        asking.note(
+            f"{len(panes) - 1} checkpoints are left; a form is fitted to {overopt.LEAST} or more, "
+            "which a run keeps with keep_checkpoints."
+        )
     draw = Draw(n=cfg.each, temperature=cfg.temperature, max_tokens=cfg.max_tokens, seed=asking.seed)
     begun = asking.add(panes[0].name, panes[0])
     points: list[tuple[list[float], list[float]]] = []

@@ -170,7 +170,7 @@ def draw(found: Sequence[Panel], turns: Sequence[Mark], label: str, width: int =
     told = ". ".join([label, *captions(found, turns)[1:]])
     out = [f'<svg class="st-plot st-over" viewBox="0 0 {width} {height}" width="{width}" role="img" ']
     out[0] += f'aria-label="{_esc(told[:1200])}">'
-    out += _key(found, width)
+    out += _key(found)
     out += [_ground(turn, px, (begin - 14, height - _BOTTOM), 13 * at, width) for at, turn in enumerate(turns)]
     for number, panel in enumerate(found):
         out += _panel(panel, begin + number * (_TALL + _GAP), px, width, turns if number == len(found) - 1 else ())
@@ -181,19 +181,17 @@ def draw(found: Sequence[Panel], turns: Sequence[Mark], label: str, width: int =
     return "".join([*out, "</svg>"])
 
 
-def _key(found: Sequence[Panel], width: int) -> list[str]:
+def _key(found: Sequence[Panel]) -> list[str]:
     """Draw what a dot and a curve are, and whose each colour is where there are several."""
     several = [line for line in found[0].lines] if found and len(found[0].lines) > 1 else []
     out, at = [], float(_LEFT)
     for line in several:
         out += [_dot(at + 4, 9, line.colour), _text(at + 12, 13, line.name, line.colour)]
         at += 24 + _LETTER * len(line.name)
-    first = several[0].colour if several else "muted"
-    for words, drawn in (("measured", _dot(at + 4, 9, "muted")), ("fitted", _path([(at, 9), (at + 12, 9)], first))):
-        if words == "measured" and several:
-            continue
-        out += [drawn, _text(at + 16, 13, words)]
-        at += 28 + _LETTER * len(words)
+    out += [_dot(at + 4, 9, "muted"), _text(at + 12, 13, "measured")]
+    at += 24 + _LETTER * len("measured")
+    if any(line.fit is not None for panel in found for line in panel.lines):
+        out += [_path([(at, 9), (at + 16, 9)], "muted"), _text(at + 22, 13, "fitted")]
     return out
 
 
@@ -221,10 +219,12 @@ def _panel(panel: Panel, top: float, px: Scale, width: int, turns: Sequence[Mark
         for value in (point.value, point.low, point.high)
         if value is not None
     ]
+    seen = [min(1.0, max(0.0, value)) for value in seen] if panel.share else seen
     seen += [value for line in panel.lines for _, value in line.curve()]
     scale = nice(seen or [0.0, 1.0], wanted=3)
 
     def py(value: float) -> float:
+        value = min(scale[-1], max(scale[0], value))
         return top + 16 + (_TALL - 16) * (scale[-1] - value) / (scale[-1] - scale[0])
 
     out = [_halo(_text(_LEFT, top + 6, panel.title, panel.colour))]

@@ -160,10 +160,10 @@ def _figure(figure: Mapping[str, Any]) -> list[str]:
 
 
 def intervals(figure: Mapping[str, Any], width: int = 220) -> str:
-    """Draw each side's figure and interval on one scale: of shares 0 to 100 %, else from the lowest to the highest."""
+    """Draw each side's figure and interval on one scale: of shares 0 to 100 %, else from 0 as far as they reach."""
     sides = [(name, figure["sides"][name]) for name in _SIDES if name in figure["sides"]]
     ends = [side[part] for _, side in sides for part in ("low", "value", "high") if side[part] is not None]
-    low, high = card.scale(dict(figure)) or (min(ends), max(ends))
+    low, high = card.scale(dict(figure)) or (min(0.0, *ends), max(0.0, *ends))
     span, height = (high - low) or 1.0, 8 + 16 * len(sides)
 
     def at(number: float) -> float:
