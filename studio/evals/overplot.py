@@ -115,15 +115,20 @@ def where(turn: Mapping[str, Any]) -> str:
     return f"best of {turn['n']}" if "n" in turn else str(turn["name"])
 
 
-def captions(found: Sequence[Panel], turns: Sequence[Mark]) -> list[str]:
-    """Say what the picture shows: how it is read, each fit or why there is none, and the turn."""
+def turned(turns: Sequence[Mark]) -> str:
+    """Say where the proxy still rises and the gold falls."""
+    said = [f"{_capital(turn.words)} the proxy still rises and the gold falls{_chance(turn)}." for turn in turns]
+    return " ".join(said) or "Nowhere does the gold fall while the proxy still rises."
+
+
+def captions(found: Sequence[Panel]) -> list[str]:
+    """Say how the picture is read, and of each line its fit or why there is none."""
     said = ["Dots: measured, with 95 % intervals where there are some. Curves: Gao et al.'s forms, fitted to the dots."]
     for panel in found:
         for line in panel.lines:
-            name = line.name if len(panel.lines) == 1 else f"{line.name}, {panel.title}"
+            name = line.name if len(panel.lines) == 1 else f"{panel.title}, {line.name}"
             said.append(f"{_capital(name)}: {fitted(line)}")
-    said += [f"{_capital(turn.words)} the proxy still rises and the gold falls{_chance(turn)}." for turn in turns]
-    return said if turns else [*said, "Nowhere does the gold fall while the proxy still rises."]
+    return said
 
 
 def fitted(line: Line) -> str:
@@ -167,10 +172,10 @@ def draw(found: Sequence[Panel], turns: Sequence[Mark], label: str, width: int =
     def px(d: float) -> float:
         return _LEFT + (width - _LEFT - _RIGHT) * d / across[-1]
 
-    told = ". ".join([label, *captions(found, turns)[1:]])
-    out = [f'<svg class="st-plot st-over" viewBox="0 0 {width} {height}" width="{width}" role="img" ']
+    told = " ".join([f"{label}.", turned(turns), *captions(found)])
+    out = [f'<svg class="st-plot st-goodhart" viewBox="0 0 {width} {height}" width="{width}" role="img" ']
     out[0] += f'aria-label="{_esc(told[:1200])}">'
-    out += _key(found)
+    out += _key(found, width)
     out += [_ground(turn, px, (begin - 14, height - _BOTTOM), 13 * at, width) for at, turn in enumerate(turns)]
     for number, panel in enumerate(found):
         out += _panel(panel, begin + number * (_TALL + _GAP), px, width, turns if number == len(found) - 1 else ())
@@ -181,13 +186,15 @@ def draw(found: Sequence[Panel], turns: Sequence[Mark], label: str, width: int =
     return "".join([*out, "</svg>"])
 
 
-def _key(found: Sequence[Panel]) -> list[str]:
-    """Draw what a dot and a curve are, and whose each colour is where there are several."""
+def _key(found: Sequence[Panel], width: int) -> list[str]:
+    """Draw whose each colour is where there are several, and, where there is room, what a dot and a curve are."""
     several = [line for line in found[0].lines] if found and len(found[0].lines) > 1 else []
     out, at = [], float(_LEFT)
     for line in several:
         out += [_dot(at + 4, 9, line.colour), _text(at + 12, 13, line.name, line.colour)]
         at += 24 + _LETTER * len(line.name)
+    if at + 24 + _LETTER * len("measured fitted") > width:
+        return out
     out += [_dot(at + 4, 9, "muted"), _text(at + 12, 13, "measured")]
     at += 24 + _LETTER * len("measured")
     if any(line.fit is not None for panel in found for line in panel.lines):
@@ -199,9 +206,10 @@ def _ground(turn: Mark, px: Scale, reach: tuple[float, float], down: float, widt
     """Mark the ground from a turn on, and say what happens there, `down` below the first such words."""
     colour, x, right = "red" if turn.sure else "muted", px(turn.d), width - _RIGHT
     top, bottom = reach
-    words = f"{turn.words}: proxy up, gold down{'' if turn.sure else ' (may be chance)'}"
+    told = f"{turn.words}: proxy up, gold down{'' if turn.sure else ' (may be chance)'}"
+    words = told if _LETTER * len(told) <= width else turn.words
     room = _LETTER * len(words)
-    at, anchor = (x + 4, "start") if x + 4 + room <= width else (max(right, room), "end")
+    at, anchor = (x + 4, "start") if x + 4 + room <= width else (max(float(right), room), "end")
     return (
         f'<rect x="{x:.1f}" y="{top}" width="{max(0.0, right - x):.1f}" height="{bottom - top:.1f}" '
         f'fill="{_colour(colour)}" fill-opacity="0.07"/>'
@@ -219,8 +227,8 @@ def _panel(panel: Panel, top: float, px: Scale, width: int, turns: Sequence[Mark
         for value in (point.value, point.low, point.high)
         if value is not None
     ]
-    seen = [min(1.0, max(0.0, value)) for value in seen] if panel.share else seen
     seen += [value for line in panel.lines for _, value in line.curve()]
+    seen = [min(1.0, max(0.0, value)) for value in seen] if panel.share else seen
     scale = nice(seen or [0.0, 1.0], wanted=3)
 
     def py(value: float) -> float:
@@ -238,7 +246,8 @@ def _panel(panel: Panel, top: float, px: Scale, width: int, turns: Sequence[Mark
             if point.low is not None and point.high is not None:
                 ends = [(px(point.d), py(point.low)), (px(point.d), py(point.high))]
                 out.append(_path(ends, line.colour, thin=True))
-        curve = [(px(d), py(value)) for d, value in line.curve()]
+        inside = [(d, value) for d, value in line.curve() if scale[0] <= value <= scale[-1]]
+        curve = [(px(d), py(value)) for d, value in inside]
         out.append(_path(curve, line.colour) if curve else "")
         out += [_dot(px(point.d), py(point.value), line.colour) for point in line.points]
     bare = [line for line in panel.lines if line.fit is None]

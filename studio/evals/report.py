@@ -47,7 +47,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; paddin
 svg { display: block; } svg .line { stroke: var(--line); } svg .before { stroke: var(--soft); fill: var(--card); }
 svg .after { stroke: var(--blue); fill: var(--blue); } svg .dot-before { fill: var(--soft); opacity: 0.6; }
 svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { font: 11px system-ui, sans-serif; }
-svg .name { fill: var(--soft); } svg.st-over { max-width: 100%; height: auto; margin: 6px 0; }
+svg .name { fill: var(--soft); } svg.st-goodhart { max-width: 100%; height: auto; margin: 6px 0; }
 """
 
 
@@ -219,7 +219,8 @@ def _road(form: str, plots: Mapping[str, Any]) -> Iterable[str]:
     yield f"<h3>{_esc(title)}</h3>"
     for size, width in (("wide", 620), ("narrow", 340)):
         yield f'<div class="{size}">{overplot.draw(found, turns, title, width)}</div>'
-    for said in overplot.captions(found, turns):
+    yield f"<p>{_esc(overplot.turned(turns))}</p>"
+    for said in overplot.captions(found):
         yield f'<p class="soft">{_esc(said)}</p>'
 
 

@@ -186,7 +186,16 @@ def road(form: str, found: Mapping[str, Any]) -> str:
     """Draw proxy and gold over the root of KL with their fits, and mark where the proxy still rises and gold falls."""
     panels, turns = overplot.panels(form, found), overplot.marks(form, found)
     picture = plots.both(lambda width: overplot.draw(panels, turns, overplot.TITLES[form], width), 620, 340)
-    return picture + "".join(f'<p class="st-note">{esc(said)}</p>' for said in overplot.captions(panels, turns))
+    return picture + told(panels, turns, overplot.captions(panels))
+
+
+def told(panels: Sequence[overplot.Panel], turns: Sequence[overplot.Mark], said: Sequence[str]) -> str:
+    """Say beneath a road where it turns, and folded how it is read and what was fitted."""
+    lines = "".join(map(parts.note, said))
+    fitted = any(line.fit is not None for panel in panels for line in panel.lines)
+    head = "How it is read, and the fitted forms" if fitted else "How it is read, and why no form is fitted"
+    where = f'<p class="st-worded">{esc(overplot.turned(turns))}</p>'
+    return f'{where}<details class="st-more"><summary>{head}</summary>{lines}</details>'
 
 
 def scatter(plot: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.evals import overplot
-from studio.ui import parts, plots
+from studio.ui import evalplots, plots
 from studio.ui.plots import _dot, _line, _open, _rule, _text
 
 _ROW, _VALUE = 46, "value"
@@ -26,10 +26,11 @@ def drawn(result: Mapping[str, Any]) -> str:
     picture = plots.both(lambda width: draw(result, width), 600, 340)
     if plot["kind"] != "road":
         return picture
-    said = overplot.captions(*road(plot))
+    panels, turns = road(plot)
+    said = overplot.captions(panels)
     if n := plot.get("n"):
         said[0] += f" Every dot is of the same {n} questions; the figures below are of all."
-    return picture + "".join(parts.note(one) for one in said)
+    return picture + evalplots.told(panels, turns, said)
 
 
 def _shares(result: Mapping[str, Any], width: int) -> str:
