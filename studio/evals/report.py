@@ -16,6 +16,8 @@ from studio.evals import card, overplot
 FILE = "report.html"
 #: Answers of a suite that are shown; all of them are in answers.jsonl.
 MOST = 1000
+#: Of more figures that cannot be told the list is folded, as in the window.
+FOLD = 8
 _KNOWN = ("item", "measure", "asked", "before", "after", "marks", "offensive", "title")
 _SIDES = ("before", "after")
 Row = Mapping[str, Any]
@@ -27,7 +29,7 @@ _STYLE = """
   --soft: #a1a1aa; --red: #f87171; --green: #34d399; --blue: #a5b4fc; --st-amber: #fbbf24; } }
 :root { --st-accent: var(--blue); --st-red: var(--red); --st-muted: var(--soft); --st-line: var(--line);
   --st-text: var(--text); --st-card: var(--card); }
-.narrow { display: none; } @media (max-width: 560px) { .wide { display: none; } .narrow { display: block; } }
+.narrow { display: none; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 24px 16px 64px; max-width: 1040px; background: var(--ground); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; }
@@ -47,6 +49,11 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; paddin
 svg { display: block; } svg .line { stroke: var(--line); } svg .before { stroke: var(--soft); fill: var(--card); }
 svg .after { stroke: var(--blue); fill: var(--blue); } svg .dot-before { fill: var(--soft); opacity: 0.6; }
 svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { font: 11px system-ui, sans-serif; }
+@media (max-width: 560px) { .wide, thead { display: none; } .narrow { display: block; } h1 { overflow-wrap: anywhere; }
+  table, tbody, tr { display: block; } tr { border-top: 1px solid var(--line); padding: 6px 0; }
+  td { display: inline-block; border: 0; padding: 0 14px 2px 0; } td:first-child, .along td { display: block; }
+  td:first-child { font-weight: 600; } td:first-child span { font-weight: 400; }
+  td:not(:first-child)::before { content: attr(data-head) " "; color: var(--soft); font-size: 12px; } }
 svg .name { fill: var(--soft); } svg.st-goodhart { max-width: 100%; height: auto; margin: 6px 0; }
 """
 
@@ -101,8 +108,7 @@ def _changes(document: Mapping[str, Any]) -> Iterable[str]:
             continue
         yield f'<section class="{name}-list"><h2>{title}</h2>'
         if rows:
-            cells = [[_esc(row["suite"]), _esc(row["label"]), _esc(row["words"])] for row in rows]
-            yield _table(("Suite", "Figure", "Before and after"), cells)
+            yield from _listed(name, rows, document["suites"])
         else:
             yield f"<p>{nothing}</p>"
         if name == "worse":
@@ -113,11 +119,24 @@ def _changes(document: Mapping[str, Any]) -> Iterable[str]:
         yield "</section>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out cells that are HTML already."""
+def _listed(name: str, rows: Sequence[Row], suites: Mapping[str, Any]) -> Iterable[str]:
+    """Lay out one of the lists; a long one of what cannot be told is folded."""
+    heads = ("Figure", "Suite", "Before and after")
+    cells = [[_esc(row["label"]), _esc(suites[row["suite"]]["title"]), _esc(row["words"])] for row in rows]
+    if name == "undecided" and len(rows) > FOLD:
+        yield f"<details><summary>Show all {len(rows)}</summary>{_table(heads, cells)}</details>"
+    else:
+        yield _table(heads, cells)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
+    """Lay out cells that are HTML already; each says its column's name where a narrow window puts them in lines."""
     top = "".join(f"<th>{name}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(
+        "<tr>" + "".join(f'<td data-head="{name}">{cell}</td>' for name, cell in zip(head, row, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<table class="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _suite(name: str, suite: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[str]:
@@ -141,7 +160,8 @@ def _suite(name: str, suite: Mapping[str, Any], rows: Sequence[Row]) -> Iterable
 def _figure(figure: Mapping[str, Any]) -> list[str]:
     sides, found = figure["sides"], figure["difference"]
     counts = "/".join(str(n) for n in sorted({side["n"] for side in sides.values()}))
-    values = [_esc(card.value(dict(figure), sides[name]["value"])) if name in sides else "–" for name in _SIDES]
+    said = [_esc(card.value(dict(figure), sides[name]["value"])) if name in sides else "–" for name in _SIDES]
+    values = [f'<span class="tight">{value}</span>' for value in said]
     p = "–" if found is None else "&lt; 0.001" if found["p_holm"] < 0.001 else f"{found['p_holm']:.3f}"
     verdict = figure["verdict"]
     label = f"<h3>{_esc(figure['label'])}</h3>" + (f'<span class="soft">{_esc(figure["says"])}</span>')
@@ -206,12 +226,16 @@ def _along(plot: Mapping[str, Any]) -> Iterable[str]:
         cells = [f'{_esc(row["asked"])}<br><span class="soft">{_esc(row["right"])}</span>']
         for said in row["said"]:
             text = " ".join(str(said["text"]).split())
-            short = _esc(text[:160] + "…" * (len(text) > 160)) or '<span class="soft">(nothing)</span>'
+            short = _esc(text[:100] + "…" * (len(text) > 100)) or '<span class="soft">(nothing)</span>'
             style, word = ("better", "right") if said["right"] else ("soft", "wrong")
-            more = f'<br><span class="soft">goes on rightly: {_esc(said["goes_on"])}</span>' if said["goes_on"] else ""
+            more = (
+                f'<br><span class="soft">goes on rightly: {_esc(said["goes_on"][:80])}</span>'
+                if said["goes_on"]
+                else ""
+            )
             cells.append(f'{short} <span class="{style}">{word}</span>{more}')
         rows.append(cells)
-    yield _table(("Asked", *map(_esc, plot["columns"])), rows)
+    yield _table(("Asked", *map(_esc, plot["columns"])), rows, "along")
 
 
 def _road(form: str, plots: Mapping[str, Any]) -> Iterable[str]:

@@ -177,8 +177,12 @@ def side_by_side(plot: Mapping[str, Any]) -> str:
 
 def _cell(said: Mapping[str, Any]) -> str:
     pill = parts.pill("right", "good") if said["right"] else parts.pill("wrong", "plain")
-    text = esc(said["text"], 160) if str(said["text"]).strip() else '<span class="st-muted">(nothing)</span>'
-    more = f"<small>goes on rightly: {esc(said['goes_on'], 120)}</small>" if said["goes_on"] else ""
+    text = (
+        esc(" ".join(str(said["text"]).split())[:100])
+        if str(said["text"]).strip()
+        else '<span class="st-muted">(nothing)</span>'
+    )
+    more = f"<small>goes on rightly: {esc(str(said['goes_on'])[:80])}</small>" if said["goes_on"] else ""
     return f'<span dir="auto">{text}</span> {pill}{more}'
 
 
