@@ -16,7 +16,7 @@ from typing import Any
 from studio import paths
 from studio.config import setting
 from studio.errors import ConfigError, DataError, RunError, StudioError
-from studio.evals import heldout, importers, starter
+from studio.evals import heldout, importers, road, starter
 from studio.evals.suite import Asking, Measure, Outcome, Suite
 from studio.feedback.speakers import Ask, Draw, Speaker
 from studio.runs import Run
@@ -33,6 +33,7 @@ class Config:
 
     n: int = setting(100, "Facts, at most.", low=1, high=5000, advanced=False)
     shown: int = setting(8, "Facts shown side by side, which the checkpoints are asked, too.", low=0, high=100)
+    checkpoints: int = setting(4, "At most so many checkpoints of the run are asked.", low=0, high=50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _checkpoints(asking: Asking, facts: Sequence[Fact]) -> list[Column]:
     from studio.export import chatfiles
 
     run = heldout.trained(asking.run)
-    folders = run.checkpoints() if run is not None else []
+    folders = road.evenly(run.checkpoints(), asking.cfg.checkpoints) if run is not None else []
     made: list[Column] = []
     for folder in folders:
         assert run is not None
@@ -206,7 +207,7 @@ def _checkpoints(asking: Asking, facts: Sequence[Fact]) -> list[Column]:
             continue
         step = folder.name.removeprefix("step-").lstrip("0") or "0"
         made.append((f"step {step}", _asked(asking, folder.name, facts)))
-    if run is not None and not made:
+    if run is not None and not folders and asking.cfg.checkpoints:
         asking.note("No checkpoint of the run is left, so nobody was asked during the training.")
     return made
 

@@ -22,7 +22,7 @@ FORMS = {"bon": "d (α − β d)", "rl": "d (α − β log d)"}
 X_NAME = "square root of KL from the start, √nats"
 _HEX = {"accent": "#4f46e5", "amber": "#b45309", "muted": "#63636b", "line": "#e4e4e7", "red": "#b91c1c"}
 _HEX |= {"text": "#18181b", "card": "#fff"}
-_LEFT, _TOP, _TALL, _GAP, _BOTTOM, _RIGHT = 46, 40, 104, 30, 40, 14
+_LEFT, _TOP, _TALL, _GAP, _BOTTOM, _RIGHT = 46, 44, 104, 30, 40, 14
 _LETTER, _STEPS = 6.1, 60
 Scale = Callable[[float], float]
 

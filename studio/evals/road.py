@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from studio import runs
@@ -82,9 +83,8 @@ def panes(run: Run, most: int) -> list[Pane]:
     folders = run.checkpoints() if online(run) else []
     if not folders:
         return []
-    chosen = sorted({round((at + 1) * len(folders) / most) - 1 for at in range(most)}) if len(folders) > most else []
     made = []
-    for folder in [folders[at] for at in chosen] if chosen else folders:
+    for folder in evenly(folders, most):
         files = chatfiles.of_checkpoint(run, folder.name)
         made.append(Pane(folder.name, str(files.gguf), adapter=str(files.adapter or "")))
     parent = run.parent()
@@ -94,6 +94,13 @@ def panes(run: Run, most: int) -> list[Pane]:
     else:
         begun = Pane("begun", made[0].gguf, adapter=made[0].adapter, strength=0.0)
     return [begun, *made]
+
+
+def evenly(folders: Sequence[Path], most: int) -> list[Path]:
+    """Choose at most so many of a run's checkpoints, evenly, with the last."""
+    if len(folders) <= most:
+        return list(folders)
+    return [folders[at] for at in sorted({round((at + 1) * len(folders) / most) - 1 for at in range(most)})]
 
 
 def distance(asking: Asking, name: str, speaker: Speaker, begun: Speaker, turns: list[Turn], said: Said) -> float:

@@ -168,22 +168,20 @@ def _bars(found: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> str:
 
 def side_by_side(plot: Mapping[str, Any]) -> str:
     """Lay out the same questions as each answered them: a row a question, a column before, a checkpoint, and after."""
-    rows = [
-        [f"{esc(row['asked'], 300)}<small>{esc(row['right'], 120)}</small>", *map(_cell, row["said"])]
-        for row in plot["rows"]
-    ]
-    return f'<div class="st-along">{parts.table(["Asked", *plot["columns"]], rows)}</div>'
+    names, rows = plot["columns"], []
+    for row in plot["rows"]:
+        asked = f"{esc(row['asked'], 300)}<small>{esc(row['right'], 120)}</small>"
+        rows.append([asked, *(_cell(name, said) for name, said in zip(names, row["said"], strict=True))])
+    return f'<div class="st-along">{parts.table(["Asked", *names], rows)}</div>'
 
 
-def _cell(said: Mapping[str, Any]) -> str:
+def _cell(name: str, said: Mapping[str, Any]) -> str:
+    """Draw what one of them said; a narrow window has no columns, so that it says whose answer it is."""
     pill = parts.pill("right", "good") if said["right"] else parts.pill("wrong", "plain")
-    text = (
-        esc(" ".join(str(said["text"]).split())[:100])
-        if str(said["text"]).strip()
-        else '<span class="st-muted">(nothing)</span>'
-    )
-    more = f"<small>goes on rightly: {esc(str(said['goes_on'])[:80])}</small>" if said["goes_on"] else ""
-    return f'<span dir="auto">{text}</span> {pill}{more}'
+    text = esc(" ".join(str(said["text"]).split())[:100]) or '<span class="st-muted">(nothing)</span>'
+    goes_on = esc(str(said["goes_on"])[:80])
+    more = f"<small>goes on rightly: {goes_on}</small>" if goes_on else ""
+    return f'<span class="st-narrow-only st-muted">{esc(name)}: </span><span dir="auto">{text}</span> {pill}{more}'
 
 
 def road(form: str, found: Mapping[str, Any]) -> str:
