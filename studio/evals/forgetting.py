@@ -153,14 +153,12 @@ def _side_by_side(
     right: Mapping[str, Sequence[tuple[bool, bool]]],
     out: Outcome,
 ) -> None:
-    """Put some facts before, at the checkpoints that are still there, and after side by side: those lost come first.
+    """Put some facts before, at the checkpoints that are left, and after side by side; what was lost comes first.
 
     plots["side_by_side"] = {"columns": [...], "rows": [{"asked", "right", "said": [{"text", "right", "goes_on"}]}]};
     "goes_on" is the text gone on with rightly, where the answer itself is not right.
     """
-    lost = [at for at in range(len(found)) if "before" in right and any(right["before"][at])]
-    lost = [at for at in lost if not any(right["after"][at])]
-    chosen = [*lost, *(at for at in range(len(found)) if at not in lost)][: asking.cfg.shown]
+    chosen = sorted(range(len(found)), key=lambda at: _told_first(at, right))[: asking.cfg.shown]
     if not chosen:
         return
     facts = [found[at] for at in chosen]
@@ -180,6 +178,14 @@ def _side_by_side(
     for name, told in along:
         for fact, (_, text) in zip(facts, told, strict=True):
             answers[fact.key].setdefault("during", {})[name] = text
+
+
+def _told_first(at: int, right: Mapping[str, Sequence[tuple[bool, bool]]]) -> int:
+    """Give the place of a fact: 0 lost in both ways, 1 no longer answered, 2 any other."""
+    if "before" not in right:
+        return 2
+    before, after = right["before"][at], right["after"][at]
+    return 0 if any(before) and not any(after) else 1 if before[1] and not after[1] else 2
 
 
 def _cell(fact: Fact, said: tuple[str, str]) -> dict[str, Any]:

@@ -203,12 +203,18 @@ def test_a_parent_is_measured_by_what_the_base_knew_too(tmp_path: Path) -> None:
 
 def test_lost_facts_stand_first_side_by_side_with_what_each_said(tmp_path: Path) -> None:
     before = knowing(France="Paris", Italy="Rome", Spain="Madrid")
-    out = forgetting.run(facts(tmp_path, before, knowing(France="Paris", Italy="a boot")))
+
+    def after(turns: Sequence[dict[str, Any]]) -> str:  # goes on with Italy, and no longer answers about it
+        asked = str(turns[-1]["content"])
+        return "Paris" if "France" in asked else "Rome" if asked.endswith("is") else "I do not know."
+
+    out = forgetting.run(facts(tmp_path, before, after))
     plot = out.plots["side_by_side"]
     assert plot["columns"] == ["before", "after"]
-    assert [row["asked"].split()[-1] for row in plot["rows"]] == ["Italy?", "Spain?", "France?"]
+    assert [row["asked"].split()[-1] for row in plot["rows"]] == ["Spain?", "Italy?", "France?"]
     assert [[one["right"] for one in row["said"]] for row in plot["rows"]] == [[True, False], [True, False], [True] * 2]
-    assert plot["rows"][0]["said"][1] == {"text": "a boot", "right": False, "goes_on": ""}
+    italy = {"text": "I do not know.", "right": False, "goes_on": "The capital of Italy isRome"}
+    assert plot["rows"][1]["said"][1] == italy
 
 
 def test_the_checkpoints_answer_between_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
