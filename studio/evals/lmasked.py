@@ -77,9 +77,10 @@ class Answers:
         return self._speaker.tokens(texts, bos)
 
     def template(self, turns: Sequence[dict[str, Any]], goes_on: bool) -> dict[str, Any]:
-        """Render a conversation: {"text", "ids"}; `goes_on`: its last turn is the beginning of the answer."""
+        """Render a conversation: {"text", "ids", "texts"}: the tokens' own; `goes_on`: it ends with an answer begun."""
         made = self._speaker.prompt(turns, **{"continue": goes_on})
-        return {"text": "".join(piece["text"] for piece in made["pieces"]), "ids": made["ids"]}
+        text = "".join(piece["text"] for piece in made["pieces"])
+        return {"text": text, "ids": made["ids"], "texts": [token["text"] for token in made["tokens"]]}
 
     def likely(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
         """Give (log p, whether each token is the likeliest) of ids after other ids."""

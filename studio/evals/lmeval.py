@@ -91,8 +91,9 @@ def run(asking: Asking) -> Outcome:
         _marked(task.name, told, out)
         _rows(task.name, told, out)
         _unmarked(asking, task.name, told)
-    versions = ", ".join(f"{task.name} (version {_any(found)['tasks'][task.name]['version']})" for task in tasks)
-    asking.note(f"lm-eval {_any(found)['version']}: {versions}.")
+    versions = {name: about["version"] for name, about in _any(found)["tasks"].items()}
+    said = ", ".join(f"{name} (version {of})" if of != "Yaml" else name for name, of in versions.items())
+    asking.note(f"Marked by lm-eval {_any(found)['version']}: {said}.")
     return out
 
 
@@ -137,7 +138,8 @@ def _marked(task: str, told: Mapping[str, Any], out: Outcome) -> None:
         kind = "share" if set(marks) <= {0.0, 1.0} else "mean"
         way = {True: "more", False: "less"}.get(better, "")
         says = _SAYS.get(short, "As the task's file counts it.")
-        out.measures.append(Measure(name, f"{task}: {_named(metric)}", says, way, kind))
+        unit = "bits" if short == "bits_per_byte" else ""
+        out.measures.append(Measure(name, f"{task}: {_named(metric)}", says, way, kind, unit))
 
 
 def _metrics(told: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,8 @@ def spoken(ask: Ask, max_tokens: int) -> Any:
             about = ask("tokens", texts=[], bos=False)
             self.prefix, self.room, self.cut = int(about["prefix"]), int(about["room"]), 0
             self._known: dict[tuple[str, bool], list[int]] = {}
-            self._chats: dict[str, list[int]] = {}
+            self._chats: dict[str, list[int]] = {}  # by a rendered conversation
+            self._ends: dict[str, int] = {}  # the tokens of the space that it ends with
 
         @property
         def eot_token_id(self) -> int:
@@ -55,8 +56,9 @@ def spoken(ask: Ask, max_tokens: int) -> Any:
             return self._known[string, bos]
 
         def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-            if context in self._chats:  # after the template's own tokens, as the chat writes an answer
-                return self._chats[context], self.tok_encode(continuation, add_special_tokens=False)
+            if context in self._chats:  # the space at its end belongs to what follows, as everywhere in the harness
+                ids, at = self._chats[context], len(self._chats[context]) - self._ends[context]
+                return ids[:at], [*ids[at:], *self.tok_encode(continuation, add_special_tokens=False)]
             pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
             return pair
 
@@ -113,10 +115,21 @@ def spoken(ask: Ask, max_tokens: int) -> Any:
             turns = [dict(turn) for turn in chat_history]
             made = ask("template", turns=turns, goes_on=not add_generation_prompt)
             text: str = made["text"]
-            self._chats[text] = made["ids"]
+            self._chats[text], self._ends[text] = made["ids"], _ending(text, made["texts"])
             return text
 
     return Spoken()
+
+
+def _ending(text: str, tokens: Sequence[str]) -> int:
+    """Count the last tokens that are the space at the end of a text; 0 where they do not fall together."""
+    for count in range(len(tokens)):
+        end = "".join(tokens[len(tokens) - count :])
+        if (end and not end.isspace()) or len(end) > len(text) - len(text.rstrip()):
+            break
+        if text.rstrip() + end == text:
+            return count
+    return 0
 
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

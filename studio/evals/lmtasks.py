@@ -155,8 +155,8 @@ def _expanded(found: _Folder, name: str, over: Config, seen: tuple[str, ...]) ->
         there = ", ".join(sorted([*found.tasks, *found.groups])[:20])
         raise ConfigError(
             f"There is no task {name!r} in the folder.",
-            f"It has: {there}. Tasks that come with lm-eval fetch their rows from a hub and are not asked: save the rows "
-            "as JSON lines, and write a task file of your own beside them.",
+            f"It has: {there}. Tasks that come with lm-eval fetch their rows from a hub and are not asked: save those "
+            "rows as JSON lines, and write a task file of your own beside them.",
             field="tasks",
         )
 

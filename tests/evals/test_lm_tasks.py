@@ -107,7 +107,7 @@ def test_a_folder_that_names_python_code_is_refused_until_that_is_allowed_in_pla
 def test_code_of_an_included_file_elsewhere_is_found_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").write_text(f"{ROWS}process_docs: !function os.system\n")
     (folder / "far.yaml").write_text("include: ../outside\ntask: far\n")
-    with pytest.raises(ConfigError, match="!function os.system"):
+    with pytest.raises(ConfigError, match=r"!function os\.system"):
         lmtasks.read(folder, ["far"])
 
 

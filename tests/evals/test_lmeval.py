@@ -63,20 +63,22 @@ def spoken(made: Path, merged: Path) -> Iterator[Any]:
     """Our LM on the exported file."""
     from studio.evals import lmspoken
 
-    with Speakers([str(exported(str(made), made.parent / "f32"))]) as (speaker,):
+    with Speakers([str(exported(str(merged), made.parent / "f32"))]) as (speaker,):
         yield lmspoken.spoken(lmasked.Answers(Plain(None, {"after": speaker}), "after").reply, 16)
 
 
 @pytest.fixture(scope="module")
 def theirs(spoken: Any, merged: Path) -> Any:
     """lm-eval's own model of the same weights, with as long a context."""
-    return own(merged, spoken.room)
+    return own(merged, spoken.room, spoken.prefix)
 
 
-def own(model: Path, room: int) -> Any:
+def own(model: Path, room: int, prefix: int | None = None) -> Any:
+    """Open lm-eval's own model; `prefix` is what an empty text is read after: a file may name another than a folder."""
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=1, max_length=room - 1)
+    how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 1}
+    return HFLM(pretrained=str(model), max_length=room - 1, prefix_token_id=prefix, **how)
 
 
 def asked(kind: str, rows: list[Any]) -> list[Any]:
