@@ -107,9 +107,9 @@ def stream(context: Context, request: dict[str, Any], cancelled: Cancelled) -> I
 def scores(context: Context, request: dict[str, Any], cancelled: Cancelled) -> dict[str, Any]:
     """Tell how likely an answer's tokens are after a prompt, as the model has it (no temperature, nothing cut off).
 
-    The request is what `prompts.make` takes, and `ids` or `text`. Gives {"prompt_tokens", "tokens": [{"id", "text",
-    "p", "rank", "top": [{"id", "text", "p"}]}], "end_p"}: `rank` 0 is the likeliest token, `end_p` the probability that
-    the answer ends after them.
+    The request is what `prompts.make` takes, and `ids` or `text`, and `top`, the number of alternatives. Gives
+    {"prompt_tokens", "tokens": [{"id", "text", "p", "rank", "top": [{"id", "text", "p"}]}], "end_p"}: `rank` 0 is the
+    likeliest token, `end_p` the probability that the answer ends after them.
     """
     import numpy as np
 
@@ -126,10 +126,10 @@ def scores(context: Context, request: dict[str, Any], cancelled: Cancelled) -> d
             "Look at a shorter answer.",
         )
     logits = context.feed([*prompt.ids, *ids], cancelled, logits_from=len(prompt.ids) - 1)
-    told = []
+    told, top = [], int(request.get("top", TOP))
     for token, row in zip(ids, logits, strict=False):
         p = np.exp(log_softmax(row[None].astype(np.float64))[0])
-        best = np.argsort(p)[::-1][:TOP]
+        best = np.argsort(p)[::-1][:top] if top else ()
         told.append(
             {
                 "id": token,

@@ -152,6 +152,10 @@ class Session:
         """
         return self._child.ask(self._request("prompt", pane, messages=list(turns), **options), timeout=_LOADING)
 
+    def tokens(self, pane: int, texts: Sequence[str], *, bos: bool = True) -> dict[str, Any]:
+        """Tokenise plain texts by a pane's file: {"ids", "prefix", "room"}; see `engine`."""
+        return self._child.ask(self._request("tokens", pane, texts=list(texts), bos=bos), timeout=_LOADING)
+
     def scores(
         self,
         pane: int,

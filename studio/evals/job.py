@@ -60,6 +60,10 @@ def asked(
     for file in given.values():
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
+    if unknown := sorted(set(settings or {}) - set(chosen)):
+        raise ConfigError(
+            f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
+        )
     found = None if Path(of).suffix == ".gguf" else meant.find(of)
     run = found.run if found is not None else None
     built = {}
@@ -68,11 +72,9 @@ def asked(
         known = {one.name for one in config.settings(load(SUITES[name]).Config)}
         if n is not None and "n" in known:
             values.setdefault("n", n)
-        built[name] = config.to_dict(config.build(load(SUITES[name]).Config, values))
-    if unknown := sorted(set(settings or {}) - set(chosen)):
-        raise ConfigError(
-            f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
-        )
+        cfg: Any = config.build(load(SUITES[name]).Config, values)
+        ready = load(SUITES[name]).ready
+        built[name] = config.to_dict(ready(cfg) if ready is not None else cfg)
     against = _against(of, against, run)
     options = {"of": run.name if run is not None else of, "against": against, "suites": chosen, "judge": judge}
     return RunConfig(
@@ -95,11 +97,15 @@ def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
                 "It is not said which suite the file is for.", "Write --data SUITE=FILE, or one --suite.", field="data"
             )
         files[suites[0]] = files.pop("")
-    wanted = suites or [name for name in SUITES if name in files or not load(SUITES[name]).needs_file]
+    wanted = suites or [name for name in SUITES if name in files or _usual(load(SUITES[name]))]
     for name in wanted:
         if load(SUITES[name]).needs_file and name not in files:
             raise ConfigError(f"The suite {name} asks a file of yours.", f"Name it: --data {name}=FILE", field="data")
     return [name for name in SUITES if name in wanted]
+
+
+def _usual(suite: Suite) -> bool:
+    return not (suite.needs_file or suite.named)
 
 
 def _against(of: str, against: str, run: Run | None) -> str:

@@ -117,10 +117,23 @@ class Local(Speaker):
         return self._session.answer(self._pane, turns, **options)
 
     def scores(
-        self, turns: Sequence[Turn], text: str = "", ids: Sequence[int] = (), like: Local | None = None
+        self,
+        turns: Sequence[Turn],
+        text: str = "",
+        ids: Sequence[int] = (),
+        like: Local | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         """Tell how likely an answer's tokens are (Session.scores), after the prompt as `like` reads it."""
-        return self._session.scores(self._pane, turns, text, ids, like._pane if like else None)
+        return self._session.scores(self._pane, turns, text, ids, like._pane if like else None, **options)
+
+    def tokens(self, texts: Sequence[str], bos: bool = True) -> dict[str, Any]:
+        """Tokenise plain texts (Session.tokens)."""
+        return self._session.tokens(self._pane, texts, bos=bos)
+
+    def prompt(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
+        """Show what the model reads (Session.prompt)."""
+        return self._session.prompt(self._pane, turns, **options)
 
 
 def shares(found: Sequence[float]) -> list[float]:

@@ -28,7 +28,7 @@ AUTO, NOBODY = "auto", job.NOBODY
 #: What is ticked at first: what needs neither a judge nor a file, and no long time.
 FIRST = ("fit", "forgetting", "sycophancy", "refusal", "redteam", "shift")
 #: Suites that read no file of the user's.
-_NO_FILE = ("shift",)
+_NO_FILE = ("shift", "lm-eval")
 
 
 @functools.cache
