@@ -39,7 +39,7 @@ class Loaded(Local):
 
     def __init__(self, name: str, voice: Voice, weights: Weights, context: int) -> None:
         self.name, self.weights, self._voice = name, weights, voice
-        most = check.context_of(voice.policy.base.config.get_text_config().to_dict())
+        most = getattr(voice.policy.base.config.get_text_config(), "max_position_embeddings", None)
         self._context = min(context, most or context)
         self.identity = _identity(name, voice, weights, self._context)
 
