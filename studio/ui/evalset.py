@@ -1,9 +1,8 @@
 """What the next evaluation will be: who, against whom, which suites with what settings; and the evaluations there are.
 
 Everything about a suite follows from SUITES and its `Config`. Kept in the choices under `evaluate`: {"of", "against",
-"judge", "n", "seed", "engine",
-"allow", "suites": names, "files": {suite: file}, "form": {suite: {setting: value}}; what is
-looked at: "id", "newest", "suite", "measure", "mark", "page", "beside"; "open"}.
+"judge", "n", "seed", "engine", "allow", "suites": names, "files": {suite: file}, "form": {suite: {setting: value}};
+what is looked at: "id", "newest", "suite", "measure", "mark", "page", "beside"; "open"}.
 """
 
 from __future__ import annotations
