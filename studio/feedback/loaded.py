@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from studio.train.policy import Policy
     from studio.train.voice import Voice
 
-#: Bytes of a weight, by type, and what is wanted free beside them.
-_BYTES, _BESIDE = {"float32": 4, "bfloat16": 2}, 1.1
+#: In float32 where the machine's memory is so many times the weights.
+_SHARE = 2
 
 
 class Loaded(Local):
@@ -248,21 +248,24 @@ def _brought(weights: Weights) -> int:
 
 
 def _dtype(base: Path, where: torch.device) -> torch.dtype:
-    """Choose the type of the arithmetic; raises ModelError where the machine's memory has no room for either."""
+    """Choose the type of the arithmetic; raises ModelError where a processor's memory has no room for the weights.
+
+    By the size of the machine, and not by what is free now: a set that is resumed goes on in the same type.
+    """
     import torch
 
     from studio.train import model
 
-    chosen = model.compute_dtype(where)
     if where.type != "cpu":
-        return chosen
-    count = sum(math.prod(tensor.shape) for tensor in check.read_tensors(base))
-    free = psutil.virtual_memory().available
-    for name, size in _BYTES.items():
-        if count * size * _BESIDE < free:
-            return getattr(torch, name)
-    raise ModelError(
-        f"{base.name} needs {count * _BYTES['bfloat16'] * _BESIDE / 2**30:.1f} GiB, {free / 2**30:.1f} are free.",
-        "Close other programs, or export it to a smaller GGUF file and name that.",
-        file=str(base),
-    )
+        return model.compute_dtype(where)
+    count, memory = sum(math.prod(tensor.shape) for tensor in check.read_tensors(base)), psutil.virtual_memory()
+    chosen = torch.float32 if _SHARE * count * torch.float32.itemsize < memory.total else torch.bfloat16
+    needed = count * chosen.itemsize
+    if needed > memory.available:
+        raise ModelError(
+            f"{base.name} takes {needed / 2**30:.1f} GiB as transformers loads it, {memory.available / 2**30:.1f} are "
+            "free.",
+            "Close other programs, or export it to a smaller GGUF file and name that.",
+            file=str(base),
+        )
+    return chosen

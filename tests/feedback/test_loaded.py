@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,6 +147,27 @@ def test_who_answered_is_told_with_engine_type_and_the_hashes_of_base_and_adapte
         assert child.identity["adapter_sha256"] not in ("", told["adapter_sha256"])
         assert (base.identity["adapter_sha256"], base.identity["raw"]) == ("", True)
         assert engines.through(told) == "transformers on starter in float32, adapter run"
+
+
+def test_half_the_memory_decides_the_type_and_what_is_free_whether_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    starter, cpu = paths.models() / "starter", torch.device("cpu")
+    size = 2 * (starter / "model.safetensors").stat().st_size  # it lies there in 16 bits
+
+    def memory(total: float, available: float) -> None:
+        found = SimpleNamespace(total=total * size, available=available * size)
+        monkeypatch.setattr(loaded.psutil, "virtual_memory", lambda: found)
+
+    memory(2.1, 1.1)
+    assert loaded._dtype(starter, cpu) == torch.float32
+    memory(1.9, 0.6)
+    assert loaded._dtype(starter, cpu) == torch.bfloat16
+    memory(2.1, 0.9)
+    with pytest.raises(ModelError, match="are free"):
+        loaded._dtype(starter, cpu)
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
