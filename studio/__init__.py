@@ -201,6 +201,7 @@ def evaluate(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     allow_endpoint: bool = False,
+    engine: str = "auto",
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -208,7 +209,8 @@ def evaluate(
 
     `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
     where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
-    items a suite asks, `settings` {suite: {name: value}}; `allow_endpoint` lets a judge elsewhere get the text.
+    items a suite asks, `settings` {suite: {name: value}}; `allow_endpoint` lets a judge elsewhere get the text;
+    `engine` is "llama.cpp", "transformers" or "auto" (feedback/engines.py).
     """
     from studio.evals import job
 
@@ -223,6 +225,7 @@ def evaluate(
         settings=settings,
         seed=seed,
         allow_endpoint=allow_endpoint,
+        engine=engine,
     )
     return _do(made, None, emit, should_stop)
 

@@ -52,6 +52,10 @@ class Session:
         # a passive wait leaves the cores to a training run, which costs little when there is none
         self._child = Child(ENGINE, env={"OMP_WAIT_POLICY": "passive"})
 
+    def about(self) -> dict[str, Any]:
+        """Tell which llama.cpp answers: {"version", "gpu", "system"}. Raises ToolMissing where there is none."""
+        return self._child.ask({"op": "about"}, timeout=_LOADING)
+
     def load(self) -> list[dict[str, Any]]:
         """Load every pane's file and describe it; raises ModelError for a file that llama.cpp cannot load.
 
@@ -196,13 +200,14 @@ class Session:
     def identity(self, pane: int) -> dict[str, Any]:
         """Tell who a pane is.
 
-        {"name", "file", "sha256", "bytes", "adapter", "adapter_sha256", "strength", "raw", "type", "context",
+        {"name", "engine", "file", "sha256", "bytes", "adapter", "adapter_sha256", "strength", "raw", "type", "context",
         "device"}; hashes are the first 12 digits. Reads the whole file the first time.
         """
         chosen = self.panes[pane]
         told = self._child.ask(self._request("load", pane), timeout=_LOADING)
         return {
             "name": chosen.name,
+            "engine": "llama.cpp",
             "file": Path(chosen.gguf).name,
             "sha256": identity.sha256(chosen.gguf)[: identity.SHORT],
             "bytes": os.path.getsize(chosen.gguf),
