@@ -7,7 +7,7 @@ from typing import Any
 
 from studio.chat.session import why
 from studio.models.family import FAMILIES
-from studio.ui import chatopen, chatpick, chatset, chatvote, controls, parts, starter, talk
+from studio.ui import chatopen, chatpick, chatset, chatthumbs, chatvote, controls, parts, starter, talk
 from studio.ui.chatopen import Facts, Who
 from studio.ui.chatpick import SIDES, Source
 from studio.ui.chatvote import DO
@@ -148,8 +148,10 @@ def body(side: int, scene: Scene, said: list[Turn]) -> str:
         return _NONE if side else parts.empty("The base will stand here", "The same question goes to both.")
     if not said:
         return f'<p class="st-note st-quiet">{esc(_quiet(side, scene, sources[side]))}</p>'
-    last = len(said) - 1
-    drawn = "".join(_turn(side, turn, number, number == last) for number, turn in enumerate(said))
+    last, names = len(said) - 1, chatthumbs.ids(said, side)
+    drawn = "".join(
+        _turn(side, turn, at, at == last, name) for at, (turn, name) in enumerate(zip(said, names, strict=True))
+    )
     return f'<div class="st-scrolled"><div class="st-said">{drawn}</div></div>'
 
 
@@ -165,8 +167,8 @@ def _quiet(side: int, scene: Scene, source: Source | None) -> str:
     return "It answers, in the template it was trained with."
 
 
-def _turn(side: int, turn: Turn, number: int, last: bool) -> str:
-    """Draw a question and one side's answer to it."""
+def _turn(side: int, turn: Turn, number: int, last: bool, name: str) -> str:
+    """Draw a question and one side's answer to it; `name` is the answer's (chatthumbs.ids)."""
     blind, index = turn.get("blind"), side
     if blind:
         index = blind["order"][side]
@@ -187,6 +189,7 @@ def _turn(side: int, turn: Turn, number: int, last: bool) -> str:
     more = ""
     if last and ended and talk.unfinished(turn, index) and not talk.busy():
         more = controls.button("Continue", {"do": "continue", "pane": index}, to=GO, aria=f"Continue, {SIDES[side]}")
+    more += chatthumbs.drawn(turn, side, number, name)
     foot = f'{_named(turn, side, index)}<div class="st-told">{told}{more}</div>'
     return f'{out}<div class="st-answer" dir="auto">{text}</div>{foot}'
 
