@@ -96,7 +96,6 @@ def _begin() -> Run:
     """Begin the set. Nobody works on it: it is finished from the beginning, and grows, as rankings do."""
     run = runs.create(RunConfig(preferences.KIND, TITLE, options={"source": SOURCE}))
     writer = events.Writer(run.dir / "events.jsonl")
-    writer(events.event("started", kind=preferences.KIND, title=TITLE, attempt=1))
     writer(events.event("finished", result=_tell(run)))
     writer.close()
     _current.cache_clear()  # somebody may have looked while it was being made

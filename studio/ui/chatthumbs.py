@@ -110,7 +110,7 @@ def drawn(turn: Turn, side: int, number: int, name: str) -> str:
         buttons += controls.button(
             "", asks, to=chatvote.DO, aria=aria, style=f"st-button st-thumb st-{rating}", extra=extra
         )
-    return f'<span class="st-thumbs">{buttons}</span>'
+    return buttons
 
 
 def compared() -> str:

@@ -185,12 +185,13 @@ def _turn(side: int, turn: Turn, number: int, last: bool, name: str) -> str:
     if not answers[index].strip():
         empty = "(nothing)" if ended else str(turn.get("note") or "…")
         text = f'<span class="st-muted">{esc(empty)}</span>'
-    told = _stats(stats[index], _who(turn, index), blind=chatvote.hidden(turn))
     more = ""
     if last and ended and talk.unfinished(turn, index) and not talk.busy():
         more = controls.button("Continue", {"do": "continue", "pane": index}, to=GO, aria=f"Continue, {SIDES[side]}")
     more += chatthumbs.drawn(turn, side, number, name)
-    foot = f'{_named(turn, side, index)}<div class="st-told">{told}{more}</div>'
+    more = f'<span class="st-thumbs">{more}</span>' if more else ""
+    told = _stats(stats[index], _who(turn, index), more, blind=chatvote.hidden(turn))
+    foot = f'{_named(turn, side, index)}<div class="st-told">{told}</div>'
     return f'{out}<div class="st-answer" dir="auto">{text}</div>{foot}'
 
 
@@ -211,8 +212,8 @@ def _named(turn: Turn, side: int, index: int) -> str:
     return f'<p class="st-revealed"><b>{esc(facts["name"], 90)}</b> {parts.pill(verdict, tone)}</p>'
 
 
-def _stats(found: dict[str, Any] | None, who: Facts | None, blind: bool) -> str:
-    """Draw speed, length, why it ended; of a blind answer nothing that tells who gave it."""
+def _stats(found: dict[str, Any] | None, who: Facts | None, more: str, blind: bool) -> str:
+    """Draw speed, length, why it ended, and what can be done; of a blind answer nothing that tells who gave it."""
     if not found:
         return ""
     if error := found.get("error"):
@@ -227,7 +228,7 @@ def _stats(found: dict[str, Any] | None, who: Facts | None, blind: bool) -> str:
     if found.get("left_out"):
         said.append(f"{found['left_out']} of the oldest turns had no room")
     by = "" if blind or not short(who) else f'<code class="st-by">{esc(short(who))}</code>'
-    return f'<div class="st-stats">{"".join(f"<span>{esc(s)}</span>" for s in said)}{_end(found)}{by}</div>'
+    return f'<div class="st-stats">{"".join(f"<span>{esc(s)}</span>" for s in said)}{_end(found)}{by}{more}</div>'
 
 
 def _soon(seconds: float) -> str:

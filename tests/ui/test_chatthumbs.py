@@ -135,8 +135,11 @@ def test_retry_is_noted_where_the_same_model_is_asked_the_same_and_is_no_label(r
     assert noted[first["answers"][1]].labels == [True] and noted[first["answers"][0]].labels == [None]
     assert len(preferences.rows("kto", list(thumbs.found().values()))) == 1
     assert not any(one["pressed"] for one in buttons(1)), "the new answer has no thumb yet"
+    second = talk.turns()[0]
+    assert second["seed"] == 1 and second["answers"] != first["answers"]
     choice.update(chat={"strengths": [1.0, 0.5]})  # to see what that does: only the left pane is asked the same again
     retry(drawn)
+    assert talk.turns()[0]["seed"] == 2 and talk.turns()[0]["answers"][0] != second["answers"][0]
     assert len(thumbs.found()) == 3
     retry(drawn, system="Be brief.")
     assert len(thumbs.found()) == 3
