@@ -33,7 +33,7 @@ def ids(said: Sequence[Turn], index: int) -> list[str]:
     names, before = [], ""
     for turn in said:
         if (facts := _judged(turn, index)) is not None:
-            asked = ["" if facts["raw"] else before, turn.get("system"), turn["user"]]
+            asked = ["" if facts.get("raw") else before, turn.get("system"), turn["user"]]
             names.append(preferences.key(*asked, turn["answers"][index], [facts.get(name) for name in _WHO]))
         else:
             names.append("")
@@ -54,7 +54,7 @@ def _record(said: Sequence[Turn], number: int, index: int, name: str) -> Record:
     """Give an answer with its conversation, as it is judged."""
     turn = said[number]
     facts = turn["who"][index]
-    prompt = talk.history(said[: number + 1], index, raw=facts["raw"])
+    prompt = talk.history(said[: number + 1], index, raw=bool(facts.get("raw")))
     try:
         who = chatopen.known(facts)
     except OSError:  # an old answer, whose file went before its hash was read
@@ -91,8 +91,8 @@ def again(said: Sequence[Turn], who: Who) -> None:
 
 def _same(facts: Facts, who: Who, index: int) -> bool:
     source = who.sources[index]
-    strength = not facts["adapter"] or facts["strength"] == who.strengths[index]
-    return source is not None and source.name == facts["name"] and strength
+    strength = not facts.get("adapter") or facts.get("strength") == who.strengths[index]
+    return source is not None and source.name == facts.get("name") and strength
 
 
 def drawn(turn: Turn, side: int, number: int, name: str) -> str:
