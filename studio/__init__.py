@@ -71,10 +71,10 @@ def train_model(
     """Train with a method; a bad setting is refused before anything is written.
 
     With `rehearse` a few rows go the whole way instead, and the document says what all of them will take
-    (lab/rehearse.py). `data` is a file, "votes" (data/votes.py), or a set of judged answers (data/preferences.py);
-    `reading` says how it is read; `parent` is the run to go on from (its model is taken when none is named); `reward`
-    is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out` the run's directory. Of
-    several `processes` (train/together.py) each learns from `batch_size` rows in a step.
+    (lab/rehearse.py). `data` is a file, "votes" or "thumbs" (of the chat page), or a set of judged answers
+    (data/preferences.py); `reading` says how it is read; `parent` is the run to go on from (its model is taken when
+    none is named); `reward` is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out`
+    the run's directory. Of several `processes` (train/together.py) each learns from `batch_size` rows in a step.
     """
     from studio import config, runs
     from studio.data import preferences

@@ -127,8 +127,9 @@ class Session:
         max_tokens (None: as many as there is room for), stop (texts that end the answer), template, template_args
         (variables for the template, as enable_thinking), overflow ("shift": leave out the oldest turns when there is no
         room, else that is an error), `continue` (the last turn is an unfinished answer, with the `ids` that its `done`
-        told), strength. `done` tells {"tokens", "tokens_per_s", "first_s", "stopped", "stop_token", "cancelled", "why",
-        "ids", "prompt_tokens", "reused", "left_out"}; see `why` for the reasons.
+        told), strength, logprobs (how many alternatives to each token: see `answers.stream`). `done` tells {"tokens",
+        "tokens_per_s", "first_s", "stopped", "stop_token", "cancelled", "why", "ids", "prompt_tokens", "reused",
+        "left_out"}; see `why` for the reasons.
         """
         options = {"threads": threads_for(1), **options}
         return self._child.stream(self._request("ask", pane, messages=list(turns), **options), timeout=_SILENCE)
