@@ -16,6 +16,7 @@ from studio.cli.running import watching
 from studio.errors import ConfigError
 from studio.evals import card
 from studio.evals.suite import SUITES, Suite, load
+from studio.feedback import engines
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -47,6 +48,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--allow-endpoint", action="store_true", help="let a judge that is not on this machine get the text"
     )
+    verb.add_argument("--engine", default=engines.AUTO, choices=engines.CHOICES, help=engines.HELP)
     verb.add_argument("--open", action="store_true", help="open the report when it is made")
     for suite in _flagged():
         group = verb.add_argument_group(f"settings of --suite {suite.name}")
@@ -77,6 +79,7 @@ def _evaluate(args: argparse.Namespace, out: Out) -> None:
             settings=settings,
             seed=args.seed,
             allow_endpoint=args.allow_endpoint,
+            engine=args.engine,
             **watch,
         )
     out.result(found, told(found))
@@ -109,7 +112,10 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def told(found: dict[str, Any]) -> str:
     """Say the card in words, what got worse first."""
-    lines = [f"{found['of']} against {found['against'] or 'nothing'}; {found['through']}; seed {found['seed']}", ""]
+    lines = [
+        f"{found['of']} against {found['against'] or 'nothing'}; through {found['through']}; seed {found['seed']}",
+        "",
+    ]
     if found["against"]:
         heads = {"worse": "WORSE", "better": "BETTER", "changed": "DIFFERENT", "undecided": "NO SIGNIFICANT DIFFERENCE"}
         for name, head in heads.items():

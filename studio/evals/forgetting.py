@@ -18,6 +18,7 @@ from studio.config import setting
 from studio.errors import ConfigError, DataError, RunError, StudioError
 from studio.evals import heldout, importers, road, starter
 from studio.evals.suite import Asking, Measure, Outcome, Suite
+from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Speaker
 from studio.runs import Run
 
@@ -197,17 +198,13 @@ def _cell(fact: Fact, said: tuple[str, str]) -> dict[str, Any]:
 
 def _checkpoints(asking: Asking, facts: Sequence[Fact]) -> list[Column]:
     """Ask the checkpoints that are still there, in their order."""
-    from studio.chat.session import Pane
-    from studio.export import chatfiles
-
     run = heldout.trained(asking.run)
     folders = road.evenly(run.checkpoints(), asking.cfg.checkpoints) if run is not None else []
     made: list[Column] = []
     for folder in folders:
         assert run is not None
         try:
-            files = chatfiles.of_checkpoint(run, folder.name)
-            asking.add(folder.name, Pane(folder.name, str(files.gguf), adapter=str(files.adapter or "")))
+            asking.add(Stage(folder.name, run, folder.name))
         except StudioError as error:
             asking.note(f"The checkpoint {folder.name} cannot be asked: {error.message}")
             continue

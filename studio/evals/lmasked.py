@@ -15,11 +15,10 @@ from functools import partial
 from typing import Any
 
 from studio.child import Child
-from studio.errors import ChildCrashed, DataError
+from studio.errors import ChildCrashed, ConfigError, DataError
 from studio.evals import lmharness
-from studio.evals.fit import local
 from studio.evals.suite import Asking
-from studio.feedback.speakers import Ask, seed_of
+from studio.feedback.speakers import Ask, Llama, seed_of
 
 #: The longest silence of the harness in seconds: tasks are loaded, rows read, answers marked.
 SILENCE = 300.0
@@ -60,11 +59,22 @@ class Harness:
         raise AssertionError("the stream ends with `done`, or raises")
 
 
+def pane(asking: Asking, side: str) -> Llama:
+    """Give a side that answers through llama.cpp. Raises ConfigError for another."""
+    speaker = asking.speaker(side)
+    if not isinstance(speaker, Llama):
+        raise ConfigError(
+            f"lm-eval's tasks are asked through llama.cpp, which {speaker.name} is not.",
+            "Name a local run or file, without --engine transformers; or leave the suite out.",
+        )
+    return speaker
+
+
 class Answers:
     """One side's answers; `reply` is what the harness's LM asks with."""
 
     def __init__(self, asking: Asking, side: str) -> None:
-        self._asking, self._side, self._speaker = asking, side, local(asking, side)
+        self._asking, self._side, self._speaker = asking, side, pane(asking, side)
         self._drawn: Counter[str] = Counter()
 
     def reply(self, kind: str, **parts: Any) -> Any:
@@ -78,7 +88,7 @@ class Answers:
 
     def template(self, turns: Sequence[dict[str, Any]], goes_on: bool) -> dict[str, Any]:
         """Render a conversation: {"text", "ids", "texts"}: the tokens' own; `goes_on`: it ends with an answer begun."""
-        made = self._speaker.prompt(turns, **{"continue": goes_on})
+        made = self._speaker.shown(turns, **{"continue": goes_on})
         text = "".join(piece["text"] for piece in made["pieces"])
         return {"text": text, "ids": made["ids"], "texts": [token["text"] for token in made["tokens"]]}
 

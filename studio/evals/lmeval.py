@@ -16,7 +16,6 @@ from typing import Any
 from studio.config import setting
 from studio.errors import ConfigError, ToolMissing
 from studio.evals import lmtasks
-from studio.evals.fit import local
 from studio.evals.suite import Asking, Measure, Outcome, Suite
 
 #: What the extra installs (pyproject.toml).
@@ -105,8 +104,10 @@ def _chats(asking: Asking, side: str) -> bool:
     """Tell whether a side is asked through its chat template."""
     if not asking.cfg.apply_chat_template:
         return False
-    speaker = local(asking, side)
-    pieces = speaker.prompt([{"role": "user", "content": "?"}])["pieces"]
+    from studio.evals import lmasked
+
+    speaker = lmasked.pane(asking, side)
+    pieces = speaker.shown([{"role": "user", "content": "?"}])["pieces"]
     if speaker.identity.get("raw") or all(piece["plain"] for piece in pieces):
         asking.note(f"{side} has no chat template and is asked in plain text.")
         return False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from studio.chat.session import Pane
+from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Said, Speaker
 from studio.runs import Run
 
@@ -81,8 +81,8 @@ class Asking(Protocol):
     def speaker(self, side: str) -> Speaker:
         """Give who answers for a side (or "base", where it is known), for what `ask` cannot do (Speaker.weigh)."""
 
-    def add(self, side: str, pane: Pane) -> Speaker:
-        """Open one more side in the same engine: a checkpoint of the run, say."""
+    def add(self, stage: Stage) -> Speaker:
+        """Open one more side in the same engine, by the stage's name: a checkpoint of the run, say."""
 
     def keep(self, about: str, make: Callable[[], T]) -> T:
         """Make what is dear and not an answer (a judgement, a likelihood): plain JSON, kept on the disk under `about`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from studio.errors import DataError
 from studio.evals import card, fit, forgetting, own, winrate
 from studio.evals.asking import Asked
 from studio.evals.suite import Outcome, Suite
-from studio.export import chatfiles
 from studio.feedback.speakers import Said
 from studio.runs import Run, RunConfig
 
@@ -222,8 +220,7 @@ def test_the_checkpoints_answer_between_before_and_after(tmp_path: Path, monkeyp
     during = Scripted("step-000040", knowing(France="Lyon", Italy="Rome"))
     monkeypatch.setattr(given, "run", runs.create(RunConfig("train", "taught", "starter", "sft", "rows.jsonl")))
     monkeypatch.setattr(Run, "checkpoints", lambda self: [tmp_path / "step-000040"])
-    monkeypatch.setattr(chatfiles, "of_checkpoint", lambda run, name: SimpleNamespace(gguf="base.gguf", adapter=None))
-    monkeypatch.setattr(given, "add", lambda side, pane: given.speakers.setdefault(side, during))
+    monkeypatch.setattr(given, "add", lambda stage: given.speakers.setdefault(stage.name, during))
     out = forgetting.run(given)
     assert out.plots["side_by_side"]["columns"] == ["before", "step 40", "after"]
     france = next(row for row in out.plots["side_by_side"]["rows"] if "France" in row["asked"])
