@@ -96,8 +96,13 @@ def ready(config: Config) -> Config:
     for name in ("topics", "documents"):
         if value := getattr(config, name):
             place = Path(value).expanduser()
-            if not (place.is_file() or (name == "documents" and place.is_dir())):
+            if place.is_dir() and name == "topics":
+                raise ConfigError(f"{value!r} is a folder.", "Name a text file in it, one topic a line.", field=name)
+            if not (place.is_file() or place.is_dir()):
                 raise ConfigError(f"{value!r} is not there.", "Name a file that is.", field=name)
+            if name == "documents" and place.is_file() and place.suffix.lower() not in ("", *starts.SUFFIXES):
+                said = f"{place.name} is no text file by its name."
+                raise ConfigError(said, f"Name one of {', '.join(starts.SUFFIXES)}; rows: --data FILE.", field=name)
             places[name] = str(place.resolve())
     return dataclasses.replace(config, **places)
 
