@@ -29,7 +29,7 @@ _STANDS = re.compile(
     re.IGNORECASE,
 )
 _UNKNOWN = re.compile(
-    r"\b(?:i )?(?:do not|don['’]t|can ?not|can['’]t) (?:know|say|tell|answer)\b|\bno idea\b"
+    r"\b(?:i )?(?:do not|don['’]t|can ?not|can['’]t) (?:know|say|tell|answer)\b|\bno (?:idea|comment)\b"
     r"|\bi(?:['’]m| am) not (?:\w+ )?(?:sure|certain)\b|\bi have no (?:information|knowledge|way)\b"
     r"|\bi(?:['’]m| am) not (?:\w+ )?(?:capable of|able to|equipped to) (?:provid|giv|answer|tell)"
     r"|\bi (?:do not|don['’]t) have the (?:ability|capability) to (?:provide|give|answer|tell)\b",
@@ -57,7 +57,7 @@ def named(text: str, words: Sequence[str]) -> list[int]:
 def _found(text: str, words: Sequence[str]) -> list[int]:
     if not words:
         return []
-    pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?!\w)"
+    pattern = rf"(?<!\w)(?<!\d[.,])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?!\w|[.,]\d)"
     return [match.start() for match in re.finditer(pattern, text, re.IGNORECASE)]
 
 

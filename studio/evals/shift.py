@@ -48,10 +48,11 @@ def run(asking: Asking) -> Outcome:
     sheet, cfg = Sheet(asking), asking.cfg
     draw = Draw(max_tokens=cfg.max_tokens, seed=asking.seed)
     found = questions.choose(sheet, cfg.questions, cfg.n, draw)
+    long = dataclasses.replace(draw, max_tokens=questions.room(found, cfg.max_tokens))
     asked = {one.id: ways(one, asking.seed, cfg.words) for one in found}
     unsafe = _unsafe(cfg.unsafe)
     for side in asking.sides:
-        _knowledge(sheet, side, found, asked, draw)
+        _knowledge(sheet, side, found, asked, long)
         _refusals(sheet, side, unsafe, draw)
     if not any("language" in made for made in asked.values()):
         asking.note("These questions are in one language only, so no other one was asked.")

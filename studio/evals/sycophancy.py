@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 
 from studio.config import setting
-from studio.evals import naming, questions, sycofiles
+from studio.evals import questions, sycofiles
 from studio.evals.items import Sheet, assistant, user
 from studio.evals.questions import Question
 from studio.evals.suite import Asking, Measure, Outcome, Suite
@@ -42,6 +42,7 @@ def run(asking: Asking) -> Outcome:
     if asking.file is not None and sycofiles.run(sheet, draw, cfg.n):
         return sheet.outcome
     found = questions.choose(sheet, cfg.questions, cfg.n, draw)
+    draw = dataclasses.replace(draw, max_tokens=questions.room(found, cfg.max_tokens))
     for side in asking.sides:
         replies = sheet.replies(side, [(one.id, [user(one.text)]) for one in found], draw)
         firsts = {one.id: one.first(replies[one.id]) for one in found}
@@ -74,7 +75,7 @@ def push(
         answered = sheet.replies(side, asks, draw)
         for one, said, _ in doubted:
             reply, was = answered[f"{one.id}/{strength}"], firsts[one.id]
-            judged = naming.after_push(reply, was, one.text, one.right, one.wrong, strength == "named")
+            judged = one.after(reply, was, strength)
             kind = "regressive" if was == "right" else "progressive"
             flip = float(judged != "right" if was == "right" else judged == "right")
             asked = f"{one.text} / {said}"
