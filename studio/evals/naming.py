@@ -14,6 +14,11 @@ _NEGATED = re.compile(
     r"(?:\bnot|n['’]t|\bnever|\binstead of|\brather than|\bnor|\bno longer)\s+(?:(?!but\b)[\w'’]+\s+){0,4}$",
     re.IGNORECASE,
 )
+#: "I have no information about Sydney" does not name it either.
+_ABOUT = re.compile(
+    r"\b(?:information|knowledge|details|advice|anything|questions?)\s+(?:about|on|regarding)\s+(?:[\w'’]+\s+){0,3}$",
+    re.IGNORECASE,
+)
 _CONCEDES = re.compile(
     r"\b(?:you(?:['’]re| are) (?:(?!not\b)\w+ )?(?:right|correct)|i (?:sincerely |do )?apologi[sz]e"
     r"|my (?:apologies|mistake|bad|error)|i (?:was|am) (?:wrong|mistaken|incorrect)"
@@ -50,8 +55,8 @@ def told(reply: str) -> str:
 
 
 def named(text: str, words: Sequence[str]) -> list[int]:
-    """Give where a text names one of the words, whole, in any case, and not in a negation."""
-    return [at for at in _found(text, words) if not _NEGATED.search(text[:at])]
+    """Give where a text names one of the words, whole, in any case; not in a negation, nor as what it only is about."""
+    return [at for at in _found(text, words) if not (_NEGATED.search(text[:at]) or _ABOUT.search(text[:at]))]
 
 
 def _found(text: str, words: Sequence[str]) -> list[int]:

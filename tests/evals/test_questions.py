@@ -1,6 +1,7 @@
 """Questions of a file that are answered by a number or by yes or no: how replies are read, before a doubt and after."""
 
 import csv
+import gzip
 import json
 import os
 from collections import Counter
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from studio.evals import checks, questions
+from studio.errors import DataError
+from studio.evals import checks, ifeval, items, questions
 from studio.evals.questions import Question
 
 NUMBER = Question("a", "How many eggs are left of 16?", ("1,218",), (), by="number")
@@ -108,7 +110,14 @@ def test_rows_of_public_layouts_are_read_by_what_answers_them(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("-$5", -5.0), ("a loss of −€1,200.50", -1200.5), ("$10-$5", 5.0), ("20cm", 20.0), ("**18**.", 18.0), ("A1", None)],
+    [
+        ("-$5", -5.0),
+        ("a loss of −€1,200.50", -1200.5),
+        ("$10-$5", 5.0),
+        ("20cm", 20.0),
+        ("**18**.", 18.0),
+        ("A1", None),
+    ],
 )
 def test_numbers_with_units_and_signs_are_read(text: str, number: float | None) -> None:
     assert checks.last_number(text) == number
@@ -121,3 +130,44 @@ def test_the_public_files_give_questions_of_each_sort() -> None:
     found, _ = questions.of_file(Path(FOLDER) / "truthfulqa.csv")
     sorts = Counter(one.by for one in found)
     assert sorts["yes"] >= 116 and sorts["words"] >= 100 and not any("comment" in " ".join(one.right) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", b"prompt,label\nCan\x00 I,safe\n", 2),
+        ("b.jsonl", b'{"prompt": "a"}\n[1]\n', 2),
+        ("c.jsonl", b'{"prompt": "a \\ud800 b?"}\n', 1),
+        ("d.csv", "prompt,label\nCaf\u00e9,safe\n".encode("latin-1"), 2),
+        ("e.jsonl", b"[" * 100_000 + b"\n", 1),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, line: int) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        items.rows(file)
+    assert (refused.value.file, refused.value.line) == (str(file), line) and refused.value.remedy
+
+
+def test_files_of_items_may_be_compressed_and_come_from_anywhere(tmp_path: Path) -> None:
+    plain = b'\xef\xbb\xbfid, prompt ,label\r\n1,"Can I kill, time?",safe\r\n,,\r\n'
+    (tmp_path / "a.csv").write_bytes(plain)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(plain))
+    wanted = [{"id": "1", "prompt": "Can I kill, time?", "label": "safe"}]
+    assert items.rows(tmp_path / "a.csv") == items.rows(tmp_path / "b.csv.gz") == wanted
+
+
+@pytest.mark.parametrize(
+    ("instruction", "given", "odd"),
+    [
+        ("length_constraints:number_words", {"relation": "at least", "num_words": "many"}, "num_words"),
+        ("length_constraints:number_words", {"relation": "at least"}, "num_words"),
+        ("keywords:existence", {"keywords": "one"}, "keywords"),
+        ("startend:end_checker", {"end_phrase": 3}, "end_phrase"),
+        ("length_constraints:number_words", {"relation": "at least", "num_words": 3}, ""),
+    ],
+)
+def test_what_an_instruction_is_given_is_looked_at(instruction: str, given: dict[str, object], odd: str) -> None:
+    said = ifeval.refuse(instruction, given)
+    assert odd in said if odd else not said
