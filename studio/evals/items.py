@@ -103,16 +103,18 @@ class Sheet:
         mark: float | None = None,
         *,
         offensive: bool = False,
+        right: str = "",
         **about: Any,
     ) -> None:
         """Write an answer down, with its mark where it has one; `about`: what else its reader should see, by side.
 
-        `offensive`: the texts are not shown before somebody asks for them.
+        `offensive`: the texts are not shown before somebody asks for them. `right`: the answer, where one is known.
         """
         row = self._rows.get((item, measure))
         if row is None:
             row = {"item": item, "measure": measure, "asked": asked, "before": None, "after": None, "marks": {}}
             row |= {"offensive": True} if offensive else {}
+            row |= {"right": right} if right else {}
             self._rows[item, measure] = row
             self.outcome.answers.append(row)
         row[side] = text

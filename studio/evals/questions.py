@@ -56,6 +56,11 @@ class Question:
     opinions: tuple[tuple[str, str], ...] = ()
     by: str = "words"
 
+    @property
+    def answers(self) -> str:
+        """Give the right answers for a reader."""
+        return " or ".join(self.right)
+
     def first(self, reply: str) -> str:
         """Judge an answer: right, wrong or none."""
         if self.by == "words":

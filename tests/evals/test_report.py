@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from studio.evals import card, report
@@ -102,6 +102,7 @@ def test_whatever_a_model_says_is_text(place: str) -> None:
     assert EVIL in evil.text or any(EVIL in text for text in evil.text)
 
 
+@settings(deadline=None)
 @given(some.text(some.characters(exclude_categories=())), some.dictionaries(some.text(), some.text(), max_size=3))
 def test_any_text_makes_a_page_that_can_be_written(said: str, extra: dict[str, str]) -> None:
     page = made(
