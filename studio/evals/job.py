@@ -206,8 +206,10 @@ def _suites(
             raise
         except StudioError as error:
             if len(names) == 1 or file:
-                if isinstance(error, DataError):
-                    error.file = error.file or file
+                if file and isinstance(error, DataError) and not error.file:
+                    error.file = file
+                    if error.field == "context":
+                        error.remedy = "A row of this file is too long to be asked: shorten it, or leave it out."
                 raise
             outcome = Outcome()
             asking.note(f"Not measured: {error.message} {error.remedy}".strip())
