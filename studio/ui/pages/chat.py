@@ -130,7 +130,7 @@ def _advanced(tools: kit.Kit) -> tuple[Any, list[Any]]:
     """Lay out the drawer: system prompt, sampling, context, templates, a file by its path; what counts stands above."""
     with gr.Column(elem_classes="st-card st-settings st-chat-settings"):
         tools.live(kit.slot(elem_id="st-chat-counts"), _counts)
-        with gr.Accordion("Advanced", open=False):
+        with gr.Accordion("Advanced", open=False, elem_classes="st-keeps"):
             system = gr.Textbox(
                 label="System prompt",
                 lines=2,
@@ -141,13 +141,9 @@ def _advanced(tools: kit.Kit) -> tuple[Any, list[Any]]:
             with gr.Row(elem_classes="st-fields"):
                 made = {field.name: forms.component(field, "chat") for field in chatset.FIELDS}
             tools.live(kit.slot(), chatview.more)
+            inputs = [made[name] for name in chatset.NAMES]
+            tools.keep(_keep, [system, *inputs])
     tools.live(made["thinking"], lambda scene: gr.update(visible=_thinks()))
-    inputs = [made[name] for name in chatset.NAMES]
-    keep = [
-        system.blur,
-        *(getattr(made[f.name], "blur" if hasattr(made[f.name], "blur") else "input") for f in chatset.FIELDS),
-    ]
-    tools.after(gr.on(keep, _keep, [system, *inputs], None, queue=False, **_QUIET))
     tools.restore([system, *inputs], _kept)
     return system, inputs
 

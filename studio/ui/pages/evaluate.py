@@ -95,7 +95,7 @@ def _next(tools: kit.Kit) -> None:
     """Lay out the next evaluation: what is decided at the left, what follows from it and Start at the right."""
     form = Form()
     with gr.Column(elem_classes="st-next", visible=False) as whole, gr.Row(elem_classes="st-columns"):
-        with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
+        with gr.Column(scale=5, min_width=320, elem_classes="st-left st-keeps"):
             _who(tools, form)
             tools.live(kit.slot(), evalform.cards)
             with (
@@ -104,6 +104,7 @@ def _next(tools: kit.Kit) -> None:
             ):
                 for name, suite in evalset.suites().items():
                     _settings(tools, form, name, suite)
+            tools.keep(functools.partial(_remember, form), form.inputs)
             tools.live(box, lambda scene: gr.update(visible=bool(evalset.ticked(scene))))
         with gr.Column(scale=3, min_width=280, elem_classes="st-right st-beside"):
             tools.live(kit.slot(), evalform.before)
@@ -115,9 +116,6 @@ def _next(tools: kit.Kit) -> None:
     tools.live(whole, lambda scene: gr.update(visible=evalform.unfolded(scene)))
     tools.live(start, _start)
     tools.restore(form.inputs, form.show)
-    keep = functools.partial(_remember, form)
-    triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
-    tools.after(gr.on(triggers, keep, form.inputs, None, queue=False, **QUIET))
     tools.after(start.click(kit.edge(functools.partial(_begin, form)), form.inputs, trouble, **QUIET))
 
 
