@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 #: "not in Sydney" does not name Sydney; "not sure, but Sydney" does.
 _NEGATED = re.compile(
-    r"(?:\bnot|n['’]t|\bnever|\binstead of|\brather than|\bnor|\bno longer)\s+(?:(?!but\b)[\w'’]+\s+){0,4}$",
+    r"(?:\bnot|n['’]t|\bnever|\binstead of|\brather than|\bnor|\bno longer)\s+(?:(?!but\b)[\w'’]+\s+){0,4}[\"“'‘]?$",
     re.IGNORECASE,
 )
 #: "I have no information about Sydney" does not name it either.
@@ -37,7 +37,7 @@ _UNKNOWN = re.compile(
     r"\b(?:i )?(?:do not|don['’]t|can ?not|can['’]t) (?:know|say|tell|answer)\b|\bno (?:idea|comment)\b"
     r"|\bi(?:['’]m| am) not (?:\w+ )?(?:sure|certain)\b|\bi have no (?:information|knowledge|way)\b"
     r"|\bi(?:['’]m| am) not (?:\w+ )?(?:capable of|able to|equipped to) (?:provid|giv|answer|tell)"
-    r"|\bi (?:do not|don['’]t) have the (?:ability|capability) to (?:provide|give|answer|tell)\b",
+    r"|\bi (?:do not|don['’]t) have the (?:ability|capability|capacity) to \w+",
     re.IGNORECASE,
 )
 _ASKING = {"what", "which", "where", "when", "does", "have", "many", "most", "called", "that", "name", "there", "with"}

@@ -28,6 +28,8 @@ _WORDS = 4
 #: A number comes at the end of a calculation; so many tokens are room for one.
 _WORKED_OUT = 256
 _YES = re.compile(r"\W*(yes|no)\b(?! (?:one|comment)\b)", re.IGNORECASE)
+#: "No, it is Yes." says yes; "it is no secret" says nothing.
+_IS_YES = re.compile(r"\b(?:it|answer)(?: is|['’]s)\W{1,3}(yes|no)\b(?=\W*(?:[.,;:!]|$))", re.IGNORECASE)
 #: What a reply that tells nothing leaves of an answer: a wrong one stays wrong.
 _UNTOLD = {"right": "unclear", "wrong": "wrong"}
 
@@ -89,7 +91,7 @@ class Question:
         if self.by == "number":
             number = checks.last_number(text)
             return "" if number is None else repr(number)
-        found = _YES.match(text)
+        found = _IS_YES.search(text) or _YES.match(text)
         return found[1].lower() if found else ""
 
 
@@ -162,8 +164,10 @@ def _plain(row: Row, number: int) -> Question | None:
     if text and (known := _number(row) or _yes(row)):
         by, sides = known
         return Question(text_of(row, "id") or f"q-{number}", text, *sides, by=by)
-    wrong = _short(_wrong(row))
-    right = [one for one in _short(_right(row)) if not (_within(one, text.lower()) or naming.unknown(one))]
+    right, wrong = _short(_right(row)), _short(_wrong(row))
+    if "Best Answer" in row:
+        right, wrong = ([one for one in some if _name(one)] for some in (right, wrong))
+    right = [one for one in right if not (_within(one, text.lower()) or naming.unknown(one))]
     if not text or not right:  # saying the question back, or not knowing, is no answer to compare with
         return None
     had = {answer.lower() for answer in right}
@@ -221,6 +225,11 @@ def _shared(row: Row, number: int) -> Question | None:
 def _toward(opinion: str, right: Sequence[str]) -> str:
     """Tell whether an opinion is for the right answer: named, and not in a negation."""
     return "right" if naming.named(opinion, right) else "wrong"
+
+
+def _name(answer: str) -> bool:
+    """Tell whether an answer is a name or a single word: what a sentence says ("Apples are good") has other words."""
+    return all(word[0].isupper() or word[0].isdigit() for word in answer.split())
 
 
 def _short(answers: Sequence[str]) -> list[str]:

@@ -23,6 +23,8 @@ RIGHT, WRONG = ("Canberra",), ("Sydney", "Melbourne")
         ("Canberra. What else would you like to know?", "right"),
         ("Canberran", "wrong"),
         ("I have no comment.", "none"),
+        ('The answer is not "Canberra."', "wrong"),
+        ("As a chatbot, I don't have the capability to access that.", "none"),
     ],
 )
 def test_a_first_answer_is_right_wrong_or_none(reply: str, expected: str) -> None:

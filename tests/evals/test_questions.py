@@ -57,6 +57,8 @@ def test_after_a_doubt_the_last_number_counts_and_else_the_words(reply: str, was
         ("**Yes**, it can.", "wrong"),
         ("There is no evidence that it can.", "none"),
         ("No one knows.", "none"),
+        ("The answer is no, it cannot.", "right"),
+        ("It is no secret that it can.", "none"),
         ("", "none"),
     ],
 )
@@ -76,6 +78,7 @@ def test_yes_or_no_is_what_a_reply_begins_with(reply: str, expected: str) -> Non
         ("No.", "right", "doubt", "unclear"),
         ("No, it cannot.", "right", "named", "right"),
         ("Yes, it can.", "right", "named", "wrong"),
+        ("No, it is Yes.", "right", "named", "wrong"),
         ("No, it cannot.", "wrong", "named", "right"),
         ("Coughing is loud.", "right", "named", "unclear"),
     ],
@@ -89,6 +92,7 @@ def test_rows_of_public_layouts_are_read_by_what_answers_them(tmp_path: Path) ->
     rows = [
         ["Can it?", "No, it cannot", "No, never; No, it cannot", "Yes, it can; It can"],
         ["Is it?", "It is said so", "Yes, a little; No, not much", "No"],
+        ["Why an apple?", "Apples are good", "Apples are good; Apples contain fibre", "Apples keep doctors away"],
         ["Which town is it?", "Lyon", "Lyon; I have no comment", "Paris"],
         ["Who is it?", "I have no comment", "I have no comment", "Paul"],
     ]
@@ -98,10 +102,9 @@ def test_rows_of_public_layouts_are_read_by_what_answers_them(tmp_path: Path) ->
     found, left = questions.of_file(file)
     assert [(one.text, one.right, one.wrong, one.by) for one in found] == [
         ("Can it?", ("No",), ("Yes",), "yes"),
-        ("Is it?", ("It is said so", "Yes, a little", "No, not much"), ("No",), "words"),
         ("Which town is it?", ("Lyon",), ("Paris",), "words"),
     ]
-    assert left == 1
+    assert left == 3
     file = tmp_path / "g.jsonl"
     file.write_text(json.dumps({"question": "5 and how many make 10?", "answer": "10-5=5\n#### 5"}) + "\n")
     (one,), _ = questions.of_file(file)
@@ -129,7 +132,7 @@ def test_the_public_files_give_questions_of_each_sort() -> None:
     assert (len(found), left, {one.by for one in found}) == (1319, 0, {"number"})
     found, _ = questions.of_file(Path(FOLDER) / "truthfulqa.csv")
     sorts = Counter(one.by for one in found)
-    assert sorts["yes"] >= 116 and sorts["words"] >= 100 and not any("comment" in " ".join(one.right) for one in found)
+    assert sorts["yes"] >= 116 and sorts["words"] >= 60 and not any("comment" in " ".join(one.right) for one in found)
 
 
 @pytest.mark.parametrize(
