@@ -1,4 +1,4 @@
-"""Chat: the same question to two models, side by side; openly or blind."""
+"""Chat: the same question to two models, side by side; openly, with thumbs, or blind, with votes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from studio.ui import (
     chatprep,
     chatset,
     chattalks,
+    chatthumbs,
     chattokens,
     chatview,
     chatvote,
@@ -113,7 +114,7 @@ def _ask_bar(tools: kit.Kit) -> tuple[Any, dict[str, Any]]:
 
 
 def _bar(scene: live.Scene) -> str:
-    """Draw the bar under the question: blind votes, what else can be looked at."""
+    """Draw the bar under the question: votes and thumbs, what else can be looked at."""
     if not any(chatpick.chosen(scene)):
         return ""
     blind = chatvote.on(scene)
@@ -122,7 +123,8 @@ def _bar(scene: live.Scene) -> str:
         looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
-        f'{chatvote.bar(scene)}<span class="st-chat-looks">{looks}</span></section>'
+        f"{chatvote.bar(scene)}{'' if blind else chatthumbs.compared()}"
+        f'<span class="st-chat-looks">{looks}</span></section>'
     )
 
 
@@ -196,6 +198,8 @@ def again(request: gr.Request, text: str, system: str, *values: Any) -> Generato
             turn["seed"] = int(said[-1].get("seed") or 0) + 1
         if "blind" in said[-1]:
             turn["blind"] = chatvote.draw_lots()
+        if not talk.busy():
+            chatthumbs.again(said, who)
         yield from talk.answer([*said[:-1], turn], who)
 
     yield from _stream(request, begin, gr.skip())

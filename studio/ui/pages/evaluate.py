@@ -11,6 +11,7 @@ import gradio as gr
 from studio import jobs
 from studio.errors import RunError
 from studio.evals.suite import Suite
+from studio.feedback import engines
 from studio.feedback import job as feedback
 from studio.ui import controls, evalform, evalset, evalsuite, evalview, feedbackset, forms, kit, live
 from studio.ui.evalset import AUTO, NOBODY
@@ -36,7 +37,7 @@ class Form:
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
         """Give what the inputs hold, as it is kept in the choices."""
-        of, against, judge, allow, n, seed, *rest = values
+        of, against, judge, allow, n, seed, engine, *rest = values
         files, typed, at = {}, {}, 0
         for name, form in self.suites.items():
             if evalset.reads_file(name):
@@ -48,7 +49,7 @@ class Form:
             if changed := {key: value for key, value in given.items() if str(value) != str(usual[key])}:
                 typed[name] = changed
             at += len(form.settings)
-        words = {"of": of, "against": against or AUTO, "judge": judge or NOBODY, "n": n, "seed": seed}
+        words = {"of": of, "against": against or AUTO, "judge": judge or NOBODY, "n": n, "seed": seed, "engine": engine}
         plain = {key: str(value or "").strip()[:4000] for key, value in words.items()}
         return {**plain, "allow": bool(allow), "files": files, "form": typed}
 
@@ -61,6 +62,7 @@ class Form:
             bool(evalset.kept(scene).get("allow")),
             evalset.word(scene, "n"),
             evalset.word(scene, "seed"),
+            evalset.word(scene, "engine", engines.AUTO),
         ]
         for name, form in self.suites.items():
             if evalset.reads_file(name):
@@ -176,6 +178,16 @@ def _who(tools: kit.Kit, form: Form) -> None:
                         elem_classes="st-field",
                     )
                 )
+            form.box(
+                gr.Dropdown(
+                    list(engines.CHOICES),
+                    value=engines.AUTO,
+                    label="Engine",
+                    info=engines.HELP,
+                    elem_id="st-evaluate-engine",
+                    elem_classes="st-field",
+                )
+            )
 
 
 def _settings(tools: kit.Kit, form: Form, name: str, suite: Suite) -> None:
