@@ -19,7 +19,7 @@ from typing import Any
 
 from studio import config, events, paths
 from studio.data import writers
-from studio.errors import ChildCrashed, ConfigError, RunError, Stopped, StudioError
+from studio.errors import ChildCrashed, ConfigError, DataError, RunError, Stopped, StudioError
 from studio.evals import report
 from studio.evals.asking import Asked, Kept
 from studio.evals.card import card
@@ -60,6 +60,8 @@ def asked(
     given = {name: str(Path(file).expanduser().resolve()) for name, file in (files or {}).items()}
     chosen = _chosen(list(suites), given)
     for file in given.values():
+        if Path(file).is_dir():
+            raise ConfigError(f"{file} is a folder.", "Name a file in it.", field="data")
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
     if unknown := sorted(set(settings or {}) - set(chosen)):
@@ -214,6 +216,10 @@ def _suites(
             raise
         except StudioError as error:
             if len(names) == 1 or file:
+                if file and isinstance(error, DataError) and not error.file:
+                    error.file = file
+                    if error.field == "context":
+                        error.remedy = "A row of this file is too long to be asked: shorten it, or leave it out."
                 raise
             outcome = Outcome()
             asking.note(f"Not measured: {error.message} {error.remedy}".strip())
