@@ -141,6 +141,37 @@ def test_a_merged_folder_loads_in_transformers_and_is_the_adapter_on_the_base(
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
 
 
+def test_a_merged_folder_stops_where_the_run_does_in_transformers(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merge.write_model(tiny, sft.adapter, tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.eos_token == "<|endoftext|>"
+    names = [tokenizer.convert_ids_to_tokens(index) for index in model.generation_config.eos_token_id]
+    assert names == ["<|im_end|>", "<|endoftext|>"]
+    plain = AutoModelForCausalLM.from_pretrained(tiny)
+    assert plain.generation_config.eos_token_id == 0  # the base's: an answer would never end there
+
+
+def test_an_output_layer_that_is_stored_twice_has_the_trained_rows_too(
+    tiny_bare: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    weights = load_file(tiny_bare / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    run = train(tiny_bare, sft_file)
+    merge.write_model(tiny_bare, run.adapter, tmp_path / "once")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, tiny_bare / "model.safetensors", metadata={"format": "pt"})
+    merge.write_model(tiny_bare, run.adapter, tmp_path / "twice")
+    once, twice = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("once", "twice"))
+    assert torch.equal(once.lm_head.weight, twice.lm_head.weight)
+
+
 def test_a_file_with_another_template_or_tensor_turns_the_certificate_red(
     sft: runs.Run, tiny: Path, tmp_path: Path
 ) -> None:
