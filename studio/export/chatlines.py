@@ -8,8 +8,9 @@ from typing import Any
 from studio.child import Child
 from studio.data.records import Message
 from studio.errors import StudioError
-from studio.export import gguf, probes
+from studio.export import gguf, probes, vocab
 from studio.export.known import Known
+from studio.export.repair import TEMPLATE
 from studio.export.talks import AS_TEXT, CONVERSATIONS
 from studio.models.ggufhead import Head
 
@@ -59,16 +60,24 @@ def prompts(engine: Child, other: Child, head: Head, known: Known) -> list[dict[
         value += f"; the template refuses {len(talks) - len(ours)}"
     if wrong:
         value += f"; not: {', '.join(wrong)}"
+    own = _text(str(head.metadata.get(TEMPLATE, ""))) == _text(known.renderer.source)
+    if not wrong and not own:
+        value += "; its text is another than in training: what it writes of other conversations is not known"
     return [
         line(
             "prompts",
-            not wrong,
+            not wrong and own,
             value,
             "all",
             f"The file's template or vocabulary is not the one of training: {_AGAIN}",
         ),
         _beginning(head, known, [ids for _, ids in ours.values()], mine["ids"], begins, flag),
     ]
+
+
+def _text(template: str) -> str:
+    """Give a template without marks, and without the space around it."""
+    return vocab.unmarked(template).strip()
 
 
 def _beginning(

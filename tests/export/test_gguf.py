@@ -17,9 +17,10 @@ from making import make_model
 from studio import runs, worker
 from studio.chat.session import ENGINE
 from studio.child import Child
+from studio.data.records import Message
 from studio.errors import ExportError, ModelError
 from studio.export import certificate, gguf, merge, quantize, reference
-from studio.export.known import of_run
+from studio.export.known import Known, of_run
 from studio.render import encode
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -139,6 +140,31 @@ def test_a_merged_folder_loads_in_transformers_and_is_the_adapter_on_the_base(
         difference = (merged(ids).logits - peft(ids).logits).abs().max()
     assert float(difference) < 0.02  # bf16 rounds the merged weights
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+
+
+def test_a_template_with_generation_marks_is_written_without_them(tiny: Path, tmp_path: Path) -> None:
+    """llama.cpp's own programs, and Ollama, refuse a template that has them."""
+    import jinja2
+    from gguf import GGUFReader
+
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}\n{%- if m.role == 'assistant' %}\n"
+        "  {%- generation -%}  {{ m.content + '<|im_end|>' }}  {%- endgeneration %}\n"
+        "{%- else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    (tiny / "chat_template.jinja").write_text(template)
+    renderer = encode.load(tiny)
+    file = gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
+    field = GGUFReader(file).get_field("tokenizer.chat_template")
+    assert field is not None
+    plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(str(field.contents()))
+    talk = [Message("user", "a"), Message("assistant", " b "), Message("user", "c")]
+    written = plain.render(messages=[turn.to_dict() for turn in talk], add_generation_prompt=True)
+    assert written == renderer.template.text(talk, generate=True)
+    known = Known("x", tiny, None, renderer, tuned=True)
+    lines = {line["name"]: line["ok"] for line in certificate.make(file, known, None)["lines"]}
+    assert lines["prompts"] is True
 
 
 def test_a_merged_folder_stops_where_the_run_does_in_transformers(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
