@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.errors import ModelError
 from studio.models import adapter as adapter_check
 from studio.models import check, elsewhere, family, tokenizer
 from studio.models.architecture import OUTPUT
@@ -127,6 +128,11 @@ class Merged:
         self.scale = found.scale
         halves: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "adapter_model.safetensors").items():
+            if not value.isfinite().all():
+                said = f"The adapter's {key.removeprefix(_PREFIX)[:120]} holds values that are no numbers."
+                raise ModelError(
+                    said, "Its training broke: take an earlier checkpoint, or train again.", file=str(folder)
+                )
             layer, kind, half = key.removeprefix(_PREFIX).partition(".lora_")
             if kind and rows_only:
                 continue
