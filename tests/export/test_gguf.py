@@ -167,6 +167,21 @@ def test_a_template_with_generation_marks_is_written_without_them(tiny: Path, tm
     assert lines["prompts"] is True
 
 
+def test_a_template_that_refuses_a_system_turn_is_certified(tiny: Path, tmp_path: Path) -> None:
+    """As Gemma 2's does: training puts a system text into the first question, and so does the chat."""
+    template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    (tiny / "chat_template.jinja").write_text(template)
+    renderer = encode.load(tiny)
+    file = gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
+    found = certificate.make(file, Known("x", tiny, None, renderer, tuned=True), None)
+    (prompts,) = (line for line in found["lines"] if line["name"] == "prompts")
+    assert prompts["ok"] is True and prompts["value"].startswith("12 of 12") and "first question" in prompts["value"]
+
+
 def test_a_merged_folder_stops_where_the_run_does_in_transformers(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
