@@ -14,6 +14,7 @@ import pytest
 import tampering
 from making import make_model
 
+import studio
 from studio import runs, worker
 from studio.chat.session import ENGINE
 from studio.child import Child
@@ -180,6 +181,8 @@ def test_a_template_that_refuses_a_system_turn_is_certified(tiny: Path, tmp_path
     found = certificate.make(file, Known("x", tiny, None, renderer, tuned=True), None)
     (prompts,) = (line for line in found["lines"] if line["name"] == "prompts")
     assert prompts["ok"] is True and prompts["value"].startswith("12 of 12") and "first question" in prompts["value"]
+    with pytest.raises(ExportError, match="no place for a system text"):
+        studio.export_model(str(tiny), quants=["F16"], system="Be brief.", out=tmp_path / "files")
 
 
 def test_a_merged_folder_stops_where_the_run_does_in_transformers(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
