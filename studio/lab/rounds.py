@@ -30,7 +30,7 @@ from studio.runs import Run, RunConfig
 
 Start = Callable[..., dict[str, Any]]
 PLACES = "steps.json"
-_EVAL = {"against", "suites", "judge", "files", "n", "settings", "seed"}
+_EVAL = {"against", "suites", "judge", "files", "n", "settings", "seed", "engine"}
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Start) -> dict[str, Any]:
