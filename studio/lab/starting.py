@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import runs
-from studio.errors import RunError
+from studio.errors import ConfigError, RunError
 from studio.lab import recipe, sources
 from studio.runs import Run, RunConfig
 
@@ -17,6 +17,10 @@ def begin(file: Path, out: Path | None, data: dict[str, str], model: str, resume
     """Give the run that does a recipe; what it needs is looked for first. Raises StudioErrors."""
     wanted = recipe.read(file)
     if resume:
+        if data or model:
+            raise ConfigError(
+                "A recipe that is gone on with keeps its files and its base.", "Leave --data and --model out."
+            )
         return _unfinished(wanted, out)
     absolute = {old: str(Path(new).expanduser().resolve()) if Path(new).exists() else new for old, new in data.items()}
     found, _ = sources.check(wanted, absolute, model)
