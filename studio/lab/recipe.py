@@ -6,7 +6,7 @@
     figure = "heldout"         # a training run's own held-out figure, or SUITE.MEASURE of the eval steps
 
     [base]                     # model: starter, a folder or a hub id; sha256: of its weights
-    [[data]]                   # name, path (a hint), sha256; relative paths begin at the recipe's folder
+    [[data]]                   # name, path (a hint), sha256; relative places begin at the recipe's folder
     [[step]]                   # name, kind (KINDS), and the fields of a run: method, model, data, parent, title
     [step.settings]            # of the method
     [step.options]             # of the kind: what scores answers, a source of feedback and its settings, types of files
@@ -210,7 +210,7 @@ def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folde
         title=_top(document, "title", "recipe", where),
         base=base,
         data=data,
-        steps=tuple(_step(one, n, where) for n, one in enumerate(_list(document, "step", where))),
+        steps=tuple(_step(one, n, where, folder) for n, one in enumerate(_list(document, "step", where))),
         keep=_top(document, "keep", "last", where),
         figure=_top(document, "figure", keeping.HELDOUT, where),
         written=_top(document, "written", {}, where),
@@ -249,10 +249,14 @@ def _base(document: Mapping[str, Any], where: _Where, folder: Path | None) -> Ba
     if not isinstance(found, dict) or not found.get("model"):
         raise where.error("The recipe names no base model.", "Write [base] with model = NAME.", "base")
     made = Base(**_texts(found, Base, where, "base", 0))
-    place = Path(made.model).expanduser()  # as those of data: from the recipe's folder, where there is one
-    if folder is not None and not place.is_absolute() and made.model != "starter" and (folder / place).is_dir():
-        made = dataclasses.replace(made, model=str((folder / place).resolve()))
-    return made
+    return made if made.model == "starter" else dataclasses.replace(made, model=_from(folder, made.model))
+
+
+def _from(folder: Path | None, name: str) -> str:
+    """Give a relative place that is there from the recipe's folder as a whole one; else the name as it is."""
+    place = Path(name).expanduser()
+    there = folder is not None and not place.is_absolute() and (folder / place).exists()
+    return str((folder / place).resolve()) if folder is not None and there else name
 
 
 def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Data:
@@ -263,20 +267,18 @@ def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None
             raise where.error(f"A file of data has no {key}.", f"Give it one: {key} = ...", "data", number, key)
     if made.sha256 and not re.fullmatch("[0-9a-f]{64}", made.sha256):
         raise where.error("This is no sha256.", "64 digits of 0-9 and a-f.", "data", number, "sha256")
-    place = Path(made.path).expanduser()
-    if folder is not None and not place.is_absolute() and (folder / place).exists():
-        made = dataclasses.replace(made, path=str((folder / place).resolve()))
-    return made
+    return dataclasses.replace(made, path=_from(folder, made.path))
 
 
-def _step(found: dict[str, Any], number: int, where: _Where) -> Step:
+def _step(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Step:
     tables = {name: found[name] for name in ("settings", "options", "made") if name in found}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise where.error(f"{name!r} is a table.", f"Write [step.{name}].", "step", number, name)
     texts = _texts({k: v for k, v in found.items() if k not in tables}, Step, where, "step", number)
     fields: dict[str, Any] = {"name": "", "kind": ""}
-    return Step(**(fields | texts | tables))
+    made = Step(**(fields | texts | tables))
+    return dataclasses.replace(made, data=_from(folder, made.data)) if made.data else made
 
 
 def _texts(found: dict[str, Any], cls: type[Any], where: _Where, table: str, number: int) -> dict[str, str]:

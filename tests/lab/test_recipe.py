@@ -165,6 +165,18 @@ def test_a_mistake_is_named_with_its_line_and_field(
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("key", ["data", "parent"])
+def test_what_a_step_names_itself_is_looked_for_before_anything_starts(tmp_path: Path, key: str) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    named = {"data": "rows.jsonl", "parent": "", key: "gone"}
+    fields = "".join(f"{name} = {value!r}\n" for name, value in named.items())
+    path = write(tmp_path, HEAD + "[[step]]\nname = 'a'\nkind = 'train'\nmethod = 'sft'\n" + fields)
+    with pytest.raises(ConfigError, match=r"There is no .* gone") as caught:
+        studio.run_recipe(path)
+    assert caught.value.field == f"step.{key}" and caught.value.line == {"data": 8, "parent": 9}[key]
+    assert not runs.all_runs()
+
+
 def test_a_file_that_is_missing_or_another_is_said_before_anything_starts(
     line: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
