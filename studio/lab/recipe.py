@@ -5,7 +5,8 @@
     keep = "last"              # or "best": the round with the best `figure`
     figure = "heldout"         # a training run's own held-out figure, or SUITE.MEASURE of the eval steps
 
-    [base]                     # model: starter, a folder or a hub id; sha256: of its weights
+    [base]                     # model: starter, a folder or a hub id; sha256: of its weights (without any trained or
+                               # written model there may be none)
     [[data]]                   # name, path (a hint), sha256; relative places begin at the recipe's folder
     [[step]]                   # name, kind (KINDS), and the fields of a run: method, model, data, parent, title
     [step.settings]            # of the method
@@ -246,6 +247,8 @@ def _list(document: Mapping[str, Any], name: str, where: _Where) -> list[Any]:
 
 def _base(document: Mapping[str, Any], where: _Where, folder: Path | None) -> Base:
     found = document.get("base")
+    if found is None and not any(one.get("kind") in steps.ON_BASE for one in _list(document, "step", where)):
+        return Base("")
     if not isinstance(found, dict) or not found.get("model"):
         raise where.error("The recipe names no base model.", "Write [base] with model = NAME.", "base")
     made = Base(**_texts(found, Base, where, "base", 0))

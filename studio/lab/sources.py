@@ -124,6 +124,8 @@ def _found(one: Data, given: Mapping[str, str]) -> str:
 
 def _base(wanted: Base, model: str, emit: events.Emit | None, should_stop: Callable[[], bool] | None) -> Base:
     name = model or wanted.model
+    if not name:
+        return wanted
     if not model and wanted.revision and "@" not in name and hub.here(name) is None:
         name = f"{name}@{wanted.revision}"
     remedy = "Name the model where it is now: --model FOLDER (or a hub id)."

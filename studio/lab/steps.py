@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from studio.lab.recipe import Step
 
 Wrong = Callable[[str, str, str], ConfigError]
+#: Kinds that begin with the base, where nothing else is named.
+ON_BASE = ("train", "export", "merge")
 _READING = {"mapping": dict, "kind": str, "drop": list, "fill": dict}
 #: kind -> its options, each with the type that it has to have.
 _OPTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
@@ -164,8 +166,6 @@ def _suite(name: Any, wrong: Wrong, key: str) -> None:
 
 
 def _files(step: Step, wrong: Wrong) -> None:
-    if not (step.parent or step.model or step.options.get("adapter")):
-        raise wrong("Nothing is said to be written.", "Write parent = @NAME, or model = a model.", "parent")
     types = step.options.get("quants") or []
     try:
         quants.check([str(name) for name in types])

@@ -145,7 +145,6 @@ JUDGED = HEAD + '[[step]]\nname = "a"\nkind = "feedback"\n[step.options]\n'
             "step.options.quants",
             "no type 'Q9'",
         ),
-        (HEAD + "[[step]]\nname = 'a'\nkind = 'export'\n", 4, "step.parent", "Nothing is said to be written"),
         (HEAD + "[[step]]\nname = 'a'\nkind = 'eval'\nparent = '@a'\n", 7, "step.parent", "Nothing before this step"),
         ("recipe = true\n", 1, "recipe", "layout 1"),
         ("recipe = 1\ntitle = 3\n[base]\nmodel = 'starter'\n", 2, "title", "is a text"),
