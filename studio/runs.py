@@ -318,17 +318,22 @@ def others(run: Run, every: bool = False) -> list[Run]:
 
     `every`: also those of kinds that need nothing once they are over.
     """
-    try:
-        lines = (run.dir / "elsewhere").read_text("utf-8", errors="surrogateescape").split("\n")
-    except OSError:
-        lines = []
     listed = all_runs()
-    apart = {Path(line): Run(Path(line)) for line in lines if line and _is_run(Path(line))}
+    apart = {other.dir: other for other in elsewhere(run)}
     for one in listed:
         apart.pop(one.dir.resolve(), None)
     found = [*listed, *apart.values()]
     found = [other for other in found if other.dir != run.dir]
     return found if every else [other for other in found if other.config.kind not in _LEAVES_NOTHING]
+
+
+def elsewhere(run: Run) -> list[Run]:
+    """List the runs that this one was told of because they stand in no list."""
+    try:
+        lines = (run.dir / "elsewhere").read_text("utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return []
+    return [Run(Path(line)) for line in dict.fromkeys(lines) if line and _is_run(Path(line))]
 
 
 def _names(place: str, run: Run) -> bool:
