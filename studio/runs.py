@@ -192,10 +192,13 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
         out = place(config)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already and is not empty.", "Choose another folder with --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    run = Run(out.resolve())
-    text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
-    paths.write_text(run.dir / "config.json", redact(text) + "\n")
+    run, text = Run(out.resolve()), json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths.write_text(run.dir / "config.json", redact(text) + "\n")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise RunError(f"{out} cannot be made: {why}.", "Make room, or choose another folder with --out.") from None
     if not any(_is_run(folder) for folder in run.dir.parents):  # a part of another run, a rehearsal's, goes with it
         for needed in map(Path, _needed(config)):
             if not needed.parent == run.dir.parent == paths.runs().resolve():  # where all are listed
