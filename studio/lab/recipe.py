@@ -8,14 +8,18 @@
     [base]                     # model: starter, a folder or a hub id; sha256: of its weights (without any trained or
                                # written model there may be none)
     [[data]]                   # name, path (a hint), sha256; relative places begin at the recipe's folder
-    [[step]]                   # name, kind (KINDS), and the fields of a run: method, model, data, parent, title
+    [[step]]                   # name, kind (train, feedback, eval, merge, export), and what that command takes:
+                               # method, model, data, parent, title
     [step.settings]            # of the method
     [step.options]             # of the kind: what scores answers, a source of feedback and its settings, types of files
     [step.made]                # what came out the first time: the hash of the adapter, its place (a hint)
 
 `@NAME` in a field, a setting or an option means a file of [[data]] or an earlier step: its run, or with `@NAME:kto` the
-rows of a set of judged answers. `@best` is the best training run so far (keeping.py says which that is). What a text
+rows of a set of judged answers. `@best` is the best training run so far, the last one with keep = "last". What a text
 has behind `@@` is meant as it stands.
+
+Held-out figures compare runs of one method with the same held-out rows (dpo, ipo and kto: the same parent, too), figures
+of eval steps those that were asked alike; of equals the earlier one is kept. What does not compare is refused.
 """
 
 from __future__ import annotations
