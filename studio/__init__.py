@@ -71,10 +71,10 @@ def train_model(
     """Train with a method; a bad setting is refused before anything is written.
 
     With `rehearse` a few rows go the whole way instead, and the document says what all of them will take
-    (lab/rehearse.py). `data` is a file, "votes" (data/votes.py), or a set of judged answers (data/preferences.py);
-    `reading` says how it is read; `parent` is the run to go on from (its model is taken when none is named); `reward`
-    is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out` the run's directory. Of
-    several `processes` (train/together.py) each learns from `batch_size` rows in a step.
+    (lab/rehearse.py). `data` is a file, "votes" or "thumbs" (of the chat page), or a set of judged answers
+    (data/preferences.py); `reading` says how it is read; `parent` is the run to go on from (its model is taken when
+    none is named); `reward` is what scores the answers of ppo and rloo, a reward run or a rule (data/rules.py); `out`
+    the run's directory. Of several `processes` (train/together.py) each learns from `batch_size` rows in a step.
     """
     from studio import config, runs
     from studio.data import preferences
@@ -203,6 +203,7 @@ def evaluate(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     allow_endpoint: bool = False,
+    engine: str = "auto",
     emit: Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -210,7 +211,8 @@ def evaluate(
 
     `against` is `base`, a run, a model or a file; "" the run's parent, else its base; "none" nobody. `judge` answers
     where free answers are judged. `files` {suite: file} are items of your own ("": of the only suite), `n` the most
-    items a suite asks, `settings` {suite: {name: value}}; `allow_endpoint` lets a judge elsewhere get the text.
+    items a suite asks, `settings` {suite: {name: value}}; `allow_endpoint` lets a judge elsewhere get the text;
+    `engine` is "llama.cpp", "transformers" or "auto" (feedback/engines.py).
     """
     from studio.evals import job
 
@@ -225,6 +227,7 @@ def evaluate(
         settings=settings,
         seed=seed,
         allow_endpoint=allow_endpoint,
+        engine=engine,
     )
     return _do(made, None, emit, should_stop)
 

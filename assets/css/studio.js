@@ -43,6 +43,10 @@
 
   // A drawn control says what was done with it: its message goes into a hidden field, whose handler reads it.
   let sent = 0;
+  function write(field, message) {
+    field.value = JSON.stringify({ ...message, sent: `${Date.now()} ${++sent}` });
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
   function send(control) {
     const field = document.querySelector(`#${control.dataset.stTo} :is(textarea, input)`);
     if (!field) return;
@@ -50,11 +54,18 @@
     if (control.tagName !== "BUTTON") message.value = control.value;
     else message.values = Object.fromEntries([...(control.closest("[data-st-group]")?.querySelectorAll("[data-st-name]") || [])]
       .map((named) => [named.dataset.stName, named.value]));
-    field.value = JSON.stringify({ ...message, sent: `${Date.now()} ${++sent}` });
-    field.dispatchEvent(new Event("input", { bubbles: true }));
+    write(field, message);
     if (control.dataset.stPageGo) location.hash = control.dataset.stPageGo;
     if (control.dataset.stGo) document.querySelector(control.dataset.stGo)?.scrollIntoView({ block: control.dataset.stGo.endsWith(".st-fold") ? "start" : "nearest" });
   }
+
+  // A form is kept when one of its fields was left or ticked: a little later, when Gradio knows what was written.
+  ["focusout", "change"].forEach((kind) => document.addEventListener(kind, (event) => {
+    const field = event.target.closest?.(".st-keeps")?.querySelector(".st-keep :is(textarea, input)");
+    if (!field || field === event.target || !event.target.matches("input, textarea")) return;
+    clearTimeout(field.stKeeping);
+    field.stKeeping = setTimeout(() => write(field, {}), 150);
+  }));
 
   // A control that is drawn anew while it has the focus gets it back.
   const name = (control) => control && control.matches?.("[data-st-send]") ? control.ariaLabel || control.textContent : "";
@@ -160,8 +171,7 @@
     const field = !warmed && document.querySelector("#st-chat-do textarea, #st-chat-do input");
     if (!field) return;
     warmed = true;
-    field.value = JSON.stringify({ do: "open", sent: `${Date.now()} ${++sent}` });
-    field.dispatchEvent(new Event("input", { bubbles: true }));
+    write(field, { do: "open" });
   }
 
   // Of a token that is pointed at or reached by the arrow keys the line below tells the numbers.

@@ -196,9 +196,22 @@ def _vocabulary(path: str) -> Weights:
 
 
 def _tokens(request: dict[str, Any], cancelled: Cancelled) -> Iterator[dict[str, Any]]:
-    """Tokenise plain texts with the file's vocabulary."""
-    weights = _vocabulary(request["gguf"])
+    """Tokenise plain texts with the file's vocabulary: {"ids"}.
+
+    With `pane` by the file that is open there, where `bos` puts the file's beginning first, if it has one. It then
+    tells "prefix" too, the token that stands for an empty text (the beginning, else the end), and "room", the tokens
+    that the model reads at most.
+    """
     special = bool(request.get("special"))
+    if "pane" in request:
+        context = _open(request).context
+        yield {
+            "ids": prompts.plain_ids(context.weights, request["texts"], special, bool(request.get("bos"))),
+            "prefix": prompts.prefix(context.weights),
+            "room": min(context.n_ctx, context.weights.n_ctx_train or context.n_ctx),
+        }
+        return
+    weights = _vocabulary(request["gguf"])
     try:
         yield {"ids": [weights.tokenize(text, special=special) for text in request["texts"]]}
     finally:

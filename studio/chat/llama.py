@@ -320,6 +320,10 @@ class Context:
         """Evaluate one more token."""
         self._decode([token], 0)
 
+    def last(self) -> Any:
+        """Give the logits (V) after what was evaluated last by `next`, or by `feed` without `logits_from`."""
+        return self._logits(1)[0]
+
     def _decode(self, part: list[int], first: int) -> None:
         """Evaluate a batch after what is there; logits are made from position `first` of it on."""
         count = len(part)

@@ -171,6 +171,18 @@ def adds_bos(weights: Weights) -> bool:
     return bool(weights.lib.llama_vocab_get_add_bos(weights.vocab))
 
 
+def plain_ids(weights: Weights, texts: Sequence[str], special: bool, bos: bool) -> list[list[int]]:
+    """Tokenise texts as they stand, after the file's beginning where `bos` asks for it and the file puts one."""
+    first = bos and adds_bos(weights)
+    return [weights.tokenize(text, special=special, bos=first) for text in texts]
+
+
+def prefix(weights: Weights) -> int:
+    """Give the token that a text without a beginning is read after: the file's BOS, else its end; -1 for neither."""
+    named = (weights.meta.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
+    return next((int(token) for token in named if token is not None), -1)
+
+
 def spelled(weights: Weights, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Give each token with its text."""
     return [{"id": token, "text": weights.text(token)} for token in ids]

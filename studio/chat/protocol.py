@@ -25,9 +25,11 @@ _NUMBERS: dict[str, tuple[str, float, float]] = {
     "min_p": ("min_p", 0.0, 1.0),
     "repeat_penalty": ("repeat_penalty", 0.1, 10.0),
 }
-_WHOLE = {"seed", "max_tokens", "max_completion_tokens", "top_k"}
+_WHOLE = {"seed", "max_tokens", "max_completion_tokens", "top_k", "top_logprobs"}
 #: What is asked for with these is not there; leaving them out in silence would be a wrong answer.
-_ABSENT = ("tools", "functions", "logprobs", "logit_bias", "audio", "prediction")
+_ABSENT = ("tools", "functions", "logit_bias", "audio", "prediction")
+#: The most likely tokens that may be told beside each token, and the least logarithm, which stands for never.
+TOP, NEVER = 20, -9999.0
 
 
 class Refused(Exception):
@@ -91,6 +93,7 @@ def read(body: bytes) -> Question:
         if (value := asked.get(name)) is not None:
             options[ours] = _number(name, value, low, high)
     options["stop"] = _stops(asked.get("stop"))
+    options["logprobs"] = _top(asked)
     arguments = asked.get("chat_template_kwargs") or {}
     if not isinstance(arguments, dict):
         raise Refused(400, "'chat_template_kwargs' must be an object.", param="chat_template_kwargs")
@@ -149,6 +152,17 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
     return int(value) if name in _WHOLE else float(value)
 
 
+def _top(asked: dict[str, Any]) -> int | None:
+    """Read how many likely tokens are to be told beside each token; None where no probabilities are wanted."""
+    wanted, top = asked.get("logprobs"), asked.get("top_logprobs")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise Refused(400, "'logprobs' must be true or false.", param="logprobs")
+    count = None if top is None else int(_number("top_logprobs", top, 0, TOP))
+    if count is not None and not wanted:
+        raise Refused(400, "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    return (count or 0) if wanted else None
+
+
 def _stops(given: Any) -> list[str]:
     stops = [given] if isinstance(given, str) else given or []
     if not isinstance(stops, list) or len(stops) > 16 or not all(isinstance(s, str) and s for s in stops):
@@ -168,24 +182,38 @@ class Answer:
             "system_fingerprint": fingerprint,
         }
 
-    def whole(self, text: str, done: dict[str, Any]) -> dict[str, Any]:
-        """Give the answer in one piece."""
+    def whole(self, text: str, done: dict[str, Any], odds: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """Give the answer in one piece; `odds`: how likely its tokens were, as the engine tells it."""
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
+            "logprobs": _logprobs(odds),
             "finish_reason": finish(done),
         }
         return {**self._about, "object": "chat.completion", "choices": [choice], "usage": usage(done)}
 
-    def piece(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        """Give a piece of a stream."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def piece(
+        self, delta: dict[str, Any], finish_reason: str | None = None, odds: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """Give a piece of a stream; `odds` are those of its tokens."""
+        choice = {"index": 0, "delta": delta, "logprobs": _logprobs(odds), "finish_reason": finish_reason}
         return {**self._about, "object": "chat.completion.chunk", "choices": [choice]}
 
     def last(self, done: dict[str, Any]) -> dict[str, Any]:
         """Give the piece of a stream that tells the usage."""
         return {**self._about, "object": "chat.completion.chunk", "choices": [], "usage": usage(done)}
+
+
+def _logprobs(odds: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """Put the engine's probabilities (chat/answers.py `stream`) into OpenAI's layout."""
+    if odds is None:
+        return None
+
+    def told(one: dict[str, Any]) -> dict[str, Any]:
+        return {"token": one["text"], "logprob": max(NEVER, one["logprob"]), "bytes": one["bytes"]}
+
+    content = [{**told(one), "top_logprobs": [told(other) for other in one["top"]]} for one in odds]
+    return {"content": content, "refusal": None}
 
 
 def finish(done: dict[str, Any]) -> str:

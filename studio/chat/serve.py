@@ -1,9 +1,10 @@
 """An OpenAI-compatible server on a session's engine and our renderer, so that editors can use a tuned model.
 
-POST /v1/chat/completions (whole or streamed), GET /v1/models, /v1/models/ID and /health; where two models are compared
-in use (data/trial.py) also POST /v1/feedback and GET /v1/comparison. A plain ASGI application: few paths need no
-framework. Covers what `ui/guard` does for the window (other web pages, DNS rebinding) and, where other
-machines may come in, a key. Requests for one model wait for each other; a client that goes away stops its answer.
+POST /v1/chat/completions (whole or streamed, with the probabilities of tokens where `logprobs` asks for them), GET
+/v1/models, /v1/models/ID and /health; where two models are compared in use (data/trial.py) also POST /v1/feedback and
+GET /v1/comparison. A plain ASGI application: few paths need no framework. Covers what `ui/guard` does for the window
+(other web pages, DNS rebinding) and, where other machines may come in, a key. Requests for one model wait for each
+other; a client that goes away stops its answer.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class Server:
     async def _answer(self, model: Served, question: Question, send: Send) -> None:
         answer, begun = Answer(model.name, model.fingerprint), False
         async with model.lock, contextlib.aclosing(self._pieces(model, question)) as pieces:
-            text, done = "", dict[str, Any]()
+            text, done, odds = "", dict[str, Any](), list[dict[str, Any]]()
             try:
                 async for item in pieces:
                     if question.stream and not begun:
@@ -178,8 +179,9 @@ class Server:
                         await _event(send, answer.piece({"role": "assistant", "content": ""}))
                     if "text" in item:
                         text += item["text"]
+                        odds += item.get("logprobs", ())
                         if question.stream:
-                            await _event(send, answer.piece({"content": item["text"]}))
+                            await _event(send, answer.piece({"content": item["text"]}, odds=item.get("logprobs")))
                     else:
                         done = item
             except StudioError as error:
@@ -190,7 +192,8 @@ class Server:
                 return
         await self._keep(answer, model, question, text)
         if not question.stream:
-            await _reply(send, 200, answer.whole(text, done))
+            told = None if question.options["logprobs"] is None else odds
+            await _reply(send, 200, answer.whole(text, done, told))
             return
         await _event(send, answer.piece({}, protocol.finish(done)))
         if question.usage:

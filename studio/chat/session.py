@@ -52,6 +52,10 @@ class Session:
         # a passive wait leaves the cores to a training run, which costs little when there is none
         self._child = Child(ENGINE, env={"OMP_WAIT_POLICY": "passive"})
 
+    def about(self) -> dict[str, Any]:
+        """Tell which llama.cpp answers: {"version", "gpu", "system"}. Raises ToolMissing where there is none."""
+        return self._child.ask({"op": "about"}, timeout=_LOADING)
+
     def load(self) -> list[dict[str, Any]]:
         """Load every pane's file and describe it; raises ModelError for a file that llama.cpp cannot load.
 
@@ -123,8 +127,9 @@ class Session:
         max_tokens (None: as many as there is room for), stop (texts that end the answer), template, template_args
         (variables for the template, as enable_thinking), overflow ("shift": leave out the oldest turns when there is no
         room, else that is an error), `continue` (the last turn is an unfinished answer, with the `ids` that its `done`
-        told), strength. `done` tells {"tokens", "tokens_per_s", "first_s", "stopped", "stop_token", "cancelled", "why",
-        "ids", "prompt_tokens", "reused", "left_out"}; see `why` for the reasons.
+        told), strength, logprobs (how many alternatives to each token: see `answers.stream`). `done` tells {"tokens",
+        "tokens_per_s", "first_s", "stopped", "stop_token", "cancelled", "why", "ids", "prompt_tokens", "reused",
+        "left_out"}; see `why` for the reasons.
         """
         options = {"threads": threads_for(1), **options}
         return self._child.stream(self._request("ask", pane, messages=list(turns), **options), timeout=_SILENCE)
@@ -151,6 +156,10 @@ class Session:
         `plain` pieces are what people wrote where it looks like a control token, and was not made one.
         """
         return self._child.ask(self._request("prompt", pane, messages=list(turns), **options), timeout=_LOADING)
+
+    def tokens(self, pane: int, texts: Sequence[str], *, bos: bool = True) -> dict[str, Any]:
+        """Tokenise plain texts by a pane's file: {"ids", "prefix", "room"}; see `engine`."""
+        return self._child.ask(self._request("tokens", pane, texts=list(texts), bos=bos), timeout=_LOADING)
 
     def scores(
         self,
@@ -192,13 +201,14 @@ class Session:
     def identity(self, pane: int) -> dict[str, Any]:
         """Tell who a pane is.
 
-        {"name", "file", "sha256", "bytes", "adapter", "adapter_sha256", "strength", "raw", "type", "context",
+        {"name", "engine", "file", "sha256", "bytes", "adapter", "adapter_sha256", "strength", "raw", "type", "context",
         "device"}; hashes are the first 12 digits. Reads the whole file the first time.
         """
         chosen = self.panes[pane]
         told = self._child.ask(self._request("load", pane), timeout=_LOADING)
         return {
             "name": chosen.name,
+            "engine": "llama.cpp",
             "file": Path(chosen.gguf).name,
             "sha256": identity.sha256(chosen.gguf)[: identity.SHORT],
             "bytes": os.path.getsize(chosen.gguf),

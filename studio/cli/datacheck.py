@@ -31,7 +31,7 @@ def add(
     """Add the verb."""
     check = verbs.add_parser("check", parents=[common], help="find the format, list what is wrong")
     check.add_argument(
-        "file", help="a file, a data set of the hub (org/name[@revision][/part][:split]), or votes, or votes:kto"
+        "file", help="a file, a data set of the hub (org/name[@revision][/part][:split]), votes, votes:kto or thumbs"
     )
     check.add_argument("--model", default="", help="also look at the rows as this model's tokens")
     check.add_argument("--template", default="", help="with --model: a template family instead of the model's own")

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import studio
+from studio import config
+from studio.cli.feedback import add_settings, given
 from studio.cli.output import Out, table
 from studio.cli.running import watching
 from studio.errors import ConfigError
 from studio.evals import card
-from studio.evals.suite import SUITES
+from studio.evals.suite import SUITES, Suite, load
+from studio.feedback import engines
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -30,7 +33,14 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--data", action="append", default=[], metavar="[SUITE=]FILE", help="items of your own for a suite; repeatable"
     )
-    verb.add_argument("--n", type=int, default=None, metavar="N", help="the most items that a suite asks")
+    verb.add_argument(
+        "--n",
+        "--limit",
+        type=int,
+        default=None,
+        metavar="N",
+        help="the most items that a suite asks (lm-eval: per task)",
+    )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument(
         "--set", action="append", default=[], metavar="SUITE.NAME=VALUE", help="a suite's setting; repeatable"
@@ -38,12 +48,26 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--allow-endpoint", action="store_true", help="let a judge that is not on this machine get the text"
     )
+    verb.add_argument("--engine", default=engines.AUTO, choices=engines.CHOICES, help=engines.HELP)
     verb.add_argument("--open", action="store_true", help="open the report when it is made")
+    for suite in _flagged():
+        group = verb.add_argument_group(f"settings of --suite {suite.name}")
+        add_settings(group, [one for one in config.settings(suite.Config) if one.name != "n"])
     verb.set_defaults(do=_evaluate)
+
+
+def _flagged() -> list[Suite]:
+    """List the suites that have flags of their own."""
+    return [suite for suite in map(load, SUITES.values()) if suite.named]
 
 
 def _evaluate(args: argparse.Namespace, out: Out) -> None:
     files, settings = _files(args.data), _settings(args.set)
+    flags = given(args)
+    for suite in _flagged():
+        known = {one.name for one in config.settings(suite.Config)}
+        if mine := {name: value for name, value in flags.items() if name in known}:
+            settings[suite.name] = {**mine, **settings.get(suite.name, {})}
     with watching() as watch:
         found = studio.evaluate(
             args.run,
@@ -55,6 +79,7 @@ def _evaluate(args: argparse.Namespace, out: Out) -> None:
             settings=settings,
             seed=args.seed,
             allow_endpoint=args.allow_endpoint,
+            engine=args.engine,
             **watch,
         )
     out.result(found, told(found))
@@ -87,7 +112,10 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def told(found: dict[str, Any]) -> str:
     """Say the card in words, what got worse first."""
-    lines = [f"{found['of']} against {found['against'] or 'nothing'}; {found['through']}; seed {found['seed']}", ""]
+    lines = [
+        f"{found['of']} against {found['against'] or 'nothing'}; through {found['through']}; seed {found['seed']}",
+        "",
+    ]
     if found["against"]:
         heads = {"worse": "WORSE", "better": "BETTER", "changed": "DIFFERENT", "undecided": "NO SIGNIFICANT DIFFERENCE"}
         for name, head in heads.items():

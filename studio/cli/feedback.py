@@ -40,7 +40,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
             verb.set_defaults(do=lambda args, out: ranking.do(args, out, given(args)))
 
 
-def add_settings(verb: argparse.ArgumentParser, settings: Sequence[Setting]) -> None:
+def add_settings(verb: argparse._ActionsContainer, settings: Sequence[Setting]) -> None:
     """Add a flag for every setting: --max-tokens for max_tokens, -n for n, --keep and --no-keep for a yes or no."""
     for s in settings:
         names = [f"--{s.name.replace('_', '-')}", *([f"-{s.name}"] if len(s.name) == 1 else [])]

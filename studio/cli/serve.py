@@ -24,7 +24,14 @@ from studio.errors import ConfigError, InputError
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    verb = verbs.add_parser("serve", parents=[common], help="serve a run or a GGUF file to OpenAI-compatible clients")
+    verb = verbs.add_parser(
+        "serve",
+        parents=[common],
+        help="serve a run or a GGUF file to OpenAI-compatible clients",
+        description="Chat completions, whole or streamed, with logprobs and top_logprobs (up to 20) where they are "
+        "asked for: the model's own probabilities. With --against also thumbs (POST /v1/feedback), kept as a set that "
+        "trains, and how the two compare (GET /v1/comparison).",
+    )
     verb.add_argument("who", metavar="RUN|ADAPTER|MODEL|GGUF")
     chat.add_panes(verb)
     verb.set_defaults(context=4096)

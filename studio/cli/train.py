@@ -29,7 +29,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("method", choices=sorted(METHODS))
     verb.add_argument("--model", default="", help="starter, a folder, or a hub id (with --parent: the parent's)")
-    verb.add_argument("--data", required=True, help="a file of rows, or `votes`: the answers that you voted on")
+    verb.add_argument(
+        "--data", required=True, help="a file of rows, a set, or what you gave on the Chat page: votes, thumbs"
+    )
     verb.add_argument("--parent", default="", help="the run to go on from")
     verb.add_argument("--reward", default="", help=f"ppo, rloo: what scores answers, a reward run or a rule ({FORMS})")
     verb.add_argument("--out", type=Path, help="the run's directory (by default in Studio's data folder)")

@@ -13,7 +13,7 @@ What a record gives, by kind of rows:
     sft          the best answer (of equals the first)
 
 A record that was `dropped` gives nothing, nor do answers that are empty or the same. Votes of the chat page are a set
-of their own (votes.py) and give the same kinds of rows.
+of their own (votes.py) and give the same kinds of rows; its thumbs are a set like any other (thumbs.py).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ FILE = "records.jsonl"
 #: Kinds of rows, and what their files are called.
 KINDS = {"preference": "pairs", "kto": "rated", "sft": "answers"}
 PAIRINGS = ("all", "ends")
+#: The source of the chat page's thumbs, and what stands for their set on the command line.
+THUMBS = "thumbs"
 Row = dict[str, Any]
 
 
@@ -236,7 +238,7 @@ def snapshot(run: Run, kind: str, pairing: str = "all") -> Path:
 
 
 def named(data: str | Path, kind: str = "") -> Path:
-    """Give the file that a name of data means: a set's run ("ID", "ID:kto"), the votes (votes.py), or a path.
+    """Give the file that a name of data means: a set's run ("ID", "ID:kto"), the votes (votes.py), thumbs, or a path.
 
     `kind` is the kind of rows that a set's name alone stands for.
     """
@@ -247,16 +249,18 @@ def named(data: str | Path, kind: str = "") -> Path:
     if not colon or wanted not in (*KINDS, *(f"{one}/ends" for one in KINDS)):
         set_, wanted = name, kind
     if (run := of(set_)) is None:
+        if set_ == THUMBS and not os.path.lexists(name):
+            raise DataError("No answer has a thumb yet.", "Thumbs are given on the Chat page, below each answer.")
         return votes.named(data, kind)
     wanted, _, pairing = (wanted or default(run)).partition("/")
     return snapshot(run, wanted, pairing or str(run.config.options.get("pairing") or "all"))
 
 
 def of(name: str) -> Run | None:
-    """Find the set that a name means; None where it means none."""
+    """Find the set that a name means; None where it means none. THUMBS is the newest set of that source."""
     try:
         if not name or not runs.is_run(name):
-            return None
+            return newest(THUMBS) if name == THUMBS else None
         run = runs.find(name)
     except OSError:  # a name that the system does not take, or a data folder that cannot be read: no set
         return None
@@ -266,6 +270,11 @@ def of(name: str) -> Run | None:
 def sets() -> list[Run]:
     """List the sets of the data folder, the newest first."""
     return [run for run in runs.all_runs() if run.config.kind == KIND]
+
+
+def newest(source: str) -> Run | None:
+    """Give the newest set of a source; None where there is none."""
+    return next((run for run in sets() if run.config.options.get("source") == source), None)
 
 
 def default(run: Run) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from studio import events
-from studio.chat.session import Pane
 from studio.data import ledger, writers
 from studio.errors import ConfigError, Stopped
 from studio.evals.suite import T
+from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Local, Said, Speaker, Speakers, seed_of
 from studio.runs import Run
 
@@ -118,11 +118,11 @@ class Asked:
             raise ConfigError(f"Nobody answers for {side!r} here.", f"The sides are: {', '.join(self.speakers)}.")
         return self.speakers[side]
 
-    def add(self, side: str, pane: Pane) -> Speaker:
-        """Open one more side."""
-        if side not in self.speakers:
-            self.speakers[side] = self.opened.add(pane)
-        return self.speakers[side]
+    def add(self, stage: Stage) -> Speaker:
+        """Open one more side, by the stage's name."""
+        if stage.name not in self.speakers:
+            self.speakers[stage.name] = self.opened.add(stage)
+        return self.speakers[stage.name]
 
     def keep(self, about: str, make: Callable[[], T]) -> T:
         """Make a piece of plain JSON, or read what was made before."""
@@ -152,7 +152,7 @@ class Asked:
 
 def _who(speaker: Speaker) -> dict[str, Any]:
     """Tell a speaker apart from all others, wherever its files lie and however it is named."""
-    names = ("sha256", "adapter_sha256", "strength", "raw")
+    names = ("sha256", "adapter_sha256", "strength", "raw", "rows", "template", "dtype")
     told = {name: speaker.identity[name] for name in names if name in speaker.identity}
     return told if told.get("sha256") else dict(speaker.identity)
 

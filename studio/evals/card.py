@@ -58,7 +58,7 @@ def card(found: Sequence[tuple[Suite, Outcome]], seed: int = 0) -> dict[str, Any
     figures = [
         (suite, figure(suite.name, m, outcome.marks.get(m.name, {}), seed))
         for suite, outcome in found
-        for m in suite.measures
+        for m in (*suite.measures, *outcome.measures)
     ]
     tested = [made for _, made in figures if made["difference"] is not None]
     adjusted = stats.holm([made["difference"]["p"] for made in tested])

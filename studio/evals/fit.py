@@ -1,7 +1,7 @@
 """Fit: does it say what its data says, does it end, does it repeat itself, and how far has it moved from the base.
 
-All of it through llama.cpp on the files that a chat uses, so that what is measured is what answers. Both sides read the
-prompt as the tuned one does, so that they differ by what was trained only.
+All of it by the engine that answers (feedback/engines.py), so that what is measured is what answers. Both sides read
+the prompt as the tuned one does, so that they differ by what was trained only.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from studio.config import setting
 from studio.errors import ConfigError, DataError, RunError, StudioError
 from studio.evals import heldout, importers, starter
 from studio.evals.suite import Asking, Measure, Outcome, Suite
+from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Speaker
 from studio.runs import Run
 
@@ -141,17 +142,13 @@ def _same(one: Speaker, other: Speaker) -> bool:
 
 def _checkpoints(asking: Asking, found: Sequence[Fact], out: Outcome) -> None:
     """Answer some of the questions at the checkpoints that are still there."""
-    from studio.chat.session import Pane
-    from studio.export import chatfiles
-
     run = heldout.trained(asking.run)
     folders = run.checkpoints() if run is not None and found else []
     rows = {row["item"]: row for row in out.answers}
     for folder in folders:
         assert run is not None
         try:
-            files = chatfiles.of_checkpoint(run, folder.name)
-            asking.add(folder.name, Pane(folder.name, str(files.gguf), adapter=str(files.adapter or "")))
+            asking.add(Stage(folder.name, run, folder.name))
         except StudioError as error:
             asking.note(f"The checkpoint {folder.name} cannot be asked: {error.message}")
             continue

@@ -145,26 +145,28 @@ def _best_of(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: Score
 
 def _checkpoints(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: Scores) -> None:
     asking, cfg = sheet.asking, sheet.asking.cfg
-    panes = road.panes(asking.run, cfg.checkpoints) if asking.run is not None and cfg.checkpoints else []
-    if len(panes) < 2:
+    stages = road.stages(asking.run, cfg.checkpoints) if asking.run is not None and cfg.checkpoints else []
+    if len(stages) < 2:
         asking.note("The run was not trained on a reward, or has no checkpoints left: only best-of-n was measured.")
         return
     draw = Draw(n=cfg.each, temperature=cfg.temperature, max_tokens=cfg.max_tokens, seed=asking.seed)
-    begun = asking.add(panes[0].name, panes[0])
+    begun = asking.add(stages[0])
     points: list[tuple[list[float], list[float]]] = []
     about: list[dict[str, Any]] = []
-    for pane in panes:
-        speaker = asking.add(pane.name, pane)
-        said = asking.ask(pane.name, [Ask([user(one.text)], f"{one.id}/few") for one in found], draw)
+    for stage in stages:
+        speaker = asking.add(stage)
+        said = asking.ask(stage.name, [Ask([user(one.text)], f"{one.id}/few") for one in found], draw)
         a, b, kls = [], [], []
         for one, answers in zip(found, said, strict=True):
             x, y, able = _scored(one, answers, proxy, gold)
             a.append(sum(x) / len(x) if x else 0.0)
             b.append(sum(y) / len(y) if y else 0.0)
             turns = [user(one.text)]
-            kls += [road.distance(asking, pane.name, speaker, begun, turns, answer) for answer in able]
+            kls += [road.distance(asking, stage.name, speaker, begun, turns, answer) for answer in able]
         points.append((a, b))
-        about.append({"name": pane.name, "kl": max(0.0, sum(kls) / len(kls)) if kls and pane is not panes[0] else 0.0})
+        about.append(
+            {"name": stage.name, "kl": max(0.0, sum(kls) / len(kls)) if kls and stage is not stages[0] else 0.0}
+        )
     for one, a0, a1, b0, b1 in zip(found, points[0][0], points[-1][0], points[0][1], points[-1][1], strict=True):
         sheet.outcome.mark("rl_proxy_change", asking.sides[-1], one.id, a1 - a0)
         sheet.outcome.mark("rl_gold_change", asking.sides[-1], one.id, b1 - b0)

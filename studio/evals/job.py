@@ -1,4 +1,4 @@
-"""The run that evaluates: suites are asked of both sides in one engine process, and come to a card (card.py).
+"""The run that evaluates: suites are asked of both sides by one engine, and come to a card (card.py).
 
 RUN/
 ├── answers.jsonl   every answer as it came (asking.py): what a resumed run does not ask again
@@ -7,7 +7,7 @@ RUN/
 └── result.json     the card
 
 options: `of` (who is evaluated), `against` ("" for nobody), `suites`, `judge`, `files` {suite: file}, `settings`
-{suite: {name: value}}, `seed`, `allow_endpoint`, `context`, `device`.
+{suite: {name: value}}, `seed`, `allow_endpoint`, `engine`, `context`, `device`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from studio.evals.asking import Asked, Kept
 from studio.evals.card import card
 from studio.evals.suite import SUITES, Outcome, Suite, load
 from studio.export import meant
-from studio.feedback import endpoint
+from studio.feedback import endpoint, engines
 from studio.feedback.speakers import Speaker, Speakers
 from studio.runs import Run, RunConfig
 
@@ -47,19 +47,25 @@ def asked(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     allow_endpoint: bool = False,
+    engine: str = engines.AUTO,
 ) -> RunConfig:
     """Make the config of an evaluation, checked before anything is written.
 
     `against` "" means the run's parent, else its base; "none" nobody. `files` names a suite's own file, "" the file of
-    the only suite. Text goes to a judge that is not on this machine where `allow_endpoint` says so. Raises ConfigError,
-    RunError, ModelError.
+    the only suite. Text goes to a judge that is not on this machine where `allow_endpoint` says so; `engine` runs what
+    is local (feedback/engines.py). Raises ConfigError, RunError, ModelError.
     """
+    engines.check(engine)
     endpoint.check([judge], allow_endpoint)
     given = {name: str(Path(file).expanduser().resolve()) for name, file in (files or {}).items()}
     chosen = _chosen(list(suites), given)
     for file in given.values():
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
+    if unknown := sorted(set(settings or {}) - set(chosen)):
+        raise ConfigError(
+            f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
+        )
     found = None if Path(of).suffix == ".gguf" else meant.find(of)
     run = found.run if found is not None else None
     built = {}
@@ -68,13 +74,12 @@ def asked(
         known = {one.name for one in config.settings(load(SUITES[name]).Config)}
         if n is not None and "n" in known:
             values.setdefault("n", n)
-        built[name] = config.to_dict(config.build(load(SUITES[name]).Config, values))
-    if unknown := sorted(set(settings or {}) - set(chosen)):
-        raise ConfigError(
-            f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
-        )
+        cfg: Any = config.build(load(SUITES[name]).Config, values)
+        ready = load(SUITES[name]).ready
+        built[name] = config.to_dict(ready(cfg) if ready is not None else cfg)
     against = _against(of, against, run)
-    options = {"of": run.name if run is not None else of, "against": against, "suites": chosen, "judge": judge}
+    options: dict[str, Any] = {"of": run.name if run is not None else of, "against": against}
+    options |= {"suites": chosen, "judge": judge, "engine": engine}
     return RunConfig(
         KIND,
         f"evaluate {(found.title if found is not None else '') or Path(of).name}",
@@ -95,11 +100,16 @@ def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
                 "It is not said which suite the file is for.", "Write --data SUITE=FILE, or one --suite.", field="data"
             )
         files[suites[0]] = files.pop("")
-    wanted = suites or [name for name in SUITES if name in files or not load(SUITES[name]).needs_file]
+    wanted = suites or [name for name in SUITES if name in files or usual(load(SUITES[name]))]
     for name in wanted:
         if load(SUITES[name]).needs_file and name not in files:
             raise ConfigError(f"The suite {name} asks a file of yours.", f"Name it: --data {name}=FILE", field="data")
     return [name for name in SUITES if name in wanted]
+
+
+def usual(suite: Suite) -> bool:
+    """Tell whether a suite is asked where none is named."""
+    return not (suite.needs_file or suite.named)
 
 
 def _against(of: str, against: str, run: Run | None) -> str:
@@ -140,6 +150,7 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         emit=emit,
         should_stop=should_stop,
         allow_endpoint=bool(options.get("allow_endpoint")),
+        engine=str(options.get("engine") or engines.AUTO),
     )
     with opened as speakers:
         by_side: dict[str, Speaker] = {"after": speakers[0]}
@@ -215,10 +226,5 @@ def _suites(
 
 
 def through(identities: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say in a sentence which files were asked, and by what."""
-    said = []
-    for side, who in identities.items():
-        file = f"{who.get('type') or '?'} file {who.get('file') or who.get('name')}"
-        beside = f" with the adapter {who['adapter']}" if who.get("adapter") else ""
-        said.append(f"{side}: {file}{beside}{', asked in plain text' if who.get('raw') else ''}")
-    return "llama.cpp; " + "; ".join(said)
+    """Say in a sentence what ran each side, and on which files."""
+    return "; ".join(f"{side}: {engines.through(who)}" for side, who in identities.items())

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from studio.evals import card
+from studio.feedback import engines
 
 FILE = "report.html"
 #: Answers of a suite that are shown; all of them are in answers.jsonl.
@@ -75,7 +76,8 @@ def _head(document: Mapping[str, Any]) -> Iterable[str]:
     yield f'<p class="soft">{against}; seed {_esc(document["seed"])}; run {_esc(document["run"])}</p>'
     yield f'<p class="soft">Asked through {_esc(document["through"])}.</p>'
     if document.get("judge"):
-        yield f'<p class="soft">Judge: {_esc(document["judge"].get("name"))}.</p>'
+        judge = document["judge"]
+        yield f'<p class="soft">Judge: {_esc(judge.get("name"))}, through {_esc(engines.through(judge))}.</p>'
 
 
 _LISTS = {

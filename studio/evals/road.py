@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from studio import runs
-from studio.chat.session import Pane
 from studio.data import rules
 from studio.data.votes import Answer
 from studio.errors import ConfigError
 from studio.evals.items import Turn, user
 from studio.evals.questions import Question
 from studio.evals.suite import Asking
+from studio.export.speaking import Stage
 from studio.feedback import rubric, scorers
 from studio.feedback.given import Task
 from studio.feedback.speakers import Local, Said, Speaker
@@ -71,29 +71,19 @@ def scorer(asking: Asking, spec: str, stack: ExitStack) -> Callable[[Question, S
     return scores
 
 
-def panes(run: Run, most: int) -> list[Pane]:
+def stages(run: Run, most: int) -> list[Stage]:
     """Give where a run that learned from a reward began, and at most so many of its checkpoints, evenly, with the last.
 
-    A run without a parent began with its base: its own files, the adapter at strength 0.
+    A run without a parent began with its base: its own weights, the adapter left out.
     """
-    from studio.export import chatfiles
-    from studio.train.prepare import Trained
-
     folders = run.checkpoints() if online(run) else []
     if not folders:
         return []
     chosen = sorted({round((at + 1) * len(folders) / most) - 1 for at in range(most)}) if len(folders) > most else []
-    made = []
-    for folder in [folders[at] for at in chosen] if chosen else folders:
-        files = chatfiles.of_checkpoint(run, folder.name)
-        made.append(Pane(folder.name, str(files.gguf), adapter=str(files.adapter or "")))
+    names = [folder.name for folder in ([folders[at] for at in chosen] if chosen else folders)]
     parent = run.parent()
-    if parent is not None:
-        files = chatfiles.of_run(Trained.of(parent))
-        begun = Pane("begun", str(files.gguf), adapter=str(files.adapter or ""))
-    else:
-        begun = Pane("begun", made[0].gguf, adapter=made[0].adapter, strength=0.0)
-    return [begun, *made]
+    begun = Stage("begun", parent) if parent is not None else Stage("begun", run, names[0], begun=True)
+    return [begun, *(Stage(name, run, name) for name in names)]
 
 
 def distance(asking: Asking, name: str, speaker: Speaker, begun: Speaker, turns: list[Turn], said: Said) -> float:

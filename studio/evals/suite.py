@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from studio.chat.session import Pane
+from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Said, Speaker
 from studio.runs import Run
 
@@ -43,13 +43,15 @@ class Outcome:
 
     `answers` rows: {"item", "measure", "asked", "before", "after", "marks": {side: mark}, ...}, all text as it was
     said; what else a row has, a text or {side: text}, is shown beneath. "offensive": true folds it away.
-    `plots` of the form {side: [[x, y], ...]} are drawn in the report as points.
+    `plots` of the form {side: [[x, y], ...]} are drawn in the report as points. `measures` are figures that only the
+    items tell of; they stand after the suite's own.
     """
 
     marks: dict[str, Marks] = dataclasses.field(default_factory=dict)
     answers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     plots: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    measures: list[Measure] = dataclasses.field(default_factory=list)
 
     def mark(self, measure: str, side: str, item: str, mark: float) -> None:
         """Give an item its mark."""
@@ -79,8 +81,8 @@ class Asking(Protocol):
     def speaker(self, side: str) -> Speaker:
         """Give who answers for a side (or "base", where it is known), for what `ask` cannot do (Speaker.weigh)."""
 
-    def add(self, side: str, pane: Pane) -> Speaker:
-        """Open one more side in the same engine: a checkpoint of the run, say."""
+    def add(self, stage: Stage) -> Speaker:
+        """Open one more side in the same engine, by the stage's name: a checkpoint of the run, say."""
 
     def keep(self, about: str, make: Callable[[], T]) -> T:
         """Make what is dear and not an answer (a judgement, a likelihood): plain JSON, kept on the disk under `about`.
@@ -101,7 +103,9 @@ class Suite:
 
     `says` in one sentence what it measures, `cannot` what it cannot show; `Config` declares its settings
     (config.setting): `n`, the most items that it asks, is what `--n` sets; `run` asks and marks. `needs_file`: it asks
-    nothing but a file of the user's own. A suite that cannot measure a thing here leaves the marks out and notes why.
+    nothing but a file of the user's own. `named`: it is asked only where it is named, and its settings are flags of
+    `studio eval`. `ready` checks the settings before anything is written or loaded, and completes them. A suite that
+    cannot measure a thing here leaves the marks out and notes why.
     """
 
     name: str
@@ -112,6 +116,8 @@ class Suite:
     Config: type
     run: Callable[[Asking], Outcome]
     needs_file: bool = False
+    named: bool = False
+    ready: Callable[[Any], Any] | None = None
 
 
 def load(place: str) -> Suite:
@@ -134,4 +140,5 @@ SUITES: dict[str, str] = {
     "shift": "studio.evals.shift:SUITE",
     "goodhart": "studio.evals.goodhart:SUITE",
     "own": "studio.evals.own:SUITE",
+    "lm-eval": "studio.evals.lmeval:SUITE",
 }

@@ -100,6 +100,11 @@ def of_run(trained: Any, emit: events.Emit | None = None) -> Files:
 
 def of_checkpoint(run: Run, name: str, emit: events.Emit | None = None) -> Files:
     """Give the files of a checkpoint (`step-000060`) of a run that may still go on. Raises RunError."""
+    return of_adapter(*checkpoint_of(run, name), emit)
+
+
+def checkpoint_of(run: Run, name: str) -> tuple[Path, Path, str]:
+    """Give base, adapter and template of a checkpoint. Raises RunError for one that is not there, or not whole."""
     (base, _, template), folder = _about(run), run.dir / "checkpoints" / name
     if folder not in run.checkpoints():
         raise RunError(f"{run.id} has no checkpoint {name!r}.", "Only the newest ones are kept: choose one of those.")
@@ -107,7 +112,7 @@ def of_checkpoint(run: Run, name: str, emit: events.Emit | None = None) -> Files
         raise RunError(f"The checkpoint {name} of {run.id} is damaged: {problem}.", "Choose another one.")
     if not (folder / "adapter_config.json").is_file():
         raise RunError(f"The checkpoint {name} is a whole model, not an adapter.", "Talk to the finished run.")
-    return of_adapter(base, folder, template, emit)
+    return base, folder, template
 
 
 def of_root(root: Path, tuned: Files | None = None, base: Path | None = None, emit: events.Emit | None = None) -> Files:

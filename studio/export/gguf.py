@@ -246,7 +246,8 @@ def _stored(rows: Tensor, source: str, type_: str) -> np.ndarray[Any, Any]:
         return rows.numpy()
     if type_ == "BF16":
         return rows.bfloat16().view(torch.int16).numpy()
-    largest = rows.abs().max() / (127.0 if type_ == "Q8_0" else 1.0)  # the scales of a block are halves too
+    least, most = rows.aminmax()  # not abs().max(), which would write all of it once more
+    largest = max(-least, most) / (127.0 if type_ == "Q8_0" else 1.0)  # the scales of a block are halves too
     if not largest <= F16_MAX:
         raise ExportError(
             f"{source} holds values that {type_} cannot (above {F16_MAX:g}, or not a number).",

@@ -89,7 +89,7 @@ class Merged:
         weight = self._read(name, start, stop)
         if name in self.pairs:
             a, b = self.pairs[name]
-            weight = weight + self.scale * (b[start:stop].float() @ a.float())
+            weight.addmm_(b[start:stop].float(), a.float(), alpha=self.scale)
         if name in self._lengths:
             weight = weight * (self._lengths[name][start:stop].float() / weight.norm(dim=1))[:, None]
         for at, row in enumerate(self._indices.get(name, ())):
@@ -111,6 +111,8 @@ class Merged:
         if info.file not in self._files:
             self._files[info.file] = safe_open(info.file, framework="pt")
         have = self._files[info.file].get_slice(name)[start : min(stop, info.shape[0])]
+        if len(have) == stop - start:
+            return have.to(torch.float32, copy=True)
         weight = torch.zeros((stop - start, *info.shape[1:]))
         weight[: have.shape[0]] = have
         return weight

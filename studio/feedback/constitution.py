@@ -24,7 +24,7 @@ from studio.data import preferences
 from studio.data.preferences import Record
 from studio.data.records import Reading
 from studio.errors import ConfigError
-from studio.feedback import endpoint, given, making, mixing, principles, report
+from studio.feedback import endpoint, engines, given, making, mixing, principles, report
 from studio.feedback.principles import Constitution
 from studio.feedback.revising import Comparisons, Revisions
 from studio.feedback.speakers import speakers_of
@@ -93,6 +93,7 @@ class Config:
     context: int = setting(4096, "Tokens of all that is asked and answered.", low=128, high=1048576, unit="tokens")
     limit: int = setting(0, "At most so many prompts of the file. 0: all.", low=0, high=10**9, unit="prompts")
     seed: int = setting(0, "The same seed gives the same principles and answers again.", low=0, high=2**31 - 1)
+    engine: str = setting(engines.AUTO, engines.HELP, choices=engines.CHOICES)
     allow_endpoint: bool = setting(False, endpoint.CONSENT)
 
 

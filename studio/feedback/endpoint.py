@@ -103,7 +103,10 @@ class Endpoint(Speaker):
     def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
         """Read the words' probabilities from the likeliest first tokens that the server tells (20 at most).
 
-        A token counts for the word that it is, blanks aside; one that is not among them counts as 0.
+        A token counts for the word that it is, blanks aside, so that a judge that continues text may write one first.
+        What this approximates: a word that is none of these tokens counts as 0, though it may be as likely as the last
+        of them; so does a word of several tokens. Where the words are among them, their shares are those that the
+        same model gives here (speakers.py).
         """
         if not self.weighs:
             raise ConfigError(

@@ -18,7 +18,7 @@ from studio.data import ledger, writers
 from studio.data.records import Reading
 from studio.data.votes import Answer
 from studio.errors import ConfigError, DataError, Stopped
-from studio.feedback import asking, endpoint, given, making, samples
+from studio.feedback import asking, endpoint, engines, given, making, samples
 from studio.feedback.given import Task
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, speakers_of
 from studio.runs import Run
@@ -48,6 +48,7 @@ class Sampling:
     max_tokens: int = setting(256, "Longest answer that is drawn.", low=1, high=32768, unit="tokens")
     context: int = setting(4096, "Tokens of prompt and answer together.", low=128, high=1048576, unit="tokens")
     limit: int = setting(0, "At most so many prompts of the file. 0: all.", low=0, high=10**9, unit="prompts")
+    engine: str = setting(engines.AUTO, engines.HELP, choices=engines.CHOICES)
     allow_endpoint: bool = setting(False, endpoint.CONSENT)
     seed: int = setting(0, "The same seed gives the same answers again.", low=0, high=2**31 - 1)
 

@@ -1,9 +1,9 @@
-"""Who answers and who judges: local runs and files through llama.cpp, or an OpenAI-compatible endpoint.
+"""Who answers and who judges: local runs and files through llama.cpp or transformers, or OpenAI-compatible endpoints.
 
-All have one face, `Speaker`: answers to prompts, n to each, and the probability of words as the next thing said. Local
-speakers share one engine process, and those on one base one copy of its weights. An answer is drawn with a seed of its
-own, made of the asker's seed, the prompt's key and the answer's number: so it is the same whatever was asked before it,
-and a set that is resumed goes on with what an uninterrupted one would have had.
+All have one face, `Speaker`: answers to prompts, n to each, and the probability of words as the next thing said. Those
+through llama.cpp share one engine process; those on one base share one copy of its weights, in either engine. An answer
+is drawn with a seed of its own, made of the asker's seed, the prompt's key and the answer's number: so it is the same
+whatever was asked before it, and a set that is resumed goes on with what an uninterrupted one would have had.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from studio import events
 from studio.chat.session import Pane, Session
 from studio.errors import ConfigError, Stopped
 from studio.export import speaking
+from studio.feedback import engines
 
 Turn = dict[str, Any]
 
@@ -85,12 +86,35 @@ class Speaker(abc.ABC):
 
 
 class Local(Speaker):
+    """One on this machine: it goes on with plain text, too, and tells how likely the tokens of an answer are."""
+
+    @abc.abstractmethod
+    def prompt(self, turns: Sequence[Turn]) -> list[int]:
+        """Give the tokens of the prompt that it reads."""
+
+    @abc.abstractmethod
+    def answer(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
+        """Answer once: {"text", "tokens", "stopped", "ids", ...}; `options` are a Draw's, and `raw` for plain text."""
+
+    @abc.abstractmethod
+    def scores(
+        self, turns: Sequence[Turn], text: str = "", ids: Sequence[int] = (), like: Local | None = None
+    ) -> dict[str, Any]:
+        """Tell how likely an answer's tokens are (chat/answers.py `scores`), after the prompt as `like` reads it."""
+
+
+class Llama(Local):
     """A pane of the chat engine."""
 
     def __init__(self, session: Session, pane: int) -> None:
         self._session, self._pane = session, pane
         self.name = session.panes[pane].name
         self.identity = session.identity(pane)
+
+    @property
+    def pane(self) -> Pane:
+        """Give the pane."""
+        return self._session.panes[self._pane]
 
     def ask(
         self, asks: Sequence[Ask], draw: Draw, should_stop: Callable[[], bool] = bool
@@ -112,15 +136,35 @@ class Local(Speaker):
         """Read the probabilities of the words' tokens."""
         return shares(self._session.weigh(self._pane, list(turns), words))
 
+    def prompt(self, turns: Sequence[Turn]) -> list[int]:
+        """Give the tokens of the prompt."""
+        ids: list[int] = self._session.prompt(self._pane, turns)["ids"]
+        return ids
+
     def answer(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
         """Answer once with options of the chat (Session.stream): raw, seed, max_tokens and others."""
         return self._session.answer(self._pane, turns, **options)
 
     def scores(
-        self, turns: Sequence[Turn], text: str = "", ids: Sequence[int] = (), like: Local | None = None
+        self,
+        turns: Sequence[Turn],
+        text: str = "",
+        ids: Sequence[int] = (),
+        like: Local | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
-        """Tell how likely an answer's tokens are (Session.scores), after the prompt as `like` reads it."""
-        return self._session.scores(self._pane, turns, text, ids, like._pane if like else None)
+        """Tell how likely an answer's tokens are (Session.scores)."""
+        if like is not None and like is not self:
+            options["prompt_ids"] = like.prompt(turns)
+        return self._session.scores(self._pane, turns, text, ids, **options)
+
+    def tokens(self, texts: Sequence[str], bos: bool = True) -> dict[str, Any]:
+        """Tokenise plain texts (Session.tokens)."""
+        return self._session.tokens(self._pane, texts, bos=bos)
+
+    def shown(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
+        """Show what the model reads (Session.prompt)."""
+        return self._session.prompt(self._pane, turns, **options)
 
 
 def shares(found: Sequence[float]) -> list[float]:
@@ -135,11 +179,55 @@ def seed_of(seed: int, ask: Ask, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{number}\0{about}".encode()).digest()[:4], "big") >> 1
 
 
+class Panes:
+    """Opens speakers through llama.cpp, all in one engine process."""
+
+    def __init__(
+        self,
+        context: int,
+        device: str = "auto",
+        emit: events.Emit | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.session = Session([], n_ctx=context, device=device)
+        self._emit, self._should_stop = emit, should_stop
+
+    def open(self, names: Sequence[str], together: bool) -> dict[str, Local]:
+        """Open speakers by name; `together`: there is another one to share weights with."""
+        found = [
+            speaking.find(name, name, together=together, emit=self._emit, should_stop=self._should_stop)
+            for name in names
+        ]
+        made = {name: self._speaker(one.pane) for name, one in zip(names, found, strict=True)}
+        for one in found:
+            if one.note and self._emit is not None:
+                self._emit(events.event("note", level="info", code="speaker", text=one.note))
+        return made
+
+    def base(self, tuned: Local) -> Local:
+        """Open what a speaker began with, beside it. Raises RunError where that is not known."""
+        assert isinstance(tuned, Llama)
+        return self._speaker(speaking.base_of(tuned.name, "", tuned.pane))
+
+    def add(self, stage: speaking.Stage) -> Local:
+        """Open a run at a point of its training. Raises RunError."""
+        return self._speaker(speaking.staged(stage))
+
+    def _speaker(self, pane: Pane) -> Local:
+        self.session.panes.append(pane)
+        return Llama(self.session, len(self.session.panes) - 1)
+
+    def close(self) -> None:
+        """End the engine process."""
+        self.session.close()
+
+
 class Speakers:
     """Open speakers by name; a context that ends their engine.
 
     A name is a run, an adapter's folder, a model, a GGUF file, `base` (what the first of the others began with), or an
     endpoint (endpoint.py): `http://127.0.0.1:11434/v1#MODEL`. One that is not on this machine needs `allow_endpoint`.
+    `engine` is what runs the local ones (engines.py).
     """
 
     def __init__(
@@ -151,56 +239,46 @@ class Speakers:
         emit: events.Emit | None = None,
         should_stop: Callable[[], bool] | None = None,
         allow_endpoint: bool = False,
+        engine: str = "auto",
     ) -> None:
         if not names or not all(name.strip() for name in names):
             raise ConfigError("Nobody is named who answers.", "Name a run, a model, a GGUF file or an endpoint.")
-        from studio.feedback import endpoint
+        from studio.feedback import endpoint, loaded, wire
 
         endpoint.check(names, allow_endpoint)  # before anything is loaded
         local = [name for name in names if not endpoint.is_endpoint(name)]
-        panes, notes = {}, []
-        for name in dict.fromkeys(local):
-            if name == "base":
-                continue
-            found = speaking.find(name, name, together=len(local) > 1, emit=emit, should_stop=should_stop)
-            panes[name] = found.pane
-            notes.append(found.note)
-        if "base" in local:
-            if not panes:
-                raise ConfigError("`base` means the base of a run, and no run is named.", "Name the base itself.")
-            first = next(iter(panes))
-            panes["base"] = speaking.base_of(first, "", panes[first])
-        self._session = Session(list(panes.values()), n_ctx=context, device=device) if panes else None
+        others = list(dict.fromkeys(name for name in local if name != "base"))
+        if local and not others:
+            raise ConfigError("`base` means the base of a run, and no run is named.", "Name the base itself.")
+        self._panes = Panes(context, device, emit, should_stop)
+        self._copies = loaded.Copies(context, device, emit, should_stop)
         self.all: list[Speaker] = []
         try:
+            apart = engines.choose(engine, others, self._panes.session, emit, should_stop)
+            found = self._panes.open([name for name in others if name not in apart], len(local) > 1)
+            found |= self._copies.open([name for name in others if name in apart])
+            self._first = found[others[0]] if others else None
+            if "base" in local:
+                found["base"] = self.base()
             for name in names:
-                self.all.append(self._speaker(name, list(panes), emit))
+                self.all.append(found[name] if name in found else endpoint.Endpoint(wire.read(name), emit))
         except BaseException:
             self.close()
             raise
-        for note in filter(None, notes):
-            if emit is not None:
-                emit(events.event("note", level="info", code="speaker", text=note))
 
-    def _speaker(self, name: str, panes: Sequence[str], emit: events.Emit | None) -> Speaker:
-        from studio.feedback import endpoint, wire
+    def _opener(self) -> Any:
+        return self._panes if isinstance(self._first, Llama) else self._copies
 
-        if endpoint.is_endpoint(name):
-            return endpoint.Endpoint(wire.read(name), emit)
-        assert self._session is not None
-        return Local(self._session, panes.index(name))
-
-    def add(self, pane: Pane) -> Local:
-        """Open one more in the same engine: a checkpoint of a run, say. Needs a local speaker beside it."""
-        assert self._session is not None
-        self._session.panes.append(pane)
-        return Local(self._session, len(self._session.panes) - 1)
+    def add(self, stage: speaking.Stage) -> Local:
+        """Open a run at a point of its training in the engine of the first local speaker, beside it."""
+        added: Local = self._opener().add(stage)
+        return added
 
     def base(self) -> Local:
         """Open what the first local one began with, beside it. Raises RunError where that is not known."""
-        assert self._session is not None
-        first = self._session.panes[0]
-        return self.add(speaking.base_of(first.name, "", first))
+        assert self._first is not None
+        base: Local = self._opener().base(self._first)
+        return base
 
     def __enter__(self) -> list[Speaker]:
         """Give the speakers in the order of their names."""
@@ -214,8 +292,8 @@ class Speakers:
         """End the engine process, and connections."""
         for speaker in self.all:
             speaker.close()
-        if self._session is not None:
-            self._session.close()
+        self._panes.close()
+        self._copies.close()
 
 
 class Opens(Protocol):
@@ -229,10 +307,15 @@ class Opens(Protocol):
     def allow_endpoint(self) -> bool:
         """Whether text may go to an endpoint that is not on this machine."""
 
+    @property
+    def engine(self) -> str:
+        """What runs local models."""
+
 
 def speakers_of(
     names: Sequence[str], config: Opens, emit: events.Emit | None, should_stop: Callable[[], bool] | None
 ) -> Speakers:
     """Open the speakers of a source as its settings allow."""
     allowed = config.allow_endpoint
-    return Speakers(names, context=config.context, emit=emit, should_stop=should_stop, allow_endpoint=allowed)
+    about: dict[str, Any] = {"context": config.context, "engine": config.engine, "allow_endpoint": allowed}
+    return Speakers(names, emit=emit, should_stop=should_stop, **about)

@@ -23,7 +23,19 @@ from studio.data.preferences import Record
 from studio.data.records import Conversation, Message, Reading
 from studio.data.votes import Answer
 from studio.errors import ConfigError
-from studio.feedback import asking, endpoint, filters, given, inventing, licences, making, refusals, starts, wording
+from studio.feedback import (
+    asking,
+    endpoint,
+    engines,
+    filters,
+    given,
+    inventing,
+    licences,
+    making,
+    refusals,
+    starts,
+    wording,
+)
 from studio.feedback.revising import chunks
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, speakers_of
 from studio.feedback.starts import Start
@@ -81,6 +93,7 @@ class Config:
     context: int = setting(4096, "Tokens of all that is asked and answered.", low=128, high=1048576, unit="tokens")
     limit: int = setting(0, "At most so many seeds, topics or passages. 0: all.", low=0, high=10**9)
     seed: int = setting(0, "The same seed gives the same rows again.", low=0, high=2**31 - 1)
+    engine: str = setting(engines.AUTO, engines.HELP, choices=engines.CHOICES)
     allow_endpoint: bool = setting(False, endpoint.CONSENT)
 
 

@@ -18,8 +18,8 @@
 rows of a set of judged answers. `@best` is the best training run so far, the last one with keep = "last". What a text
 has behind `@@` is meant as it stands.
 
-Held-out figures compare runs of one method with the same held-out rows (dpo, ipo and kto: the same parent, too), figures
-of eval steps those that were asked alike; of equals the earlier one is kept. What does not compare is refused.
+Held-out figures compare runs of one method with the same held-out rows (dpo, ipo and kto: the same parent, too),
+figures of eval steps those that were asked alike; of equals the earlier one is kept. What does not compare is refused.
 """
 
 from __future__ import annotations

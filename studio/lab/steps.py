@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from studio import config, runs
 from studio.data import rules
 from studio.errors import ConfigError, InputError
+from studio.evals.job import usual
 from studio.evals.suite import SUITES, load
+from studio.feedback import engines
 from studio.feedback import job as feedback
 from studio.methods import METHODS
 from studio.models import quants
@@ -24,7 +26,7 @@ _READING = {"mapping": dict, "kind": str, "drop": list, "fill": dict}
 _OPTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "train": {"reading": dict, "reward": str, "day": str, "processes": int},
     "eval": {"of": str, "against": str, "suites": list, "judge": str, "files": dict, "n": int, "settings": dict,
-             "seed": int, "allow_endpoint": bool, "context": int, "device": str},
+             "seed": int, "allow_endpoint": bool, "engine": str, "context": int, "device": str},
     "export": {"quants": list, "name": str, "system": str, "base": bool, "temperature": (int, float), "num_ctx": int,
                "apart": bool, "imatrix": str, "quality": bool, "adapter": str, "template": str},
     "merge": {"name": str, "adapter": str, "template": str},
@@ -147,6 +149,10 @@ def _eval(step: Step, wrong: Wrong) -> None:
         if suite.needs_file and name not in files:
             remedy = f"Write files = {{ {name} = @NAME }}."
             raise wrong(f"The suite {name} asks a file of yours.", remedy, "options.files")
+    try:
+        engines.check(options.get("engine", engines.AUTO))
+    except ConfigError as error:
+        raise wrong(error.message, error.remedy, "options.engine") from None
     if options.get("n", 1) < 1:
         raise wrong(f"n: {options['n']} is below 1", "The most items that a suite asks.", "options.n")
 
@@ -154,9 +160,7 @@ def _eval(step: Step, wrong: Wrong) -> None:
 def suites(step: Step) -> list[str]:
     """Give the suites that a step of the kind eval asks, as `studio eval` chooses them."""
     files = step.options.get("files") or {}
-    named = step.options.get("suites") or [
-        name for name in SUITES if name in files or not load(SUITES[name]).needs_file
-    ]
+    named = step.options.get("suites") or [name for name in SUITES if name in files or usual(load(SUITES[name]))]
     return [name for name in SUITES if name in named]
 
 

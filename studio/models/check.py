@@ -141,7 +141,7 @@ def refuse_damaged(folder: Path, whole: bool = True) -> dict[str, Any]:
     """
     _plain_files(folder)
     path = folder / "config.json"
-    refuse_code(_tokenizer_config(folder), str(folder / "tokenizer_config.json"))
+    refuse_code(read_tokenizer_config(folder), str(folder / "tokenizer_config.json"))
     config = read_config(folder) if whole and (path.exists() or path.is_symlink()) else {}
     vocabulary = read_vocabulary(folder)
     read_template(folder)
@@ -170,7 +170,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     config = read_object(path)
     refuse_code(config, str(path))
-    refuse_code(_tokenizer_config(folder), str(folder / "tokenizer_config.json"))
+    refuse_code(read_tokenizer_config(folder), str(folder / "tokenizer_config.json"))
     if scripts := sorted(folder.glob("*.py")):
         raise ModelError(
             f"The folder holds Python code ({scripts[0].name}).",
@@ -227,7 +227,7 @@ def read_template(folder: Path) -> str:
     name = _template_file(folder)
     if not name or name.endswith(".jinja"):
         return read_text(folder / name, strict=True) if name else ""
-    template = _tokenizer_config(folder).get("chat_template")
+    template = read_tokenizer_config(folder).get("chat_template")
     if isinstance(template, list):
         named = {str(entry.get("name")): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
@@ -242,7 +242,8 @@ def _template_file(folder: Path) -> str:
     return "tokenizer_config.json" if (folder / "tokenizer_config.json").exists() else ""
 
 
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Read tokenizer_config.json, {} where there is none."""
     path = folder / "tokenizer_config.json"
     return read_object(path) if path.exists() or path.is_symlink() else {}
 
@@ -251,7 +252,7 @@ def special_tokens(folder: Path) -> dict[str, str]:
     """Give the tokens that a tokenizer names (bos_token, eos_token, ...), "" for the first two where it does not."""
     own = tokenizer.pieces(folder)
     named = {"bos_token": own.bos if own else "", "eos_token": own.eos if own else ""}
-    for name, token in _tokenizer_config(folder).items():
+    for name, token in read_tokenizer_config(folder).items():
         token = token.get("content") if isinstance(token, dict) else token
         if name.endswith("_token") and isinstance(token, str):
             named[name] = token

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from studio.errors import ModelError
 from studio.models import check, spm, tokenizer
+from studio.models.folder import read_object
 from studio.render.sandbox import SAID
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 def load(folder: Path) -> PreTrainedTokenizerBase:
@@ -24,7 +25,8 @@ def load(folder: Path) -> PreTrainedTokenizerBase:
         found = tokenizer.pieces(folder)
         if found is not None:
             return _of_pieces(folder, found)
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = _config(folder)
+        return AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False, local_files_only=True)
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises plain Exceptions
@@ -32,6 +34,21 @@ def load(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"The tokenizer cannot be loaded ({said[:SAID]}).", "Download the model again.", file=str(folder)
         ) from None
+
+
+def _config(folder: Path) -> PretrainedConfig | None:
+    """Give what transformers asks of a config to choose the tokenizer's class, None to let it read the file.
+
+    Reading it, transformers imports the model's code and all that generates with it: a second at each start.
+    """
+    from transformers import PretrainedConfig
+
+    if not check.read_tokenizer_config(folder).get("tokenizer_class") or not (folder / "config.json").exists():
+        return None  # the class of the config decides then
+    said = read_object(folder / "config.json")
+    made = PretrainedConfig(tokenizer_class=said.get("tokenizer_class"))
+    made.model_type, made.name_or_path = str(said.get("model_type") or ""), str(folder)
+    return made
 
 
 def _of_pieces(folder: Path, found: spm.Pieces) -> PreTrainedTokenizerBase:

@@ -8,7 +8,7 @@ log-probabilities are thrown away: those that an update compares come from the t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from studio.train.policy import Policy
+
+#: Chooses the next token of each row: (logits (N, V), the answers that the rows belong to) -> (N,).
+Choose = Callable[["Tensor", Sequence[int]], "Tensor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,10 @@ def sample(
     `temperature` 0 takes the likeliest token. `together` is how many answers are written at once at most; `halt` is
     asked before each group and may raise.
     """
+
+    def choose(logits: Tensor, going: Sequence[int]) -> Tensor:
+        return _draw(logits, temperature, generator)
+
     group = max(1, together // count)
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
     found: list[list[Answer]] = [[] for _ in prompts]
@@ -59,7 +66,7 @@ def sample(
                 halt()
                 numbers = order[start : start + group]
                 rows = [prompts[number] for number in numbers]
-                written = _write(policy, rows, count, max_new_tokens, temperature, set(stop_ids), pad_id, generator)
+                written = write(policy, rows, count, max_new_tokens, choose, stop_ids, pad_id)
                 for at, ids in enumerate(written):
                     number = numbers[at // count]
                     found[number].append(Answer(number, ids, bool(ids) and ids[-1] in stop_ids))
@@ -68,20 +75,22 @@ def sample(
     return [answer for answers in found for answer in answers]
 
 
-def _write(
+def write(
     policy: Policy,
     rows: Sequence[Sequence[int]],
     count: int,
     room: int,
-    temperature: float,
-    stops: set[int],
+    choose: Choose,
+    stops: Collection[int],
     pad_id: int,
-    generator: torch.Generator,
 ) -> list[list[int]]:
-    """Write `count` answers to each of some prompts, one token a step for all that have not ended."""
+    """Write `count` answers to each of some prompts, one token a step for all that have not ended.
+
+    `room` is the most tokens of an answer; one that stops ends with its stop token.
+    """
     from transformers import DynamicCache
 
-    device, base = policy.device, policy.model.get_base_model()
+    device, base = policy.device, policy.base
     width = max(map(len, rows))
     ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -93,7 +102,7 @@ def _write(
     written: list[list[int]] = [[] for _ in range(len(rows) * count)]
     going = list(range(len(written)))  # the answers that the rows of the batch belong to
     for step in range(room):
-        tokens = _draw(_logits(base, states), temperature, generator)
+        tokens = choose(logits(base, states), going)
         ended = []
         for row, token in enumerate(tokens.tolist()):
             answer = written[going[row]]
@@ -122,16 +131,16 @@ def _forward(base: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
     return states[:, -1]
 
 
-def _logits(base: Any, states: Tensor) -> Tensor:
+def logits(base: Any, states: Tensor) -> Tensor:
     """Give the logits of the next token, (N, d) -> (N, V); trained rows are put in without a copy of the layer."""
     layer, trained = head.trained_rows(base.get_output_embeddings())
-    logits: Tensor = layer(states)
+    found: Tensor = layer(states)
     if trained is not None:
         numbers, weights = trained
-        logits[:, numbers] = (states @ weights.to(states.dtype).T).to(logits.dtype)
+        found[:, numbers] = (states @ weights.to(states.dtype).T).to(found.dtype)
     scale, cap = head.scaling(base.config)
-    logits = logits.float() * scale
-    return torch.tanh(logits / cap) * cap if cap else logits
+    found = found.float() * scale
+    return torch.tanh(found / cap) * cap if cap else found
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

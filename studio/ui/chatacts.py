@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.errors import InputError
 from studio.models.family import FAMILIES
-from studio.ui import chatkept, chatpick, chatset, chattalks, chattokens, chatvote, live, talk
+from studio.ui import chatkept, chatpick, chatset, chattalks, chatthumbs, chattokens, chatvote, live, talk
 from studio.ui.chatopen import PANES, Who
 from studio.ui.chatpick import SIDES
 
@@ -91,6 +91,11 @@ def _vote(message: Message, who: Who, typed: str) -> None:
     chatvote.vote(message["choice"], str((message.get("values") or {}).get("edited") or ""))
 
 
+def _thumb(message: Message, who: Who, typed: str) -> None:
+    rating, answer = str(message.get("rating")), str(message.get("answer") or "")
+    chatthumbs.rate(message.get("turn"), pane_of(message), rating, answer)
+
+
 _ACTIONS: dict[str, Callable[[Message, Who, str], None]] = {
     "open": _warm,
     "pick": _pick,
@@ -103,6 +108,7 @@ _ACTIONS: dict[str, Callable[[Message, Who, str], None]] = {
     "fork": _fork,
     "blind": lambda message, who, typed: chatvote.switch(message.get("on") is True),
     "vote": _vote,
+    "thumb": _thumb,
     "prompt": lambda message, who, typed: chattokens.prompt(who, typed),
     "changes": lambda message, who, typed: chattokens.changes(who, pane_of({"pane": message.get("pane", 1)})),
     "close": lambda message, who, typed: chattokens.close(),

@@ -7,7 +7,7 @@ from typing import Any
 
 from studio.chat.session import why
 from studio.models.family import FAMILIES
-from studio.ui import chatopen, chatpick, chatset, chatvote, controls, parts, starter, talk
+from studio.ui import chatopen, chatpick, chatset, chatthumbs, chatvote, controls, parts, starter, talk
 from studio.ui.chatopen import Facts, Who
 from studio.ui.chatpick import SIDES, Source
 from studio.ui.chatvote import DO
@@ -148,8 +148,10 @@ def body(side: int, scene: Scene, said: list[Turn]) -> str:
         return _NONE if side else parts.empty("The base will stand here", "The same question goes to both.")
     if not said:
         return f'<p class="st-note st-quiet">{esc(_quiet(side, scene, sources[side]))}</p>'
-    last = len(said) - 1
-    drawn = "".join(_turn(side, turn, number, number == last) for number, turn in enumerate(said))
+    last, names = len(said) - 1, chatthumbs.ids(said, side)
+    drawn = "".join(
+        _turn(side, turn, at, at == last, name) for at, (turn, name) in enumerate(zip(said, names, strict=True))
+    )
     return f'<div class="st-scrolled"><div class="st-said">{drawn}</div></div>'
 
 
@@ -165,8 +167,8 @@ def _quiet(side: int, scene: Scene, source: Source | None) -> str:
     return "It answers, in the template it was trained with."
 
 
-def _turn(side: int, turn: Turn, number: int, last: bool) -> str:
-    """Draw a question and one side's answer to it."""
+def _turn(side: int, turn: Turn, number: int, last: bool, name: str) -> str:
+    """Draw a question and one side's answer to it; `name` is the answer's (chatthumbs.ids)."""
     blind, index = turn.get("blind"), side
     if blind:
         index = blind["order"][side]
@@ -183,11 +185,13 @@ def _turn(side: int, turn: Turn, number: int, last: bool) -> str:
     if not answers[index].strip():
         empty = "(nothing)" if ended else str(turn.get("note") or "…")
         text = f'<span class="st-muted">{esc(empty)}</span>'
-    told = _stats(stats[index], _who(turn, index), blind=chatvote.hidden(turn))
     more = ""
     if last and ended and talk.unfinished(turn, index) and not talk.busy():
         more = controls.button("Continue", {"do": "continue", "pane": index}, to=GO, aria=f"Continue, {SIDES[side]}")
-    foot = f'{_named(turn, side, index)}<div class="st-told">{told}{more}</div>'
+    more += chatthumbs.drawn(turn, side, number, name)
+    more = f'<span class="st-thumbs">{more}</span>' if more else ""
+    told = _stats(stats[index], _who(turn, index), more, blind=chatvote.hidden(turn))
+    foot = f'{_named(turn, side, index)}<div class="st-told">{told}</div>'
     return f'{out}<div class="st-answer" dir="auto">{text}</div>{foot}'
 
 
@@ -208,8 +212,8 @@ def _named(turn: Turn, side: int, index: int) -> str:
     return f'<p class="st-revealed"><b>{esc(facts["name"], 90)}</b> {parts.pill(verdict, tone)}</p>'
 
 
-def _stats(found: dict[str, Any] | None, who: Facts | None, blind: bool) -> str:
-    """Draw speed, length, why it ended; of a blind answer nothing that tells who gave it."""
+def _stats(found: dict[str, Any] | None, who: Facts | None, more: str, blind: bool) -> str:
+    """Draw speed, length, why it ended, and what can be done; of a blind answer nothing that tells who gave it."""
     if not found:
         return ""
     if error := found.get("error"):
@@ -224,7 +228,7 @@ def _stats(found: dict[str, Any] | None, who: Facts | None, blind: bool) -> str:
     if found.get("left_out"):
         said.append(f"{found['left_out']} of the oldest turns had no room")
     by = "" if blind or not short(who) else f'<code class="st-by">{esc(short(who))}</code>'
-    return f'<div class="st-stats">{"".join(f"<span>{esc(s)}</span>" for s in said)}{_end(found)}{by}</div>'
+    return f'<div class="st-stats">{"".join(f"<span>{esc(s)}</span>" for s in said)}{_end(found)}{by}{more}</div>'
 
 
 def _soon(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """What the next evaluation will be: who, against whom, which suites with what settings; and the evaluations there are.
 
 Everything about a suite follows from SUITES and its `Config`. Kept in the choices under `evaluate`: {"of", "against",
-"judge", "n", "seed", "allow", "suites": names, "files": {suite: file}, "form": {suite: {setting: value}}; what is
-looked at: "id", "newest", "suite", "measure", "mark", "page", "beside"; "open"}.
+"judge", "n", "seed", "engine", "allow", "suites": names, "files": {suite: file}, "form": {suite: {setting: value}};
+what is looked at: "id", "newest", "suite", "measure", "mark", "page", "beside"; "open"}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from studio.config import settings
 from studio.errors import ConfigError, RunError
 from studio.evals import job
 from studio.evals.suite import SUITES, Suite, load
-from studio.feedback import endpoint
+from studio.feedback import endpoint, engines
 from studio.runs import RunConfig
 from studio.ui import chatpick, choice, feedbackset
 from studio.ui.live import Scene, View
@@ -28,7 +28,7 @@ AUTO, NOBODY = "auto", job.NOBODY
 #: What is ticked at first: what needs neither a judge nor a file, and no long time.
 FIRST = ("fit", "forgetting", "sycophancy", "refusal", "redteam", "shift")
 #: Suites that read no file of the user's.
-_NO_FILE = ("shift",)
+_NO_FILE = ("shift", "lm-eval")
 
 
 @functools.cache
@@ -145,6 +145,7 @@ def config(scene: Scene) -> RunConfig:
         settings={name: told for name in chosen if (told := typed(scene, name))},
         seed=_whole(word(scene, "seed"), "seed") or 0,
         allow_endpoint=bool(kept(scene).get("allow")),
+        engine=word(scene, "engine", engines.AUTO),
     )
 
 
@@ -170,7 +171,9 @@ def command(made: Mapping[str, Any], of_: str) -> list[str]:
         for key, value in values.items():
             if value != usual.get(key):
                 words += ["--set", f"{name}.{key}={value}"]
-    return [*words, "--seed", str(made.get("seed") or 0), *(["--allow-endpoint"] if made.get("allow_endpoint") else [])]
+    engine = made.get("engine") or engines.AUTO
+    words += ["--seed", str(made.get("seed") or 0), *(["--engine", engine] if engine != engines.AUTO else [])]
+    return [*words, *(["--allow-endpoint"] if made.get("allow_endpoint") else [])]
 
 
 # --- how long it takes -----------------------------------------------------------------------------------------------

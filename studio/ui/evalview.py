@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.evals import card
+from studio.feedback import engines
 from studio.ui import choosing, controls, evalplots, evalset, kit, parts, rail, terminal
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
@@ -225,11 +226,10 @@ def measured(scene: Scene) -> str:
     found = view.result()
     of, against = sides(scene, view)
     before, after = ((found.get("sides") or {}).get(side) or {} for side in ("before", "after"))
-    judge = str((found.get("judge") or {}).get("name") or "")
     rows = [
-        ("After", f"{esc(of, 120)}<small>{esc(through(after))}</small>"),
-        ("Before", f"{esc(against, 120)}<small>{esc(through(before))}</small>" if against else ""),
-        ("Judge", esc(evalset.name(scene, judge, view), 120) if judge else "nobody: rules alone"),
+        ("After", f"{esc(of, 120)}<small>{esc(engines.through(after))}</small>"),
+        ("Before", f"{esc(against, 120)}<small>{esc(engines.through(before))}</small>" if against else ""),
+        ("Judge", _judge(scene, view, found)),
         ("Seed", esc(found.get("seed"))),
         ("Took", esc(parts.duration(found.get("seconds")))),
         ("Name", f'<span class="st-clip"><code>{esc(view.id)}</code>{parts.copy_button(view.id)}</span>'),
@@ -238,13 +238,11 @@ def measured(scene: Scene) -> str:
     return parts.card("How it was measured", parts.facts(rows), "", "st-through") + parts.terminal(command)
 
 
-def through(who: Document) -> str:
-    """Say which file answered for a side, and with what beside it."""
-    if not who:
-        return ""
-    file = f"llama.cpp on the {who.get('type') or '?'} file {who.get('file') or who.get('name')}"
-    beside = f", adapter {who['adapter']}" if who.get("adapter") else ""
-    return f"{file}{beside}{', asked in plain text' if who.get('raw') else ''}"
+def _judge(scene: Scene, view: View, found: Document) -> str:
+    judge = found.get("judge") or {}
+    if not judge:
+        return "nobody: rules alone"
+    return f"{esc(evalset.name(scene, str(judge.get('name')), view), 120)}<small>{esc(engines.through(judge))}</small>"
 
 
 def onward(scene: Scene) -> str:

@@ -214,7 +214,7 @@ def _set_otherwise(view: View) -> list[tuple[str, Any]]:
 def _seconds(view: View) -> float | None:
     begin = next((e.get("time") for e in (view.run.events()[:1] if view.status == "finished" else [])), None)
     end = (view.last or {}).get("time")
-    return end - begin if isinstance(begin, float) and isinstance(end, float) else None
+    return (end - begin) or None if isinstance(begin, float) and isinstance(end, float) else None
 
 
 def onward(scene: Scene) -> str:

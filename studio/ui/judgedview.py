@@ -64,7 +64,15 @@ def _verdict(record: Record) -> str:
     count = len(preferences.pairs(record))
     if count:
         return parts.pill(f"{count} pair{'s' * (count != 1)}", "accent")
-    return parts.pill("1 answer" if len(record.answers) == 1 else "no pair", "plain")
+    if len(record.answers) == 1:
+        return _label(record, 0) or parts.pill("1 answer", "plain")
+    return parts.pill("no pair", "plain")
+
+
+def _label(record: Record, place: int) -> str:
+    """Draw whether an answer is wanted, "" where that is not said."""
+    label = record.labels[place] if record.labels else None
+    return "" if label is None else parts.pill("✓ wanted", "good") if label else parts.pill("✗ unwanted", "bad")
 
 
 def _answer(scene: Scene, record: Record, place: int) -> str:
@@ -73,8 +81,7 @@ def _answer(scene: Scene, record: Record, place: int) -> str:
     if record.ranks:
         best = record.ranks[place] == min(record.ranks)
         marks += parts.pill(f"rank {record.ranks[place]}", "good" if best else "plain")
-    if record.labels and record.labels[place] is not None:
-        marks += parts.pill("✓ wanted", "good") if record.labels[place] else parts.pill("✗ unwanted", "bad")
+    marks += _label(record, place)
     if record.scores:
         marks += f'<span class="st-muted">score {parts.number(record.scores[place])}</span>'
     text = esc(answer.text) if answer.text.strip() else '<span class="st-muted">(nothing)</span>'

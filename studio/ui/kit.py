@@ -44,6 +44,19 @@ class Kit:
         """Fill inputs from the disk when the page is opened (not later: somebody may be typing)."""
         self.restores.append((components, read))
 
+    def keep(self, handler: Callable[..., None], inputs: list[Any]) -> None:
+        """Call a handler with a form's values whenever one of its fields was left or ticked.
+
+        The form is the nearest block with the class `st-keeps` around the place where this is called. The page's script
+        tells it by one hidden field: for each component that Gradio draws it goes through all triggers of all events,
+        and one a field made a quarter of the time until the window could be used.
+        """
+        import gradio as gr
+
+        told = gr.Textbox(elem_classes="st-hidden st-keep", show_label=False, container=False)
+        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        self.after(told.change(handler, inputs, None, **quiet))
+
     def after(self, event: Any) -> Any:
         """Look at the disk at once after an event."""
         self.changes.append(event)

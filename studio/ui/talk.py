@@ -157,7 +157,7 @@ def answer(said: list[Turn], who: Who, only: int | None = None) -> Iterator[list
         turn = said[-1]
         if only is None:
             turn |= {"answers": ["" if source else None for source in who.sources], "stats": [None, None]}
-            turn |= {"who": [None, None], "system": who.system, "seed": who.asked.seed}
+            turn |= {"who": [None, None], "system": who.system, "seed": turn.get("seed", who.asked.seed)}
         else:
             if not unfinished(turn, only):
                 raise InputError("There is no unfinished answer to go on with.", "Ask a question.")

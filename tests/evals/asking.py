@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.chat.session import Pane
 from studio.evals.suite import T
+from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Said, Speaker, Turn
 from studio.runs import Run
 
@@ -64,8 +64,8 @@ class Plain:
     def speaker(self, side: str) -> Speaker:
         return self._speakers[side]
 
-    def add(self, side: str, pane: Pane) -> Speaker:
-        return self._speakers[side]
+    def add(self, stage: Stage) -> Speaker:
+        return self._speakers[stage.name]
 
     def keep(self, about: str, make: Callable[[], T]) -> T:
         return make()

@@ -39,13 +39,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Count the answers that are really drawn."""
     seen: list[str] = []
-    real = speakers.Local.ask
+    real = speakers.Llama.ask
 
-    def counted(self: speakers.Local, asks: Any, *rest: Any) -> Any:
+    def counted(self: speakers.Llama, asks: Any, *rest: Any) -> Any:
         seen.extend(one.key for one in asks)
         return real(self, asks, *rest)
 
-    monkeypatch.setattr(speakers.Local, "ask", counted)
+    monkeypatch.setattr(speakers.Llama, "ask", counted)
     return seen
 
 

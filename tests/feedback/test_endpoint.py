@@ -17,7 +17,7 @@ from scripted import MODEL, Reply, Scripted
 
 from studio import events, runs
 from studio.errors import ConfigError, ModelError, Stopped
-from studio.feedback import endpoint, wire
+from studio.feedback import endpoint, judge, wire
 from studio.feedback.speakers import Ask, Draw, Speakers
 from studio.redact import redact, redact_logs
 
@@ -367,8 +367,15 @@ def test_studio_serve_is_such_an_endpoint() -> None:
         with Speakers([f"{served['address']}#{served['models'][-1]}", "starter"], context=512) as (there, here):
             for draw in (Draw(max_tokens=24), Draw(2, 0.8, 0.95, 40, 0.05, 24, 3)):
                 assert there.say(TALK, draw) == here.say(TALK, draw)
-            assert there.say(TALK)[0].text and not there.weighs and here.weighs
+            assert there.say(TALK)[0].text and there.weighs and here.weighs
             assert there.say(TALK, Draw(max_tokens=1))[0].tokens == 1
+            asked = [{"role": "user", "content": "A: A foal. B: A calf. Say A or B."}]
+            for words in ([" A", " B"], [" The", " A", " In"]):  # it goes on with the text: a blank comes first
+                weighed = there.weigh(asked, words)
+                assert weighed == pytest.approx(here.weigh(asked, words), abs=1e-4) and min(weighed) > 0.01
+            # " B" is told; "B" is not among the 20 likeliest, and is what the two differ by
+            assert judge.weighed(there, asked) == pytest.approx(judge.weighed(here, asked), abs=2e-3)
+            assert there.weigh(asked, [" A", "zebra"]) == [1.0, 0.0] and min(here.weigh(asked, [" A", "zebra"])) > 0
     finally:
         process.terminate()
         process.wait(30)

@@ -112,7 +112,12 @@ def test_the_list_of_runs_is_read_once_however_many_came_of_a_run(monkeypatch: p
     for number in range(12):
         make("train", f"child-{number}", model="starter", method="dpo", parent=str(first.dir))
     listed, real = [], runs.all_runs
-    monkeypatch.setattr(runs, "all_runs", lambda: listed.append(1) or real())
+
+    def counted() -> list[runs.Run]:
+        listed.append(1)
+        return real()
+
+    monkeypatch.setattr(runs, "all_runs", counted)
     graph = lineage.read(first)
     assert len(graph.nodes) == 14 and len(listed) == 1
 

@@ -11,6 +11,7 @@ from typing import Any
 from making import make_model, write_jsonl
 
 from studio import runs, worker
+from studio.ui import talk
 
 #: Large enough that an answer takes a while, small enough to be trained in seconds.
 SHAPE: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8}
@@ -43,3 +44,13 @@ def copy(trained: Path, home: Path) -> runs.Run:
     """Put what was trained into a test's own data folder; give the run."""
     shutil.copytree(trained, home, dirs_exist_ok=True)
     return runs.all_runs()[0]
+
+
+def tell(text: str, **more: Any) -> list[dict[str, Any]]:
+    """Keep a turn as the engine's answers leave it; no file is opened for it."""
+    answers, stats = [f"base on {text}", f"tuned on {text}"], [{"tokens": 4}, {"tokens": 4}]
+    base = {"name": "Base", "file": "m.gguf", "sha256": "aa", "adapter": "", "adapter_sha256": "", "strength": 0.0}
+    tuned = {**base, "name": "SFT · sums", "adapter": "a.gguf", "adapter_sha256": "bb", "strength": 1.0}
+    who = [{**base, "raw": True, "paths": ["m.gguf", ""]}, {**tuned, "raw": False, "paths": ["m.gguf", "a.gguf"]}]
+    talk.keep([*talk.turns(), {"user": text, "seed": 5, "answers": answers, "stats": stats, "who": who, **more}])
+    return talk.turns()

@@ -267,6 +267,11 @@ def test_what_is_ticked_and_typed_becomes_the_run(made: runs.Run) -> None:
     assert options["suites"] == ["fit", "sycophancy"] and options["against"] == "" and options["seed"] == 3
     assert options["settings"]["fit"]["n"] == options["settings"]["sycophancy"]["n"] == 7
     assert options["settings"]["fit"]["max_tokens"] == 9
+    assert options["engine"] == "auto" and "--engine" not in evalset.command(options, "RUN")
+    evalset.keep(engine="transformers")
+    options = evalset.config(live.look()).options
+    words = evalset.command(options, "RUN")
+    assert options["engine"] == "transformers" and words[words.index("--engine") + 1] == "transformers"
     evaluate.act(json.dumps({"do": "tick", "name": "fit"}))
     assert evalset.ticked(live.look()) == ["sycophancy"]
 
@@ -280,6 +285,7 @@ def test_what_is_ticked_and_typed_becomes_the_run(made: runs.Run) -> None:
         ({"suites": ["own"]}, "asks a file of yours"),
         ({"files": {"fit": "/nowhere/x.jsonl"}}, "There is no file"),
         ({"judge": "https://example.org/v1#m"}, "not on this machine"),
+        ({"engine": "vllm"}, "There is no engine"),
         ({"form": {"fit": {"max_tokens": "-1"}}, "suites": ["fit"]}, "max_tokens"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from studio.config import settings
 from studio.errors import ConfigError
 from studio.methods import METHODS
+from studio.ui import shell
 from studio.ui.forms import Form, component, hint, label, show
 
 
@@ -68,3 +69,10 @@ def test_what_the_base_asks_for_is_shown_and_counts_as_untouched_until_it_is_cha
     assert form.changed(values, wanted) == {}
     back = form.shown({})
     assert form.changed(back, wanted) == {"learning_rate": 2e-4, "lora_r": 16}
+
+
+def test_no_event_of_the_window_waits_on_many_fields() -> None:
+    # For each component that it draws, Gradio's page goes through all triggers of all events.
+    window = shell.build()
+    many = [len(event.targets) for event in window.fns.values() if len(event.targets) > 2]
+    assert many == [] and len(window.blocks) > 500

@@ -1,4 +1,4 @@
-"""Chat: the same question to two models, side by side; openly or blind."""
+"""Chat: the same question to two models, side by side; openly, with thumbs, or blind, with votes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from studio.ui import (
     chatprep,
     chatset,
     chattalks,
+    chatthumbs,
     chattokens,
     chatview,
     chatvote,
@@ -113,7 +114,7 @@ def _ask_bar(tools: kit.Kit) -> tuple[Any, dict[str, Any]]:
 
 
 def _bar(scene: live.Scene) -> str:
-    """Draw the bar under the question: blind votes, what else can be looked at."""
+    """Draw the bar under the question: votes and thumbs, what else can be looked at."""
     if not any(chatpick.chosen(scene)):
         return ""
     blind = chatvote.on(scene)
@@ -122,7 +123,8 @@ def _bar(scene: live.Scene) -> str:
         looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
-        f'{chatvote.bar(scene)}<span class="st-chat-looks">{looks}</span></section>'
+        f"{chatvote.bar(scene)}{'' if blind else chatthumbs.compared()}"
+        f'<span class="st-chat-looks">{looks}</span></section>'
     )
 
 
@@ -130,7 +132,7 @@ def _advanced(tools: kit.Kit) -> tuple[Any, list[Any]]:
     """Lay out the drawer: system prompt, sampling, context, templates, a file by its path; what counts stands above."""
     with gr.Column(elem_classes="st-card st-settings st-chat-settings"):
         tools.live(kit.slot(elem_id="st-chat-counts"), _counts)
-        with gr.Accordion("Advanced", open=False):
+        with gr.Accordion("Advanced", open=False, elem_classes="st-keeps"):
             system = gr.Textbox(
                 label="System prompt",
                 lines=2,
@@ -141,13 +143,9 @@ def _advanced(tools: kit.Kit) -> tuple[Any, list[Any]]:
             with gr.Row(elem_classes="st-fields"):
                 made = {field.name: forms.component(field, "chat") for field in chatset.FIELDS}
             tools.live(kit.slot(), chatview.more)
+            inputs = [made[name] for name in chatset.NAMES]
+            tools.keep(_keep, [system, *inputs])
     tools.live(made["thinking"], lambda scene: gr.update(visible=_thinks()))
-    inputs = [made[name] for name in chatset.NAMES]
-    keep = [
-        system.blur,
-        *(getattr(made[f.name], "blur" if hasattr(made[f.name], "blur") else "input") for f in chatset.FIELDS),
-    ]
-    tools.after(gr.on(keep, _keep, [system, *inputs], None, queue=False, **_QUIET))
     tools.restore([system, *inputs], _kept)
     return system, inputs
 
@@ -200,6 +198,8 @@ def again(request: gr.Request, text: str, system: str, *values: Any) -> Generato
             turn["seed"] = int(said[-1].get("seed") or 0) + 1
         if "blind" in said[-1]:
             turn["blind"] = chatvote.draw_lots()
+        if not talk.busy():
+            chatthumbs.again(said, who)
         yield from talk.answer([*said[:-1], turn], who)
 
     yield from _stream(request, begin, gr.skip())

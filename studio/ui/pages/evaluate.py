@@ -11,6 +11,7 @@ import gradio as gr
 from studio import jobs
 from studio.errors import RunError
 from studio.evals.suite import Suite
+from studio.feedback import engines
 from studio.feedback import job as feedback
 from studio.ui import controls, evalform, evalset, evalsuite, evalview, feedbackset, forms, kit, live
 from studio.ui.evalset import AUTO, NOBODY
@@ -36,7 +37,7 @@ class Form:
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
         """Give what the inputs hold, as it is kept in the choices."""
-        of, against, judge, allow, n, seed, *rest = values
+        of, against, judge, allow, n, seed, engine, *rest = values
         files, typed, at = {}, {}, 0
         for name, form in self.suites.items():
             if evalset.reads_file(name):
@@ -48,7 +49,7 @@ class Form:
             if changed := {key: value for key, value in given.items() if str(value) != str(usual[key])}:
                 typed[name] = changed
             at += len(form.settings)
-        words = {"of": of, "against": against or AUTO, "judge": judge or NOBODY, "n": n, "seed": seed}
+        words = {"of": of, "against": against or AUTO, "judge": judge or NOBODY, "n": n, "seed": seed, "engine": engine}
         plain = {key: str(value or "").strip()[:4000] for key, value in words.items()}
         return {**plain, "allow": bool(allow), "files": files, "form": typed}
 
@@ -61,6 +62,7 @@ class Form:
             bool(evalset.kept(scene).get("allow")),
             evalset.word(scene, "n"),
             evalset.word(scene, "seed"),
+            evalset.word(scene, "engine", engines.AUTO),
         ]
         for name, form in self.suites.items():
             if evalset.reads_file(name):
@@ -95,7 +97,7 @@ def _next(tools: kit.Kit) -> None:
     """Lay out the next evaluation: what is decided at the left, what follows from it and Start at the right."""
     form = Form()
     with gr.Column(elem_classes="st-next", visible=False) as whole, gr.Row(elem_classes="st-columns"):
-        with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
+        with gr.Column(scale=5, min_width=320, elem_classes="st-left st-keeps"):
             _who(tools, form)
             tools.live(kit.slot(), evalform.cards)
             with (
@@ -104,6 +106,7 @@ def _next(tools: kit.Kit) -> None:
             ):
                 for name, suite in evalset.suites().items():
                     _settings(tools, form, name, suite)
+            tools.keep(functools.partial(_remember, form), form.inputs)
             tools.live(box, lambda scene: gr.update(visible=bool(evalset.ticked(scene))))
         with gr.Column(scale=3, min_width=280, elem_classes="st-right st-beside"):
             tools.live(kit.slot(), evalform.before)
@@ -115,9 +118,6 @@ def _next(tools: kit.Kit) -> None:
     tools.live(whole, lambda scene: gr.update(visible=evalform.unfolded(scene)))
     tools.live(start, _start)
     tools.restore(form.inputs, form.show)
-    keep = functools.partial(_remember, form)
-    triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
-    tools.after(gr.on(triggers, keep, form.inputs, None, queue=False, **QUIET))
     tools.after(start.click(kit.edge(functools.partial(_begin, form)), form.inputs, trouble, **QUIET))
 
 
@@ -178,6 +178,16 @@ def _who(tools: kit.Kit, form: Form) -> None:
                         elem_classes="st-field",
                     )
                 )
+            form.box(
+                gr.Dropdown(
+                    list(engines.CHOICES),
+                    value=engines.AUTO,
+                    label="Engine",
+                    info=engines.HELP,
+                    elem_id="st-evaluate-engine",
+                    elem_classes="st-field",
+                )
+            )
 
 
 def _settings(tools: kit.Kit, form: Form, name: str, suite: Suite) -> None:

@@ -115,16 +115,14 @@ def _settings(tools: kit.Kit, all_forms: Mapping[str, Form]) -> list[Any]:
         tools.after(data.input(lambda value: feedbackset.keep(data=str(value or "")[:4000]), data, None, **QUIET))
         inputs: list[Any] = [data]
         for name, form in all_forms.items():
-            with gr.Column(visible=False, elem_classes="st-form") as group:
+            with gr.Column(visible=False, elem_classes="st-form st-keeps") as group:
                 form.draw()
+                tools.keep(functools.partial(_remember, name, form), form.inputs)
             tools.live(group, functools.partial(_group, name))
             for setting, box in form.lists.items():
                 tools.live(box, functools.partial(_offer, feedbackset.lists(name)[setting]))
             inputs += form.inputs
             tools.restore(form.inputs, functools.partial(_filled, name, form))
-            triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
-            keep = functools.partial(_remember, name, form)
-            tools.after(gr.on(triggers, keep, form.inputs, None, queue=False, **QUIET))
         tools.live(kit.slot(), feedbackview.terminal_line)
     return inputs
 

@@ -130,11 +130,11 @@ class Tune:
                 )
             inputs: list[Any] = []
             for name, form in self.forms.items():
-                with gr.Column(visible=False, elem_classes="st-form") as group:
+                with gr.Column(visible=False, elem_classes="st-form st-keeps") as group:
                     form.draw()
+                    tools.keep(functools.partial(_remember, name, form), form.inputs)
                 tools.live(group, functools.partial(_group, step, name))
                 inputs += form.inputs
-                tools.after(self._remember(name, form))
                 tools.restore(form.inputs, functools.partial(_filled, name, form))
             tools.live(kit.slot(), lambda scene: methodview.typed(scene, step))
             tools.live(kit.slot(), lambda scene: terminal.of_next(scene, step))
@@ -144,19 +144,6 @@ class Tune:
             keep = functools.partial(_keep, step, name)
             tools.after(component.input(keep, component, None, queue=False, **QUIET))
         return [parent, scorer, *inputs]
-
-    def _remember(self, name: str, form: Form) -> Any:
-        """Keep what was typed, so that a reload shows it again."""
-
-        def keep(*values: Any) -> None:
-            usual = form.shown(catalogue.settings(live.look().model, name))
-            typed = zip(form.settings, values, usual, strict=True)
-            new = {s.name: value for s, value, before in typed if value != before}
-            if new != (choice.get("form").get(name) or {}):
-                choice.update(form={name: new})
-
-        triggers = [item.blur if isinstance(item, gr.Textbox) else item.input for item in form.inputs]
-        return gr.on(triggers, keep, form.inputs, None, queue=False, **QUIET)
 
     def act(self, text: str) -> str:
         """Do what a drawn control says."""
@@ -223,6 +210,15 @@ def _shown_run(scene: live.Scene, step: str) -> live.View:
     if view is None:
         raise RunError("There is no run yet.", "Start one.")
     return view
+
+
+def _remember(name: str, form: Form, *values: Any) -> None:
+    """Keep what was typed, so that a reload shows it again."""
+    usual = form.shown(catalogue.settings(live.look().model, name))
+    typed = zip(form.settings, values, usual, strict=True)
+    new = {s.name: value for s, value, before in typed if value != before}
+    if new != (choice.get("form").get(name) or {}):
+        choice.update(form={name: new})
 
 
 def _keep(step: str, name: str, value: Any) -> None:
