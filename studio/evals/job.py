@@ -102,14 +102,15 @@ def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
                 "It is not said which suite the file is for.", "Write --data SUITE=FILE, or one --suite.", field="data"
             )
         files[suites[0]] = files.pop("")
-    wanted = suites or [name for name in SUITES if name in files or _usual(load(SUITES[name]))]
+    wanted = suites or [name for name in SUITES if name in files or usual(load(SUITES[name]))]
     for name in wanted:
         if load(SUITES[name]).needs_file and name not in files:
             raise ConfigError(f"The suite {name} asks a file of yours.", f"Name it: --data {name}=FILE", field="data")
     return [name for name in SUITES if name in wanted]
 
 
-def _usual(suite: Suite) -> bool:
+def usual(suite: Suite) -> bool:
+    """Tell whether a suite is asked where none is named."""
     return not (suite.needs_file or suite.named)
 
 
