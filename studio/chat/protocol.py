@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import secrets
 import time
 from typing import Any
@@ -28,6 +27,8 @@ _NUMBERS: dict[str, tuple[str, float, float]] = {
 _WHOLE = {"seed", "max_tokens", "max_completion_tokens", "top_k", "top_logprobs"}
 #: What is asked for with these is not there; leaving them out in silence would be a wrong answer.
 _ABSENT = ("tools", "functions", "logit_bias", "audio", "prediction")
+#: What a template is given by the conversation, and nobody else.
+_TAKEN = frozenset({"self", "messages", "tools", "documents", "generate", "add_generation_prompt"})
 #: The most likely tokens that may be told beside each token, and the least logarithm, which stands for never.
 TOP, NEVER = 20, -9999.0
 
@@ -73,6 +74,9 @@ def read(body: bytes) -> Question:
     """
     try:
         asked = json.loads(body)
+        json.dumps(asked, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(400, "The body holds half of a character (a surrogate without the other).") from None
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not JSON.") from None
     if not isinstance(asked, dict):
@@ -97,6 +101,9 @@ def read(body: bytes) -> Question:
     arguments = asked.get("chat_template_kwargs") or {}
     if not isinstance(arguments, dict):
         raise Refused(400, "'chat_template_kwargs' must be an object.", param="chat_template_kwargs")
+    if taken := sorted(_TAKEN & arguments.keys()):
+        said = f"'chat_template_kwargs' cannot hold {taken[0]!r}: the request itself says that."
+        raise Refused(400, said, param="chat_template_kwargs")
     options |= {"template_args": arguments, "continue": turns[-1]["role"] == "assistant"}
     more = asked.get("stream_options")
     usage = isinstance(more, dict) and bool(more.get("include_usage"))
@@ -128,6 +135,9 @@ def _turns(given: Any) -> list[dict[str, Any]]:
         role = turn.get("role") if isinstance(turn, dict) else None
         if role not in _ROLES:
             raise Refused(400, f"{where}: the role must be one of {', '.join(_ROLES)}.", param=f"{where}.role")
+        if turn.get("tool_calls") or turn.get("function_call"):
+            said = f"{where}: calls of tools are not supported here."
+            raise Refused(400, said, param=f"{where}.tool_calls", code="unsupported_parameter")
         turns.append({"role": _ROLES[role], "content": _text(turn.get("content"), where)})
     return turns
 
@@ -144,8 +154,8 @@ def _text(content: Any, where: str) -> str:
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
-    right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not right or (name in _WHOLE and value != int(value)) or not low <= value <= high:
+    right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if not right or (name in _WHOLE and value != int(value)):
         kind = "a whole number" if name in _WHOLE else "a number"
         wanted = "" if name == "seed" else f" from {low:g} to {high:g}"
         raise Refused(400, f"{name!r} must be {kind}{wanted}.", param=name)

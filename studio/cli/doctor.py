@@ -115,9 +115,13 @@ def _model(model: str) -> dict[str, Any]:
         return _check("model", False, f"{model}: {error.message}", error.remedy)
     architecture = found.architecture
     good, why = (found.exportable, found.use) if found.use else check.support(architecture)
+    said = f"{model}: {why if architecture in why else f'{architecture} {why}'}"
+    if good and isinstance(found, check.ModelInfo) and found.template_problem:
+        remedy = "Train it with a template of Studio's: --set template=chatml"
+        return _check("model", False, f"{said}, but not with its own template. {found.template_problem}", remedy)
     return _check(
         "model",
         good,
-        f"{model}: {why if architecture in why else f'{architecture} {why}'}",
+        said,
         "`studio models` lists bases that can be exported.",
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studio.errors import ModelError
-from studio.models import agreement
+from studio.models import agreement, check
 from studio.models.agreement import rope, scaling
 from studio.models.shape import Shape
 
@@ -46,15 +46,16 @@ class Architecture:
 
 
 def _gemma2(writer: GGUFWriter, config: Config) -> None:
-    writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
-    writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-    writer.add_sliding_window(config["sliding_window"])
+    caps = {name: float(config.get(name, usual)) for name, usual in agreement.SOFTCAPS.items()}
+    writer.add_attn_logit_softcapping(caps["attn_logit_softcapping"])
+    writer.add_final_logit_softcapping(caps["final_logit_softcapping"])
+    writer.add_sliding_window(config.get("sliding_window", 4096))
 
 
 def _gemma3(writer: GGUFWriter, config: Config) -> None:
     if config.get("final_logit_softcapping"):
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-    writer.add_sliding_window(config["sliding_window"])
+    writer.add_sliding_window(config.get("sliding_window", 4096))
     local = (config.get("rope_parameters") or {}).get("sliding_attention") or {}
     writer.add_rope_freq_base_swa(float(local.get("rope_theta") or config.get("rope_local_base_freq") or 10000.0))
 
@@ -111,7 +112,7 @@ def find(config: Config) -> Architecture:
 def write_config(writer: GGUFWriter, config: Config, rows: int) -> None:
     """Write the hyperparameters; `rows` is the height of the embedding."""
     shape, turn = Shape.of(config, rows), rope(config)
-    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_context_length(check.context_of(config))
     writer.add_embedding_length(shape.hidden)
     writer.add_block_count(shape.layers)
     writer.add_feed_forward_length(config.get("intermediate_size", shape.ffn))

@@ -118,12 +118,15 @@ def _token_ids(engine: Child, head: Head, known: Known) -> dict[str, Any]:
         value += " (accents composed, as the tokenizer does and llama.cpp does not)"
     if differing:
         value += f"; not {differing[0][:40]!r}"
+    other = vocab.others(head, folder)
+    if other:
+        value += f"; {len(other):,} tokens are not the tokenizer's: {other[0][:40]!r}"
     return line(
         "token ids",
-        not differing,
+        not differing and not other,
         value,
         "all",
-        "llama.cpp reads text in other tokens than the model was trained on: export it again, or choose another model.",
+        "The file has other tokens than the model was trained on: export it again, or choose another model.",
     )
 
 

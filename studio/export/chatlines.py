@@ -8,8 +8,9 @@ from typing import Any
 from studio.child import Child
 from studio.data.records import Message
 from studio.errors import StudioError
-from studio.export import gguf, probes
+from studio.export import gguf, probes, vocab
 from studio.export.known import Known
+from studio.export.repair import TEMPLATE
 from studio.export.talks import AS_TEXT, CONVERSATIONS
 from studio.models.ggufhead import Head
 
@@ -25,7 +26,8 @@ def prompts(engine: Child, other: Child, head: Head, known: Known) -> list[dict[
     """Compare the prompts of 12 conversations: as training renders them, as the file's template does, in two programs.
 
     llama-cpp-python renders and reads the whole text; the conversation with control tokens as text is compared as text
-    there, and in tokens where our own engine reads it.
+    there, and in tokens where our own engine reads it. It moves no system text, and is given the moved one where the
+    template has no place for it.
     """
     begins = gguf.begins(known.renderer, known.chats)
     flag = head.metadata.get("tokenizer.ggml.add_bos_token", False)
@@ -40,10 +42,12 @@ def prompts(engine: Child, other: Child, head: Head, known: Known) -> list[dict[
             ours[name] = "".join(piece.text for piece in pieces), known.renderer.prompt(talk)
         except (StudioError, ValueError):
             continue  # a template that refuses a system turn refuses it in all places
-    asked = {"gguf": str(head.path), "conversations": [[t.to_dict() for t in talks[name]] for name in ours]}
+    template, file = known.renderer.template, str(head.path)
+    raw = [[turn.to_dict() for turn in talks[name]] for name in ours]
+    placed = [[turn.to_dict() for turn in template.placed(talks[name])[0]] for name in ours]
     try:
-        mine = engine.ask({"op": "prompt", **asked}, timeout=300)
-        theirs = other.ask(asked, timeout=300)
+        mine = engine.ask({"op": "prompt", "gguf": file, "conversations": raw}, timeout=300)
+        theirs = other.ask({"gguf": file, "conversations": placed}, timeout=300)
     except StudioError as error:
         return [
             line("prompts", False, f"the template in the file is broken: {error.message}", "", f"It is: {_AGAIN}"),
@@ -57,18 +61,28 @@ def prompts(engine: Child, other: Child, head: Head, known: Known) -> list[dict[
     value = f"{len(ours) - len(wrong)} of {len(ours)} conversations give the tokens that training gives"
     if len(ours) < len(talks):
         value += f"; the template refuses {len(talks) - len(ours)}"
+    if any(template.moves_system(talks[name]) for name in ours):
+        value += "; the template has no place for a system text, so that it stands in the first question"
     if wrong:
         value += f"; not: {', '.join(wrong)}"
+    own = _text(str(head.metadata.get(TEMPLATE, ""))) == _text(known.renderer.source)
+    if not wrong and not own:
+        value += "; its text is another than in training: what it writes of other conversations is not known"
     return [
         line(
             "prompts",
-            not wrong,
+            not wrong and own,
             value,
             "all",
             f"The file's template or vocabulary is not the one of training: {_AGAIN}",
         ),
         _beginning(head, known, [ids for _, ids in ours.values()], mine["ids"], begins, flag),
     ]
+
+
+def _text(template: str) -> str:
+    """Give a template without marks, and without the space around it."""
+    return vocab.unmarked(template).strip()
 
 
 def _beginning(

@@ -85,6 +85,9 @@ def _broken_template(head: Head) -> str:
 
 def _loads(child: Child, head: Head, op: str) -> dict[str, Any]:
     said = f"GGUF {head.version}, {head.architecture}, {len(head.tensors):,} tensors, {len(head.tokens):,} tokens"
+    if not head.tensors:
+        remedy = "Take the whole model's file: this one is for programs that only cut text into tokens."
+        return _line("loads", False, f"{said}: a vocabulary without a model", "", remedy)
     try:
         child.ask({"op": op, "gguf": str(head.path), "n_ctx": 64, "texts": []}, timeout=600)
         child.ask({"op": "unload"})

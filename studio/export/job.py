@@ -58,6 +58,11 @@ def export(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict
     order = Order.of(run, base, renderer, emit, should_stop)
     if options.get("apart"):
         apart.check(known)
+    if options.get("system") and known.chats and renderer.template.system == "moved":
+        raise ExportError(
+            "The model's chat template has no place for a system text: Ollama could render no prompt with one.",
+            "Leave the system text out, or write it into the questions.",
+        )
     needs = order.needs(out)
     if options.get("base"):
         size = quantize.predicted_bytes(base, chatfiles.TYPE)

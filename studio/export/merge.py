@@ -17,8 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.errors import ModelError
 from studio.models import adapter as adapter_check
-from studio.models import check, elsewhere, tokenizer
+from studio.models import check, elsewhere, family, tokenizer
+from studio.models.architecture import OUTPUT
+from studio.models.folder import read_object
+from studio.models.shape import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +39,8 @@ class Merged:
 
     def __init__(self, base: Path, adapter: Path | None = None, *, rows_only: bool = False) -> None:
         self._infos = {info.name: info for info in check.read_tensors(base)}
+        if Shape.of(check.read_config(base), 1).tied:  # a second copy of the embedding would miss its trained rows
+            self._infos.pop(OUTPUT, None)
         self._files: dict[Path, Any] = {}
         self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
         self._lengths: dict[str, Tensor] = {}
@@ -124,6 +130,11 @@ class Merged:
         self.scale = found.scale
         halves: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "adapter_model.safetensors").items():
+            if not value.isfinite().all():
+                said = f"The adapter's {key.removeprefix(_PREFIX)[:120]} holds values that are no numbers."
+                raise ModelError(
+                    said, "Its training broke: take an earlier checkpoint, or train again.", file=str(folder)
+                )
             layer, kind, half = key.removeprefix(_PREFIX).partition(".lora_")
             if kind and rows_only:
                 continue
@@ -179,9 +190,9 @@ def write_model(base: Path, adapter: Path | None, out: Path, max_shard: int = 1 
         (out / tokenizer.FAST).write_bytes((speaker / tokenizer.FAST).read_bytes())
     else:
         (out / tokenizer.FAST).write_text(tokenizer.text(speaker), encoding="utf-8", newline="\n")
-    for folder, name in ((speaker, "tokenizer_config.json"), (base, "generation_config.json")):
-        if (folder / name).is_file():
-            (out / name).write_bytes((folder / name).read_bytes())
+    if (speaker / "tokenizer_config.json").is_file():
+        (out / "tokenizer_config.json").write_bytes((speaker / "tokenizer_config.json").read_bytes())
+    _write_ends(base, speaker, elsewhere.template(base, adapter), out)
     if template := elsewhere.template(base, adapter):
         (out / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
     return files
@@ -193,3 +204,22 @@ def _write_config(base: Path, merged: Merged, out: Path) -> None:
     config["dtype"] = "bfloat16"
     config.pop("torch_dtype", None)
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_ends(base: Path, speaker: Path, template: str, out: Path) -> None:
+    """Write the generation config with all tokens that end an answer: a base's knows the end of a text only."""
+    path = base / "generation_config.json"
+    config = read_object(path) if path.is_file() else {}
+    if template:
+        vocabulary = check.read_vocabulary(speaker)
+        named, said = {index: token for token, index in vocabulary.items()}, config.get("eos_token_id")
+        listed = said if isinstance(said, list) else [said]
+        declared = [named[index] for index in listed if isinstance(index, int) and index in named]
+        ours = family.known(template)
+        declared = [*(ours.stops if ours else ()), *declared]
+        eos = check.special_tokens(speaker)["eos_token"] or None
+        if stops := family.stop_tokens(template, vocabulary, eos, declared):
+            config["eos_token_id"] = [vocabulary[token] for token in stops]
+            config.pop("_from_model_config", None)  # transformers would take config.json's in its place
+    if config:
+        (out / path.name).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from studio import events, paths, runs
 from studio.chat.session import ENGINE
 from studio.child import Child
 from studio.errors import CheckFailed, ModelError
-from studio.export import certificate, facts, gguf, meant, reference, repair
+from studio.export import certificate, facts, gguf, meant, reference, repair, vocab
 from studio.export.known import Known
 from studio.models import ggufhead
 
@@ -98,7 +98,7 @@ def _from_model(path: Path, known: Known, wanted: Iterable[str]) -> dict[str, An
     renderer, stop = known.renderer, known.end
     changes: dict[str, Any] = {}
     if "template" in wanted and known.chats:
-        changes["template"] = renderer.source
+        changes["template"] = vocab.unmarked(renderer.source)
     if "stops" in wanted:
         end = tokens.get(stop) if stop else None
         changes |= {"eos": end, **({"eot": end} if known.chats else {})}

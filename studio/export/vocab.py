@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +19,13 @@ from studio.child import Child
 from studio.errors import ModelError
 from studio.export import probes
 from studio.models import check, splitting, tokenizer
+from studio.models.ggufhead import Head
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 _ENGINE = "studio.chat.engine:handle"
+_NORMAL, _SAID = 1, (1, 4, 6)  # token types: normal; those that an answer writes (normal, defined by hand, a byte)
 
 
 def strips(folder: Path) -> bool:
@@ -75,7 +78,16 @@ def add_vocabulary(
             add(vocabulary[token])
     writer.add_add_bos_token(add_bos and bos in vocabulary)
     if template:
-        writer.add_chat_template(template)
+        writer.add_chat_template(unmarked(template))
+
+
+def unmarked(template: str) -> str:
+    """Give a template whose `{% generation %}` marks, which llama.cpp's own programs do not know, are conditions.
+
+    Those write nothing either, and leave or take the same spaces around them.
+    """
+    made = re.sub(r"\{%([-+]?)\s*generation\s*([-+]?)%\}", r"{%\1 if true \2%}", template)
+    return re.sub(r"\{%([-+]?)\s*endgeneration\s*([-+]?)%\}", r"{%\1 endif \2%}", made)
 
 
 def _filled(data: dict[str, Any], vocabulary: dict[str, int], rows: int) -> tuple[list[str], list[Any]]:
@@ -137,6 +149,26 @@ def _pieces(
     writer.add_token_list(tokens)
     writer.add_token_scores([score.get(token, last) for token in tokens])
     writer.add_token_types(types)
+
+
+def others(head: Head, folder: Path) -> list[str]:
+    """List the tokens that a file has otherwise than the tokenizer: another text, or one that answers leave out.
+
+    Probes meet a few hundred tokens, an answer may hold any. How a token that was added is marked differs from program
+    to program, and so does a space in it; rows that no token has are no one's.
+    """
+    data, tokens = tokenizer.read(folder), head.tokens
+    added = {token["content"] for token in data.get("added_tokens", [])}
+    types = head.metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+    found = []
+    for token, index in check.read_vocabulary(folder).items():
+        if index < len(tokens):
+            same = tokens[index].replace(splitting.SPACE, " ") == token.replace(splitting.SPACE, " ")
+            if not same or (
+                types[index] not in _SAID and token not in added and token != data["model"].get("unk_token")
+            ):
+                found.append(token)
+    return found
 
 
 def tried(folder: Path) -> str:

@@ -234,6 +234,8 @@ def _against(
 ) -> list[str]:
     """Check every tensor of the adapter against the base's; gives the modules that it changes."""
     shapes = {tensor.name: tensor.shape for tensor in read_tensors(Path(base.folder))}
+    if base.shape.tied:  # an adapter on the output layer alone would part it from the embedding
+        shapes.pop("lm_head.weight", None)
     halves: dict[str, dict[str, TensorInfo]] = {}
     where = str(folder / "adapter_model.safetensors")
     for tensor in found:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelError
-from studio.models import agreement, experts, splitting
+from studio.models import agreement, experts, splitting, tensors
 from studio.models.shape import Shape
 from studio.models.tensors import TensorInfo
 
@@ -43,7 +44,13 @@ READABLE = {
     "Olmo2ForCausalLM": "olmo2",
 }
 
-EMBEDDING = "model.embed_tokens.weight"
+EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+_NUMBERS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+_FOUR = ("input", "post_attention", "pre_feedforward", "post_feedforward")
+#: model_type -> norms of a layer, where they are not the usual two.
+_NORMS = {"gemma2": _FOUR, "gemma3_text": _FOUR, "olmo2": ("post_attention", "post_feedforward")}
+#: model_types with an `attention_bias` to set.
+_BIASED = ("llama", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "smollm3", "olmo2")
 _MOST = 1 << 31
 
 
@@ -98,8 +105,11 @@ def choose(config: dict[str, Any], folder: Path) -> str:
 
 def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) -> TensorInfo:
     """Check that the tensors are those that config.json promises; gives the embedding."""
-    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
+    for name in (*_NUMBERS, "max_position_embeddings"):
         whole(config, name, folder)
+    epsilon = config.get("rms_norm_eps")
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        raise _unusable("rms_norm_eps", folder)
     for name in ("num_key_value_heads", "head_dim"):
         if config.get(name) is not None:
             whole(config, name, folder)
@@ -107,7 +117,7 @@ def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) 
         whole(config, name, folder)
     shape = Shape.of(config, config["vocab_size"])
     there = {tensor.name: tensor for tensor in found}
-    promised = dict(_promised(shape, config))
+    promised = dict(itertools.chain(_promised(shape, config), _small(shape, config)))
     for name, wanted in promised.items():
         tensor = there.get(name)
         if tensor is None:
@@ -142,7 +152,30 @@ def embedding_of(found: list[TensorInfo], config: dict[str, Any], folder: Path) 
             file=str(folder / "config.json"),
             field="num_experts" if more else "num_experts_per_tok",
         )
+    _refuse_more(there, promised, shape.tied, config, folder)
     return there[EMBEDDING]
+
+
+def _refuse_more(
+    there: dict[str, TensorInfo], promised: Collection[str], tied: bool, config: dict[str, Any], folder: Path
+) -> None:
+    """Refuse weights that transformers leaves out, and an output layer that is not the embedding that it should be."""
+    head = there.get(OUTPUT) if tied else None
+    for name in there:
+        if name in promised or name.endswith(".rotary_emb.inv_freq") or (name == OUTPUT and tied):
+            continue
+        raise ModelError(
+            f"The weights hold {name}, for which {config['architectures'][0]} with this config.json has no place.",
+            "Take config and weights from the same source.",
+            file=str(there[name].file),
+        )
+    if head is not None and not tensors.equal(head, there[EMBEDDING]):
+        raise ModelError(
+            f"The weights hold an output layer of their own ({OUTPUT}), config.json says that it is the embedding.",
+            'If the model was trained so, write "tie_word_embeddings": false into its config.json.',
+            file=str(folder / "config.json"),
+            field="tie_word_embeddings",
+        )
 
 
 def _refuse_fused(there: Iterable[str], folder: Path) -> None:
@@ -174,11 +207,37 @@ def _promised(s: Shape, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int
             yield f"model.layers.{layer}.{name}.weight", wanted
 
 
+def _small(s: Shape, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """List what is beside the maps: norms, biases, and the output layer where it is not the embedding."""
+    d, kind = s.hidden, config["model_type"]
+    sizes = {"q": s.heads * s.head_dim, "k": s.kv_heads * s.head_dim, "v": s.kv_heads * s.head_dim, "o": d}
+    norms = {f"{name}_layernorm": d for name in _NORMS.get(kind, ("input", "post_attention"))}
+    if kind in ("qwen3", "qwen3_moe", "gemma3_text"):
+        norms |= {"self_attn.q_norm": s.head_dim, "self_attn.k_norm": s.head_dim}
+    elif kind == "olmo2":
+        norms |= {"self_attn.q_norm": sizes["q"], "self_attn.k_norm": sizes["k"]}
+    biased = "qkv" if kind == "qwen2" else "qkvo" if kind in _BIASED and config.get("attention_bias") else ""
+    biases = {f"self_attn.{x}_proj": sizes[x] for x in biased}
+    if kind in ("llama", "smollm3") and config.get("mlp_bias"):
+        biases |= {"mlp.gate_proj": s.ffn, "mlp.up_proj": s.ffn, "mlp.down_proj": d}
+    yield "model.norm.weight", (d,)
+    if not s.tied:
+        yield OUTPUT, (s.vocab, d)
+    for layer in range(s.layers):
+        for name, size in norms.items():
+            yield f"model.layers.{layer}.{name}.weight", (size,)
+        for name, size in biases.items():
+            yield f"model.layers.{layer}.{name}.bias", (size,)
+
+
 def whole(config: dict[str, Any], name: str, folder: Path) -> int:
     """Read a positive number of config.json; ModelError when it is none."""
     value = config.get(name)
     if type(value) is not int or not 0 < value < _MOST:
-        raise ModelError(
-            f"config.json has no usable {name}.", "Download it again.", file=str(folder / "config.json"), field=name
-        )
+        raise _unusable(name, folder)
     return value
+
+
+def _unusable(name: str, folder: Path) -> ModelError:
+    file = str(folder / "config.json")
+    return ModelError(f"config.json has no usable {name}.", "Download it again.", file=file, field=name)

@@ -14,7 +14,7 @@ from typing import Any
 
 from studio.errors import ModelError
 from studio.events import Emit
-from studio.models import architecture, family, hub, tensors, tokenizer
+from studio.models import agreement, architecture, family, hub, tensors, tokenizer
 from studio.models.architecture import EMBEDDING, EXPORTABLE, embedding_of, support, whole
 from studio.models.folder import inside, read_json, read_object, read_text, refuse_code
 from studio.models.shape import Shape
@@ -260,9 +260,13 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
 
 def context_of(config: dict[str, Any]) -> int:
-    """Give how many tokens a model reads at most, 0 where its config does not say."""
+    """Give how many tokens a model reads at most, 0 where its config does not say.
+
+    No more than a window that llama.cpp does not know (agreement.window): beyond it a file would compute otherwise.
+    """
     said = config.get("max_position_embeddings")
-    return said if type(said) is int and said > 0 else 0
+    longest = said if type(said) is int and said > 0 else 0
+    return min(longest, agreement.window(config) or longest)
 
 
 def _check_vocabulary(vocabulary: dict[str, int], embedding: TensorInfo, folder: Path) -> None:

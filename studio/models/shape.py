@@ -9,6 +9,8 @@ from studio.models import experts
 
 #: model_types whose output layer is the embedding unless config.json says otherwise.
 _TIED = ("gemma", "gemma2", "gemma3_text", "smollm3")
+#: model_type -> the width of a head where config.json does not say; of others hidden / heads.
+_HEAD_DIM = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Shape:
             ffn=number(mixture.width if mixture else "intermediate_size", 4 * hidden),
             heads=heads,
             kv_heads=number("num_key_value_heads", heads),
-            head_dim=number("head_dim", max(hidden // heads, 1)),
+            head_dim=number("head_dim", _HEAD_DIM.get(str(config.get("model_type")), max(hidden // heads, 1))),
             vocab=rows,
             tied=bool(config.get("tie_word_embeddings", config.get("model_type") in _TIED)),
             experts=number("num_local_experts", number("num_experts", 1)) if mixture else 0,

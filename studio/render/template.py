@@ -99,7 +99,7 @@ class ChatTemplate:
         self, messages: Sequence[Message], generate: bool = False, tools: Sequence[Any] = (), **extra: Any
     ) -> list[Piece]:
         """Render to pieces; control tokens that a person typed come out in plain pieces."""
-        turns, tools, quotes = self._quote(self._placed(messages)[0], tools)
+        turns, tools, quotes = self._quote(self.placed(messages)[0], tools)
         (answer,) = self._ask([{"turns": turns, "tools": tools, "generate": generate, "options": extra}])
         return quotes.pieces(_value(answer)["text"], self._typed)
 
@@ -111,7 +111,7 @@ class ChatTemplate:
         """
         quoted, jobs = [], []
         for one in asked:
-            messages, kept = self._placed(one.messages)
+            messages, kept = self.placed(one.messages)
             turns, tools, quotes = self._quote(messages, one.tools)
             quoted.append((turns, tools, quotes, kept))
             learned = [kept.index(index) for index in one.learned]
@@ -155,7 +155,7 @@ class ChatTemplate:
         """Tell whether the template has no place for this conversation's system text, so that it goes elsewhere."""
         return any(message.role == "system" for message in messages) and self.system == "moved"
 
-    def _placed(self, messages: Sequence[Message]) -> tuple[list[Message], list[int]]:
+    def placed(self, messages: Sequence[Message]) -> tuple[list[Message], list[int]]:
         """Put a system text that the template has no place for in front of the first question.
 
         Gives the turns to render and which turn of the conversation each is.

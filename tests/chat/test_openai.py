@@ -27,6 +27,11 @@ pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 ROOT = Path(__file__).parent.parent.parent
 TALK = [{"role": "user", "content": "What do cows eat?"}]
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 
 
 def start(*words: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
@@ -160,9 +165,12 @@ def test_parts_of_text_and_a_developers_turn_are_read(client: Any) -> None:
     [
         ({"temperature": 3}, "temperature", None),
         ({"max_tokens": 0}, "max_tokens", None),
+        ({"max_tokens": 10**400}, "max_tokens", None),
         ({"top_p": "much"}, "top_p", None),
+        ({"extra_body": {"chat_template_kwargs": {"messages": []}}}, "chat_template_kwargs", None),
         ({"messages": []}, "messages", None),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", None),
+        ({"messages": [*TALK, CALL, *TALK]}, "messages[1].tool_calls", "unsupported_parameter"),
         ({"n": 2}, "n", "unsupported_parameter"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "unsupported_parameter"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", None),
@@ -180,6 +188,16 @@ def test_what_cannot_be_answered_is_said_in_openais_shape(client: Any, change: A
         client.chat.completions.create(**{"model": "model-0", "messages": TALK, **change})
     error = caught.value
     assert (error.type, error.param, error.code) == ("invalid_request_error", param, code) and error.body["message"]
+
+
+def test_half_of_a_character_is_a_bad_request(server: dict[str, Any]) -> None:
+    place = server["address"].removeprefix("http://").removesuffix("/v1")
+    connection = http.client.HTTPConnection(place, timeout=60)
+    talk = [{"role": "user", "content": "a\ud83d"}]
+    connection.request("POST", "/v1/chat/completions", json.dumps({"model": "model-0", "messages": talk}))
+    reply = connection.getresponse()
+    assert reply.status == 400 and "half of a character" in json.loads(reply.read())["error"]["message"]
+    connection.close()
 
 
 def test_an_unknown_model_is_not_found(client: Any) -> None:

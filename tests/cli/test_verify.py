@@ -68,7 +68,9 @@ def red(document: dict[str, Any]) -> set[str]:
 
 TAMPERED = {
     "template": (tampering.tamper_template, "prompts"),
+    "template, seldom": (tampering.tamper_rare_template, "prompts"),
     "stop token": (tampering.tamper_stop, "stop tokens"),
+    "a token": (tampering.tamper_rare_token, "token ids"),
     "BOS flag": (tampering.tamper_bos, "beginning"),
     "one tensor": (tampering.tamper_tensor, "tensors"),
 }
@@ -178,6 +180,18 @@ def test_an_export_run_and_a_model_are_references_too(good: Made, capsys: pytest
     assert verify(capsys, good.file, "--model", export.id)[0] == 0
     code, document = verify(capsys, good.file, "--model", good.base)  # the base: what was trained is not in it
     assert code == 3 and red(document) & {"numbers", "tensors"}
+
+
+def test_a_vocabulary_without_a_model_is_called_that(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "vocab.gguf", "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b"])
+    writing.head(writer)
+    code, document = verify(capsys, tmp_path / "vocab.gguf")
+    assert code == 3 and red(document) == {"loads"}
+    assert "a vocabulary without a model" in document["lines"][0]["value"]
 
 
 def test_what_is_no_model_file_leaves_with_2(good: Made, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

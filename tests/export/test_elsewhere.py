@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from studio.cli.__main__ import run
 from studio.errors import ConfigError, ModelError
 from studio.export import known as knowing
-from studio.export import meant, probes
+from studio.export import meant, merge, probes
 from studio.models import adapter, check, elsewhere, ggufhead
 
 TEMPLATE = (
@@ -377,6 +377,32 @@ def test_a_pattern_in_its_config_which_nobody_matches_does_not_keep_it_from_bein
     assert call(capsys, "merge", folder, "--out", tmp_path / "merged")[0] == 0
     with pytest.raises(ModelError, match="the pattern"):
         adapter.check(folder, check.inspect(str(base)))  # to train on from it, a library would match it
+
+
+def test_an_adapter_with_values_that_are_no_numbers_is_not_merged(base: Path, tmp_path: Path) -> None:
+    folder = made(base, tmp_path / "adapter")
+    weights = load_file(folder / "adapter_model.safetensors")
+    first = sorted(weights)[0]
+    weights[first][0, 0] = float("nan")
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="no numbers"):
+        merge.write_model(base, folder, tmp_path / "merged")
+
+
+def test_an_adapter_on_an_output_layer_that_is_the_embedding_is_refused(base: Path, tmp_path: Path) -> None:
+    """Also where the checkpoint holds the embedding twice: a file has it once, and would lose the adapter's share."""
+    twice = Path(shutil.copytree(base, tmp_path / "twice"))
+    weights = load_file(twice / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, twice / "model.safetensors", metadata={"format": "pt"})
+    folder = made(base, tmp_path / "adapter")
+    halves = load_file(folder / "adapter_model.safetensors")
+    rows, width = weights["lm_head.weight"].shape
+    halves["base_model.model.lm_head.lora_A.weight"] = torch.ones(4, width)
+    halves["base_model.model.lm_head.lora_B.weight"] = torch.ones(rows, 4)
+    save_file(halves, folder / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="lm_head, which the base lacks"):
+        adapter.check(folder, check.inspect(str(twice)), merges=True)
 
 
 def test_weights_with_the_wrong_half_are_refused(base: Path, tmp_path: Path) -> None:

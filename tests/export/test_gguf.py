@@ -14,12 +14,14 @@ import pytest
 import tampering
 from making import make_model
 
+import studio
 from studio import runs, worker
 from studio.chat.session import ENGINE
 from studio.child import Child
+from studio.data.records import Message
 from studio.errors import ExportError, ModelError
 from studio.export import certificate, gguf, merge, quantize, reference
-from studio.export.known import of_run
+from studio.export.known import Known, of_run
 from studio.render import encode
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -139,6 +141,79 @@ def test_a_merged_folder_loads_in_transformers_and_is_the_adapter_on_the_base(
         difference = (merged(ids).logits - peft(ids).logits).abs().max()
     assert float(difference) < 0.02  # bf16 rounds the merged weights
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+
+
+def test_a_template_with_generation_marks_is_written_without_them(tiny: Path, tmp_path: Path) -> None:
+    """llama.cpp's own programs, and Ollama, refuse a template that has them."""
+    import jinja2
+    from gguf import GGUFReader
+
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}\n{%- if m.role == 'assistant' %}\n"
+        "  {%- generation -%}  {{ m.content + '<|im_end|>' }}  {%- endgeneration %}\n"
+        "{%- else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    (tiny / "chat_template.jinja").write_text(template)
+    renderer = encode.load(tiny)
+    file = gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
+    field = GGUFReader(file).get_field("tokenizer.chat_template")
+    assert field is not None
+    plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(str(field.contents()))
+    talk = [Message("user", "a"), Message("assistant", " b "), Message("user", "c")]
+    written = plain.render(messages=[turn.to_dict() for turn in talk], add_generation_prompt=True)
+    assert written == renderer.template.text(talk, generate=True)
+    known = Known("x", tiny, None, renderer, tuned=True)
+    lines = {line["name"]: line["ok"] for line in certificate.make(file, known, None)["lines"]}
+    assert lines["prompts"] is True
+
+
+def test_a_template_that_refuses_a_system_turn_is_certified(tiny: Path, tmp_path: Path) -> None:
+    """As Gemma 2's does: training puts a system text into the first question, and so does the chat."""
+    template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    (tiny / "chat_template.jinja").write_text(template)
+    renderer = encode.load(tiny)
+    file = gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
+    found = certificate.make(file, Known("x", tiny, None, renderer, tuned=True), None)
+    (prompts,) = (line for line in found["lines"] if line["name"] == "prompts")
+    assert prompts["ok"] is True and prompts["value"].startswith("12 of 12") and "first question" in prompts["value"]
+    with pytest.raises(ExportError, match="no place for a system text"):
+        studio.export_model(str(tiny), quants=["F16"], system="Be brief.", out=tmp_path / "files")
+
+
+def test_a_merged_folder_stops_where_the_run_does_in_transformers(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merge.write_model(tiny, sft.adapter, tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.eos_token == "<|endoftext|>"
+    names = [tokenizer.convert_ids_to_tokens(index) for index in model.generation_config.eos_token_id]
+    assert names == ["<|im_end|>", "<|endoftext|>"]
+    plain = AutoModelForCausalLM.from_pretrained(tiny)
+    assert plain.generation_config.eos_token_id == 0  # the base's: an answer would never end there
+
+
+def test_an_output_layer_that_is_stored_twice_has_the_trained_rows_too(
+    tiny_bare: Path, sft_file: Path, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    weights = load_file(tiny_bare / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    run = train(tiny_bare, sft_file)
+    merge.write_model(tiny_bare, run.adapter, tmp_path / "once")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, tiny_bare / "model.safetensors", metadata={"format": "pt"})
+    merge.write_model(tiny_bare, run.adapter, tmp_path / "twice")
+    once, twice = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("once", "twice"))
+    assert torch.equal(once.lm_head.weight, twice.lm_head.weight)
 
 
 def test_a_file_with_another_template_or_tensor_turns_the_certificate_red(

@@ -336,15 +336,6 @@ def test_what_transformers_writes_by_itself_is_fine(folder: Path) -> None:
         ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "rope scaling 'dynamic'"),
         ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope for Phi-3 only"),
         (
-            {
-                "architectures": ["Gemma2ForCausalLM"],
-                "model_type": "gemma2",
-                "head_dim": 16,
-                "query_pre_attn_scalar": 144,
-            },
-            "query_pre_attn_scalar = 16 built in, this model has 144",
-        ),
-        (
             {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "no_rope_layers": [0, 0]},
             "no_rope_layers = [1, 1] built in, this model has [0, 0]",
         ),
