@@ -215,7 +215,7 @@ class Session:
             "adapter": Path(chosen.adapter).name if chosen.adapter else "",
             "adapter_sha256": identity.sha256(chosen.adapter)[: identity.SHORT] if chosen.adapter else "",
             "strength": chosen.strength if chosen.adapter else 0.0,
-            "raw": chosen.raw,
+            "raw": chosen.raw or not (told["has_template"] or chosen.template),  # without one it is asked in plain text
             "type": told["type"],
             "context": told["n_ctx"],
             "device": told["device"],
