@@ -256,7 +256,8 @@ def test_a_line_that_is_not_whole_has_no_recipe(line: Path) -> None:
 
 
 def judged(by: str, source: str = "rules") -> runs.Run:
-    run = runs.create(runs.RunConfig("feedback", "set", options={"source": source}))
+    prompts = write_jsonl(paths.home() / "prompts.jsonl", [{"prompt": "What is 1?"}])
+    run = runs.create(runs.RunConfig("feedback", "set", data=str(prompts), options={"source": source}))
     for number in range(24):
         prompt = [{"role": "user", "content": f"What is {number}?"}]
         answers = [Answer(f"It is {number}."), Answer(f"{number}"), Answer(f"so {number}")]

@@ -108,8 +108,8 @@ def test_two_rounds_killed_everywhere_end_with_the_same_weights(tmp_path: Path) 
     less: dict[str, dict[str, int]] = {
         "sft": {"max_steps": 12, "save_every": 5},
         "judge": {"max_steps": 4},
-        "dpo-1": {"max_steps": 6, "save_every": 2},
-        "dpo-2": {"max_steps": 6, "save_every": 2},
+        "dpo-1": {"epochs": 8, "max_steps": 6, "save_every": 2},
+        "dpo-2": {"epochs": 8, "max_steps": 6, "save_every": 2},
     }
     document = made.to_dict()
     for step in document["step"]:
