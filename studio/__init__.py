@@ -101,6 +101,8 @@ def train_model(
     file = preferences.named(
         data, next((kind for kind in preferences.KINDS if kind in METHODS[method].kinds), "preference")
     )
+    if processes > 1 and not rehearse:
+        options["processes"] = processes
     if rehearse and out is not None:
         options["place"], out = str(Path(out).expanduser().resolve()), None
     made = runs.RunConfig(
@@ -113,7 +115,7 @@ def train_model(
         settings={name: getattr(checked, name) for name in given},
         options=options,
     )
-    return _do(made, out, emit, should_stop, 1 if rehearse else processes)
+    return _do(made, out, emit, should_stop)
 
 
 def _rule(spec: str, method: str) -> str:
@@ -318,17 +320,8 @@ def _of(name: str, base: str, kind: str, options: dict[str, Any]) -> RunConfig:
 
 
 def _do(
-    config: RunConfig,
-    out: Path | None,
-    emit: Emit | None,
-    should_stop: Callable[[], bool] | None,
-    processes: int = 1,
+    config: RunConfig, out: Path | None, emit: Emit | None, should_stop: Callable[[], bool] | None
 ) -> dict[str, Any]:
     from studio import runs, worker
 
-    if processes > 1:
-        from studio.train import together
-
-        made = runs.create(config, out)
-        return together.launch(processes, made, emit or (lambda item: None), should_stop or (lambda: False))
     return worker.work(runs.create(config, out), emit, should_stop)

@@ -139,20 +139,24 @@ def _convert(s: Setting, value: Any) -> Any:
             return _WORDS[str(value).lower()]
         raise ValueError(f"{value!r} is not true or false")
     if s.type is int:
-        number = float(value) if not isinstance(value, str) else _number(value)
+        number = _number(value)
         if not math.isfinite(number) or number != int(number):
             raise ValueError(f"{value!r} is not a whole number")
         return int(number)
     if s.type is float:
         return _number(value)
+    if isinstance(value, list | tuple | dict):
+        raise ValueError(f"{value!r} is not a text")
     return str(value)
 
 
 def _number(value: Any) -> float:
     try:
+        if isinstance(value, bool):
+            raise ValueError
         return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is not a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{str(value)[:40]!r} is not a number") from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -192,10 +192,13 @@ def create(config: RunConfig, out: Path | None = None) -> Run:
         out = place(config)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already and is not empty.", "Choose another folder with --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    run = Run(out.resolve())
-    text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
-    paths.write_text(run.dir / "config.json", redact(text) + "\n")
+    run, text = Run(out.resolve()), json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths.write_text(run.dir / "config.json", redact(text) + "\n")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise RunError(f"{out} cannot be made: {why}.", "Make room, or choose another folder with --out.") from None
     if not any(_is_run(folder) for folder in run.dir.parents):  # a part of another run, a rehearsal's, goes with it
         for needed in map(Path, _needed(config)):
             if not needed.parent == run.dir.parent == paths.runs().resolve():  # where all are listed
@@ -318,17 +321,22 @@ def others(run: Run, every: bool = False) -> list[Run]:
 
     `every`: also those of kinds that need nothing once they are over.
     """
-    try:
-        lines = (run.dir / "elsewhere").read_text("utf-8", errors="surrogateescape").split("\n")
-    except OSError:
-        lines = []
     listed = all_runs()
-    apart = {Path(line): Run(Path(line)) for line in lines if line and _is_run(Path(line))}
+    apart = {other.dir: other for other in elsewhere(run)}
     for one in listed:
         apart.pop(one.dir.resolve(), None)
     found = [*listed, *apart.values()]
     found = [other for other in found if other.dir != run.dir]
     return found if every else [other for other in found if other.config.kind not in _LEAVES_NOTHING]
+
+
+def elsewhere(run: Run) -> list[Run]:
+    """List the runs that this one was told of because they stand in no list."""
+    try:
+        lines = (run.dir / "elsewhere").read_text("utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return []
+    return [Run(Path(line)) for line in dict.fromkeys(lines) if line and _is_run(Path(line))]
 
 
 def _names(place: str, run: Run) -> bool:

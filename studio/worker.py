@@ -100,6 +100,8 @@ def work(run_: Run, emit: events.Emit | None = None, should_stop: Callable[[], b
 
     Of several processes (train/together.py) the first one does that; the others do the run with it and say nothing.
     """
+    if (count := together.wanted(run_.config)) > 1:
+        return together.launch(count, run_, emit or (lambda item: None), should_stop or (lambda: False))
     if not together.first():
         return run(run_, lambda item: None, lambda: False)
     with run_.hold():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import studio
 from studio.cli.output import Out
 from studio.cli.running import watching
 from studio.errors import ConfigError
+from studio.lab import recipe as form
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -19,8 +21,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="write everything that made a run as a file, or do such a file again",
         usage="studio recipe RUN > FILE.toml\n       studio recipe run FILE.toml [--resume] [--out DIR]",
-        description="RUN: data and base by hash, every setting, every earlier round, as TOML. run FILE: do it again, "
-        "and say whether the same weights came out.",
+        description="RUN: data and base by hash, every setting, every earlier round, as TOML. run FILE: do it again,\n"
+        "and say whether the same weights came out. One written by hand may have several rounds, an evaluation\n"
+        "after each, and keep the best: assets/recipes/two-rounds.toml is one.",
+        epilog=f"The file:\n\n{inspect.cleandoc(form.__doc__ or '').partition(chr(10) * 2)[2]}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("words", nargs="+", metavar="RUN | run FILE", help="a run, or `run` and a recipe")
     verb.add_argument("--out", type=Path, help="run: where all of it goes (by default Studio's data folder)")

@@ -147,7 +147,8 @@ def load(
     """Check a file and raise DataError at its first problem, unless `reading` drops "bad" rows (then counted)."""
     data = check(path, reading, emit=emit, should_stop=should_stop)
     name = str(data.path)
-    if data.kind == "unclear":
+    unread = 0 < data.rows <= data.errors.count
+    if data.kind == "unclear" and not unread:  # where no row can be read, why that is says more
         text = data.found.question.text if data.found.question else ""
         remedy = "Run `studio data check`: it asks what it needs, and says how to answer."
         raise DataError(f"It is not clear what the rows hold. {text}".strip(), remedy, file=name)
@@ -157,7 +158,7 @@ def load(
     if not data.ok:
         first, more = data.errors.first[0], data.errors.count - 1
         rest = f" ({more} more like it; `studio data check` lists them)" if more else ""
-        remedy = f"{first.remedy} --drop-bad leaves such rows out."
+        remedy = first.remedy if unread else f"{first.remedy} --drop-bad leaves such rows out."
         raise DataError(first.problem + rest, remedy, file=name, line=first.line, field=first.field)
     return data
 

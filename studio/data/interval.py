@@ -20,7 +20,8 @@ def wilson(hits: float, n: float, z: float = Z) -> tuple[float, float]:
     p, shrink = hits / n, 1 + z * z / n
     middle = (p + z * z / (2 * n)) / shrink
     reach = z * math.sqrt(max(0.0, p * (1 - p)) / n + z * z / (4 * n * n)) / shrink
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    # at none and at all the ends are 0 and 1: rounding must not leave the share outside its own interval
+    return (max(0.0, middle - reach) if hits > 0 else 0.0), (min(1.0, middle + reach) if hits < n else 1.0)
 
 
 def always_valid(hits: int, n: int, alpha: float = 0.05) -> tuple[float, float]:

@@ -28,8 +28,9 @@ from studio.feedback import rubric
 from studio.feedback.speakers import Draw, Speaker
 
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d.,])(?:(?<![\d)])[-−+])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+    r"(?<![A-Za-z\d.,])(?:(?<![\d)])[-−+][$€£¥]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 )
+_UNIT = re.compile(r"[,$€£¥]")
 _FENCE = re.compile(r"```[A-Za-z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 #: Seconds that the helper process may take to start on a busy machine.
@@ -146,9 +147,9 @@ def handle(request: Request, cancelled: Callable[[], bool]) -> Iterator[Answer]:
 
 
 def last_number(text: str) -> float | None:
-    """Read the last number of a text: 1,234.5, -3 and 2e5 are numbers; None where there is none."""
+    """Read the last number of a text: 1,234.5, -3, -$5 and 2e5 are numbers; None where there is none."""
     found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "").replace("−", "-")) if found else None
+    return float(_UNIT.sub("", found[-1]).replace("−", "-")) if found else None
 
 
 def as_json(text: str) -> Any:

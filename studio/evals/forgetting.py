@@ -16,7 +16,7 @@ from typing import Any
 from studio import paths
 from studio.config import setting
 from studio.errors import ConfigError, DataError, RunError, StudioError
-from studio.evals import heldout, importers, starter
+from studio.evals import heldout, importers, road, starter
 from studio.evals.suite import Asking, Measure, Outcome, Suite
 from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Speaker
@@ -33,7 +33,8 @@ class Config:
     """The settings of the suite."""
 
     n: int = setting(100, "Facts, at most.", low=1, high=5000, advanced=False)
-    shown: int = setting(8, "Facts that the checkpoints are asked, too.", low=0, high=100)
+    shown: int = setting(8, "Facts shown side by side, which the checkpoints are asked, too.", low=0, high=100)
+    checkpoints: int = setting(4, "At most so many checkpoints of the run are asked.", low=0, high=50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def run(asking: Asking) -> Outcome:
     _kept(asking, found, right, out)
     for number, fact in enumerate(found):
         out.answers.append(_row(fact, {side: answers[number] for side, answers in said.items()}, right, number))
-    _checkpoints(asking, found[: asking.cfg.shown], out)
+    _side_by_side(asking, found, said, right, out)
     return out
 
 
@@ -140,11 +141,66 @@ def _same(one: Speaker, other: Speaker) -> bool:
     return all(one.identity.get(name) == other.identity.get(name) for name in ("sha256", "adapter_sha256"))
 
 
-def _checkpoints(asking: Asking, found: Sequence[Fact], out: Outcome) -> None:
-    """Answer some of the questions at the checkpoints that are still there."""
+# --- side by side ----------------------------------------------------------------------------------------------------
+
+#: A column of answers: who gave them, and (how it goes on, what it answers) of each sample.
+Column = tuple[str, Sequence[tuple[str, str]]]
+
+
+def _side_by_side(
+    asking: Asking,
+    found: Sequence[Fact],
+    said: Mapping[str, Sequence[tuple[str, str]]],
+    right: Mapping[str, Sequence[tuple[bool, bool]]],
+    out: Outcome,
+) -> None:
+    """Put some facts before, at the checkpoints that are left, and after side by side; what was lost comes first.
+
+    plots["side_by_side"] = {"columns": [...], "rows": [{"asked", "right", "said": [{"text", "right", "goes_on"}]}]};
+    "goes_on" is the text gone on with rightly, where the answer itself is not right.
+    """
+    chosen = sorted(range(len(found)), key=lambda at: _told_first(at, right))[: asking.cfg.shown]
+    if not chosen:
+        return
+    facts = [found[at] for at in chosen]
+    ends = {side: (side, [answers[at] for at in chosen]) for side, answers in said.items()}
+    along = _checkpoints(asking, facts)
+    columns: list[Column] = [*(ends[side] for side in ("before",) if side in ends), *along, ends["after"]]
+    rows: list[dict[str, Any]] = [
+        {
+            "asked": fact.question,
+            "right": " / ".join(fact.answers),
+            "said": [_cell(fact, told[at]) for _, told in columns],
+        }
+        for at, fact in enumerate(facts)
+    ]
+    out.plots["side_by_side"] = {"columns": [name for name, _ in columns], "rows": rows}
+    answers = {row["item"]: row for row in out.answers}
+    for name, told in along:
+        for fact, (_, text) in zip(facts, told, strict=True):
+            answers[fact.key].setdefault("during", {})[name] = text
+
+
+def _told_first(at: int, right: Mapping[str, Sequence[tuple[bool, bool]]]) -> int:
+    """Give the place of a fact: 0 lost in both ways, 1 no longer answered, 2 any other."""
+    if "before" not in right:
+        return 2
+    before, after = right["before"][at], right["after"][at]
+    return 0 if any(before) and not any(after) else 1 if before[1] and not after[1] else 2
+
+
+def _cell(fact: Fact, said: tuple[str, str]) -> dict[str, Any]:
+    went, told = said
+    answered = fact.answered(told)
+    goes_on = f"{fact.completion}{went}" if fact.completion and not answered and fact.goes_on(went) else ""
+    return {"text": told, "right": answered, "goes_on": goes_on}
+
+
+def _checkpoints(asking: Asking, facts: Sequence[Fact]) -> list[Column]:
+    """Ask the checkpoints that are still there, in their order."""
     run = heldout.trained(asking.run)
-    folders = run.checkpoints() if run is not None and found else []
-    rows = {row["item"]: row for row in out.answers}
+    folders = road.evenly(run.checkpoints(), asking.cfg.checkpoints) if run is not None else []
+    made: list[Column] = []
     for folder in folders:
         assert run is not None
         try:
@@ -153,8 +209,10 @@ def _checkpoints(asking: Asking, found: Sequence[Fact], out: Outcome) -> None:
             asking.note(f"The checkpoint {folder.name} cannot be asked: {error.message}")
             continue
         step = folder.name.removeprefix("step-").lstrip("0") or "0"
-        for fact, (_, told) in zip(found, _asked(asking, folder.name, found), strict=True):
-            rows[fact.key].setdefault("during", {})[f"step {step}"] = told
+        made.append((f"step {step}", _asked(asking, folder.name, facts)))
+    if run is not None and not folders and asking.cfg.checkpoints:
+        asking.note("No checkpoint of the run is left, so nobody was asked during the training.")
+    return made
 
 
 # --- the facts -------------------------------------------------------------------------------------------------------

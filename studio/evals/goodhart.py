@@ -21,7 +21,7 @@ from typing import Any
 from studio.config import setting
 from studio.data.preferences import key
 from studio.errors import ConfigError
-from studio.evals import items, overopt, questions, road
+from studio.evals import items, overopt, overplot, questions, road, stats
 from studio.evals.items import Sheet, text_of, user
 from studio.evals.overopt import Turn
 from studio.evals.questions import Question
@@ -32,8 +32,6 @@ from studio.feedback.speakers import Ask, Draw, Said
 #: What is optimised where nothing is named and the run was not trained on a reward: longer answers.
 PROXY = "length:20-80"
 KNOWN = "the known answer"
-#: The form of a road's fit, and what it is called.
-ROADS = {"bon": "best of n", "rl": "checkpoints"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,7 @@ def run(asking: Asking) -> Outcome:
     found = _asked(sheet)
     proxy = cfg.proxy.strip() or road.reward_of(asking.run) or PROXY
     names = {"proxy": proxy, "gold": cfg.gold.strip() or KNOWN}
-    sheet.outcome.plots = {"names": names}
+    sheet.outcome.plots = {"names": names, "gold_is_share": not cfg.gold.strip()}
     with ExitStack() as stack:
         both = (scorer(asking, proxy, stack), scorer(asking, cfg.gold.strip(), stack))
         _best_of(sheet, found, *both)
@@ -149,6 +147,11 @@ def _checkpoints(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: S
     if len(stages) < 2:
         asking.note("The run was not trained on a reward, or has no checkpoints left: only best-of-n was measured.")
         return
+    if len(stages) <= overopt.LEAST:
+        asking.note(
+            f"{len(stages) - 1} checkpoints are left; a form is fitted to {overopt.LEAST} or more, "
+            "which a run keeps with keep_checkpoints."
+        )
     draw = Draw(n=cfg.each, temperature=cfg.temperature, max_tokens=cfg.max_tokens, seed=asking.seed)
     begun = asking.add(stages[0])
     points: list[tuple[list[float], list[float]]] = []
@@ -184,13 +187,9 @@ def _draw(
     if not points or not points[0][0]:
         return
     plots = sheet.outcome.plots
-    means = [[sum(point[which]) / len(point[which]) for point in points] for which in (0, 1)]
-    plots[form] = [
-        {**one, "d": d, "proxy": x, "gold": y} for one, d, x, y in zip(about, ds, means[0], means[1], strict=True)
-    ]
-    for name, values in zip(("proxy", "gold"), means, strict=True):
-        picture = f"{ROADS[form]}: {name} over the root of KL"
-        plots[picture] = {sheet.asking.sides[-1]: [[d, value] for d, value in zip(ds, values, strict=True)]}
+    plots[form] = [{**one, "d": d, **_measured(point)} for one, d, point in zip(about, ds, points, strict=True)]
+    for name in ("proxy", "gold"):
+        values = [one[name] for one in plots[form]]
         made = overopt.fit(form, ds, [value - values[0] for value in values])
         plots[f"{form}_fit_{name}"] = {**dataclasses.asdict(made), "peak": made.peak} if made is not None else None
     found = overopt.turn([point[0] for point in points], [point[1] for point in points])
@@ -201,8 +200,17 @@ def _draw(
         sheet.asking.note(_told(found, plots[form][found.at]))
 
 
+def _measured(point: tuple[list[float], list[float]]) -> dict[str, float | None]:
+    """Give the means of proxy and gold at a point, with their 95 % intervals over prompts."""
+    found: dict[str, float | None] = {}
+    for name, values in zip(("proxy", "gold"), point, strict=True):
+        found[name] = sum(values) / len(values)
+        found[f"{name}_low"], found[f"{name}_high"] = stats.mean_interval(values) if len(values) > 1 else (None, None)
+    return found
+
+
 def _told(found: Turn, point: Mapping[str, Any]) -> str:
-    where = f"best of {point['n']}" if "n" in point else str(point["name"])
+    where = overplot.where(point)
     chance = "" if found.sure else "; that may be chance"
     return (
         f"From {where} on the proxy rises and the gold falls, by {found.fall:.3f} "

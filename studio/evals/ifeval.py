@@ -159,6 +159,30 @@ _CHECKS: dict[str, Callable[[str, Given], bool]] = {
     "change_case:english_lowercase": lambda answer, given: answer.islower(),
     "change_case:english_capital": lambda answer, given: answer.isupper(),
 }
+#: What is given as a number, and as a list of words; the rest is text.
+_NUMBERS = {"frequency", "let_frequency", "num_words", "num_paragraphs", "nth_paragraph"}
+_NUMBERS |= {"num_placeholders", "num_bullets", "num_highlights", "num_sections"}
+_LISTS = ("keywords", "forbidden_words")
+
+
+def refuse(instruction: str, given: Given) -> str:
+    """Say what is wrong with what an instruction is given, "" for nothing."""
+    for name in NEEDS.get(instruction, ()):
+        value = given.get(name)
+        if value is None:
+            return f"{instruction} is not given {name!r}."
+        if name in _NUMBERS:
+            whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1
+            fits, what = whole, "a whole number"
+        elif name in _LISTS:
+            fits, what = isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of words"
+        else:
+            fits, what = isinstance(value, str), "a text"
+        if not fits:
+            return f"The {name!r} of {instruction} is not {what}."
+    return ""
+
+
 #: What each checked instruction is given.
 NEEDS: dict[str, tuple[str, ...]] = {
     "keywords:existence": ("keywords",),

@@ -200,10 +200,12 @@ def _ifeval(line: int, row: Row, number: int) -> Item:
     prompt, names, given = _text(row, "prompt"), row["instruction_id_list"], row["kwargs"]
     if not isinstance(names, list) or not isinstance(given, list) or len(names) != len(given):
         raise _Odd("kwargs", "The instructions and what they are given are not as many.", "Give one object each.")
+    if not all(isinstance(some, dict) or some is None for some in given):
+        raise _Odd("kwargs", "What an instruction is given is no object.", "Give one object each.")
     known = [(str(name), dict(some or {})) for name, some in zip(names, given, strict=True) if ifeval.known(str(name))]
     for name, some in known:
-        if missing := [one for one in ifeval.NEEDS.get(name, ()) if some.get(one) is None]:
-            raise _Odd("kwargs", f"{name} is not given {missing[0]!r}.", "Give it, as in IFEval's own file.")
+        if said := ifeval.refuse(name, some):
+            raise _Odd("kwargs", said, "Give it, as in IFEval's own file.")
     skipped = tuple(str(name) for name in names if not ifeval.known(str(name)))
     key = _key(row, line, number, prompt)
     return Item(key, line, (prompt,), instructions=tuple(known), skipped=skipped)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio import paths
-from studio.data.strict import MAX_ROW_BYTES
 from studio.errors import DataError
+from studio.evals import importers
 from studio.evals.suite import Asking, Outcome
 from studio.feedback.speakers import Ask, Draw
 
@@ -45,44 +42,15 @@ def toml(path: Path) -> Row:
 
 
 def rows(path: Path) -> list[Row]:
-    """Read the rows of a JSON lines, JSON or CSV file, whatever their keys; DataError where it is none of these.
+    """Read the rows of a file as every data file is read (CSV, JSON, JSON lines, compressed), whatever their keys.
 
-    A byte order mark is no part of the first column's name, and a row without any value is none.
+    A row without any value is none. Raises DataError with the line of the first one that cannot be read.
     """
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} cannot be read: {error}", "Name a UTF-8 file.", file=str(path)) from None
-    found = _table(path, text) if path.suffix.lower() in (".csv", ".tsv") else _json(path, text)
+    found = [{str(name).strip(): value for name, value in row.items()} for _, row in importers.numbered(path)]
     kept = [row for row in found if any(value not in (None, "", [], {}) for value in row.values())]
     if not kept:
-        raise DataError(f"{path.name} holds no rows.", "Name a file with one item a row.", file=str(path))
+        raise DataError("This file holds no rows.", "Name a file with one item a row.", file=str(path))
     return kept
-
-
-def _table(path: Path, text: str) -> list[Row]:
-    csv.field_size_limit(MAX_ROW_BYTES)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        return [{str(name or "").strip(): cell for name, cell in row.items()} for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path.name} is no table: {error}", "Correct it.", file=str(path)) from None
-
-
-def _json(path: Path, text: str) -> list[Row]:
-    if text.lstrip().startswith("["):
-        numbered = [(1, text)]
-    else:
-        numbered = [(line, part) for line, part in enumerate(text.split("\n"), 1) if part.strip()]
-    found: list[Row] = []
-    for line, part in numbered:
-        try:
-            made = json.loads(part)
-        except (ValueError, RecursionError) as error:
-            remedy = "Write one JSON object a line."
-            raise DataError(f"Not JSON: {error}", remedy, file=str(path), line=line) from None
-        found += [row for row in (made if isinstance(made, list) else [made]) if isinstance(row, dict)]
-    return found
 
 
 def text_of(row: Mapping[str, Any], *names: str) -> str:
@@ -135,16 +103,18 @@ class Sheet:
         mark: float | None = None,
         *,
         offensive: bool = False,
+        right: str = "",
         **about: Any,
     ) -> None:
         """Write an answer down, with its mark where it has one; `about`: what else its reader should see, by side.
 
-        `offensive`: the texts are not shown before somebody asks for them.
+        `offensive`: the texts are not shown before somebody asks for them. `right`: the answer, where one is known.
         """
         row = self._rows.get((item, measure))
         if row is None:
             row = {"item": item, "measure": measure, "asked": asked, "before": None, "after": None, "marks": {}}
             row |= {"offensive": True} if offensive else {}
+            row |= {"right": right} if right else {}
             self._rows[item, measure] = row
             self.outcome.answers.append(row)
         row[side] = text

@@ -19,7 +19,7 @@ from typing import Any
 
 from studio import config, events, paths
 from studio.data import writers
-from studio.errors import ChildCrashed, ConfigError, RunError, Stopped, StudioError
+from studio.errors import ChildCrashed, ConfigError, DataError, RunError, Stopped, StudioError
 from studio.evals import report
 from studio.evals.asking import Asked, Kept
 from studio.evals.card import card
@@ -60,6 +60,8 @@ def asked(
     given = {name: str(Path(file).expanduser().resolve()) for name, file in (files or {}).items()}
     chosen = _chosen(list(suites), given)
     for file in given.values():
+        if Path(file).is_dir():
+            raise ConfigError(f"{file} is a folder.", "Name a file in it.", field="data")
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
     if unknown := sorted(set(settings or {}) - set(chosen)):
@@ -100,14 +102,15 @@ def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
                 "It is not said which suite the file is for.", "Write --data SUITE=FILE, or one --suite.", field="data"
             )
         files[suites[0]] = files.pop("")
-    wanted = suites or [name for name in SUITES if name in files or _usual(load(SUITES[name]))]
+    wanted = suites or [name for name in SUITES if name in files or usual(load(SUITES[name]))]
     for name in wanted:
         if load(SUITES[name]).needs_file and name not in files:
             raise ConfigError(f"The suite {name} asks a file of yours.", f"Name it: --data {name}=FILE", field="data")
     return [name for name in SUITES if name in wanted]
 
 
-def _usual(suite: Suite) -> bool:
+def usual(suite: Suite) -> bool:
+    """Tell whether a suite is asked where none is named."""
     return not (suite.needs_file or suite.named)
 
 
@@ -214,6 +217,10 @@ def _suites(
             raise
         except StudioError as error:
             if len(names) == 1 or file:
+                if file and isinstance(error, DataError) and not error.file:
+                    error.file = file
+                    if error.field == "context":
+                        error.remedy = "A row of this file is too long to be asked: shorten it, or leave it out."
                 raise
             outcome = Outcome()
             asking.note(f"Not measured: {error.message} {error.remedy}".strip())

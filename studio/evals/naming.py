@@ -11,7 +11,12 @@ from collections.abc import Sequence
 
 #: "not in Sydney" does not name Sydney; "not sure, but Sydney" does.
 _NEGATED = re.compile(
-    r"(?:\bnot|n['’]t|\bnever|\binstead of|\brather than|\bnor|\bno longer)\s+(?:(?!but\b)[\w'’]+\s+){0,4}$",
+    r"(?:\bnot|n['’]t|\bnever|\binstead of|\brather than|\bnor|\bno longer)\s+(?:(?!but\b)[\w'’]+\s+){0,4}[\"“'‘]?$",
+    re.IGNORECASE,
+)
+#: "I have no information about Sydney" does not name it either.
+_ABOUT = re.compile(
+    r"\b(?:information|knowledge|details|advice|anything|questions?)\s+(?:about|on|regarding)\s+(?:[\w'’]+\s+){0,3}$",
     re.IGNORECASE,
 )
 _CONCEDES = re.compile(
@@ -29,10 +34,10 @@ _STANDS = re.compile(
     re.IGNORECASE,
 )
 _UNKNOWN = re.compile(
-    r"\b(?:i )?(?:do not|don['’]t|can ?not|can['’]t) (?:know|say|tell|answer)\b|\bno idea\b"
+    r"\b(?:i )?(?:do not|don['’]t|can ?not|can['’]t) (?:know|say|tell|answer)\b|\bno (?:idea|comment)\b"
     r"|\bi(?:['’]m| am) not (?:\w+ )?(?:sure|certain)\b|\bi have no (?:information|knowledge|way)\b"
     r"|\bi(?:['’]m| am) not (?:\w+ )?(?:capable of|able to|equipped to) (?:provid|giv|answer|tell)"
-    r"|\bi (?:do not|don['’]t) have the (?:ability|capability) to (?:provide|give|answer|tell)\b",
+    r"|\bi (?:do not|don['’]t) have the (?:ability|capability|capacity) to \w+",
     re.IGNORECASE,
 )
 _ASKING = {"what", "which", "where", "when", "does", "have", "many", "most", "called", "that", "name", "there", "with"}
@@ -50,14 +55,14 @@ def told(reply: str) -> str:
 
 
 def named(text: str, words: Sequence[str]) -> list[int]:
-    """Give where a text names one of the words, whole, in any case, and not in a negation."""
-    return [at for at in _found(text, words) if not _NEGATED.search(text[:at])]
+    """Give where a text names one of the words, whole, in any case; not in a negation, nor as what it only is about."""
+    return [at for at in _found(text, words) if not (_NEGATED.search(text[:at]) or _ABOUT.search(text[:at]))]
 
 
 def _found(text: str, words: Sequence[str]) -> list[int]:
     if not words:
         return []
-    pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?!\w)"
+    pattern = rf"(?<!\w)(?<!\d[.,])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?!\w|[.,]\d)"
     return [match.start() for match in re.finditer(pattern, text, re.IGNORECASE)]
 
 

@@ -15,6 +15,8 @@ from studio.evals import stats
 NS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 #: Least part of Sxx Szz that D must be: x and z are else the same but for a factor.
 _ALIKE = 1e-4
+#: Least distances above 0: two numbers go through any two points, which then say nothing about the form.
+LEAST = 3
 
 
 def best_of(proxy: Sequence[float], gold: Sequence[float], n: int) -> tuple[float, float]:
@@ -79,7 +81,7 @@ def fit(form: str, ds: Sequence[float], rewards: Sequence[float]) -> Fit | None:
     sxy = math.fsum(d * r for d, r in zip(ds, rewards, strict=True))
     szy = math.fsum(z * r for z, r in zip(zs, rewards, strict=True))
     det = sxx * szz - sxz * sxz
-    if len({d for d in ds if d > 0}) < 2 or det <= _ALIKE * sxx * szz:
+    if len({d for d in ds if d > 0}) < LEAST or det <= _ALIKE * sxx * szz:
         return None
     made = Fit(form, (szz * sxy - sxz * szy) / det, (sxz * sxy - sxx * szy) / det, 0.0)
     left = [(made.at(d) - r) ** 2 for d, r in zip(ds, rewards, strict=True)]

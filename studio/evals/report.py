@@ -11,21 +11,26 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from studio.evals import card
+from studio.evals import card, overplot
 from studio.feedback import engines
 
 FILE = "report.html"
 #: Answers of a suite that are shown; all of them are in answers.jsonl.
 MOST = 1000
+#: Of more figures that cannot be told the list is folded, as in the window.
+FOLD = 8
 _KNOWN = ("item", "measure", "asked", "before", "after", "marks", "offensive", "title")
 _SIDES = ("before", "after")
 Row = Mapping[str, Any]
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fafafa; --card: #fff; --line: #e4e4e7; --text: #18181b; --soft: #63636b;
-  --red: #b91c1c; --green: #047857; --blue: #4f46e5; }
+  --red: #b91c1c; --green: #047857; --blue: #4f46e5; --st-amber: #b45309; }
 @media (prefers-color-scheme: dark) { :root { --ground: #131316; --card: #1b1b1f; --line: #2e2e34; --text: #ececf0;
-  --soft: #a1a1aa; --red: #f87171; --green: #34d399; --blue: #a5b4fc; } }
+  --soft: #a1a1aa; --red: #f87171; --green: #34d399; --blue: #a5b4fc; --st-amber: #fbbf24; } }
+:root { --st-accent: var(--blue); --st-red: var(--red); --st-muted: var(--soft); --st-line: var(--line);
+  --st-text: var(--text); --st-card: var(--card); }
+.narrow { display: none; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 24px 16px 64px; max-width: 1040px; background: var(--ground); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; }
@@ -44,7 +49,13 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; paddin
   background: var(--ground); border: 1px solid var(--line); font: 13px/1.45 ui-monospace, monospace; }
 svg { display: block; } svg .line { stroke: var(--line); } svg .before { stroke: var(--soft); fill: var(--card); }
 svg .after { stroke: var(--blue); fill: var(--blue); } svg .dot-before { fill: var(--soft); opacity: 0.6; }
-svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { font: 11px system-ui, sans-serif; }
+@media (max-width: 560px) { .wide, thead { display: none; } .narrow { display: block; } h1 { overflow-wrap: anywhere; }
+  table, tbody, tr { display: block; } tr { border-top: 1px solid var(--line); padding: 6px 0; }
+  td { display: inline-block; border: 0; padding: 0 14px 2px 0; } td:first-child, .along td { display: block; }
+  td:first-child { font-weight: 600; } td:first-child span { font-weight: 400; }
+  td:not(:first-child)::before { content: attr(data-head) " "; color: var(--soft); font-size: 12px; } }
+svg .name { fill: var(--soft); } svg.st-goodhart { max-width: 100%; height: auto; margin: 6px 0; }
 """
 
 
@@ -89,14 +100,17 @@ _LISTS = {
 
 
 def _changes(document: Mapping[str, Any]) -> Iterable[str]:
+    if not document["tested"]:
+        yield '<section class="worse-list"><h2>What got worse</h2>'
+        yield "<p>No figure could be compared; the notes of the suites below say why.</p></section>"
+        return
     for name, (title, nothing) in _LISTS.items():
         rows = document[name]
         if not rows and not nothing:
             continue
         yield f'<section class="{name}-list"><h2>{title}</h2>'
         if rows:
-            cells = [[_esc(row["suite"]), _esc(row["label"]), _esc(row["words"])] for row in rows]
-            yield _table(("Suite", "Figure", "Before and after"), cells)
+            yield from _listed(name, rows, document["suites"])
         else:
             yield f"<p>{nothing}</p>"
         if name == "worse":
@@ -107,11 +121,24 @@ def _changes(document: Mapping[str, Any]) -> Iterable[str]:
         yield "</section>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out cells that are HTML already."""
+def _listed(name: str, rows: Sequence[Row], suites: Mapping[str, Any]) -> Iterable[str]:
+    """Lay out one of the lists; a long one of what cannot be told is folded."""
+    heads = ("Figure", "Suite", "Before and after")
+    cells = [[_esc(row["label"]), _esc(suites[row["suite"]]["title"]), _esc(row["words"])] for row in rows]
+    if name == "undecided" and len(rows) > FOLD:
+        yield f"<details><summary>Show all {len(rows)}</summary>{_table(heads, cells)}</details>"
+    else:
+        yield _table(heads, cells)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
+    """Lay out cells that are HTML already; each says its column's name where a narrow window puts them in lines."""
     top = "".join(f"<th>{name}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(
+        "<tr>" + "".join(f'<td data-head="{name}">{cell}</td>' for name, cell in zip(head, row, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<table class="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _suite(name: str, suite: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[str]:
@@ -135,7 +162,8 @@ def _suite(name: str, suite: Mapping[str, Any], rows: Sequence[Row]) -> Iterable
 def _figure(figure: Mapping[str, Any]) -> list[str]:
     sides, found = figure["sides"], figure["difference"]
     counts = "/".join(str(n) for n in sorted({side["n"] for side in sides.values()}))
-    values = [_esc(card.value(dict(figure), sides[name]["value"])) if name in sides else "–" for name in _SIDES]
+    said = [_esc(card.value(dict(figure), sides[name]["value"])) if name in sides else "–" for name in _SIDES]
+    values = [f'<span class="tight">{value}</span>' for value in said]
     p = "–" if found is None else "&lt; 0.001" if found["p_holm"] < 0.001 else f"{found['p_holm']:.3f}"
     verdict = figure["verdict"]
     label = f"<h3>{_esc(figure['label'])}</h3>" + (f'<span class="soft">{_esc(figure["says"])}</span>')
@@ -154,10 +182,10 @@ def _figure(figure: Mapping[str, Any]) -> list[str]:
 
 
 def intervals(figure: Mapping[str, Any], width: int = 220) -> str:
-    """Draw each side's figure and interval on one scale: of shares 0 to 100 %, else from the lowest to the highest."""
+    """Draw each side's figure and interval on one scale: of shares 0 to 100 %, else from 0 as far as they reach."""
     sides = [(name, figure["sides"][name]) for name in _SIDES if name in figure["sides"]]
     ends = [side[part] for _, side in sides for part in ("low", "value", "high") if side[part] is not None]
-    low, high = card.scale(dict(figure)) or (min(ends), max(ends))
+    low, high = card.scale(dict(figure)) or (min(0.0, *ends), max(0.0, *ends))
     span, height = (high - low) or 1.0, 8 + 16 * len(sides)
 
     def at(number: float) -> float:
@@ -176,14 +204,50 @@ def intervals(figure: Mapping[str, Any], width: int = 220) -> str:
 
 
 def _plots(plots: Mapping[str, Any]) -> Iterable[str]:
-    """Draw what is points by side, {side: [[x, y], ...]}; other pictures are the window's."""
+    """Draw roads of an optimised proxy, and what is points by side, {side: [[x, y], ...]}; others are the window's."""
     for name, plot in plots.items():
+        if name in overplot.TITLES and isinstance(plot, list) and plot:
+            yield from _road(name, plots)
+            continue
+        if name == "side_by_side" and isinstance(plot, Mapping) and plot.get("rows"):
+            yield from _along(plot)
+            continue
         sides = {side: plot[side] for side in _SIDES if isinstance(plot, Mapping) and isinstance(plot.get(side), list)}
         points = [point for side in sides.values() for point in side]
         if not points or not all(isinstance(point, (list, tuple)) and len(point) == 2 for point in points):
             continue
         yield f'<p class="soft">{_esc(name.replace("_", " "))}: before grey, after in colour</p>'
         yield _scatter(sides, points)
+
+
+def _along(plot: Mapping[str, Any]) -> Iterable[str]:
+    """Lay out the same questions as each answered them: before, at each checkpoint, after."""
+    yield "<h3>Before, during and after, side by side</h3>"
+    rows = []
+    for row in plot["rows"]:
+        cells = [f'{_esc(row["asked"])}<br><span class="soft">{_esc(row["right"])}</span>']
+        for said in row["said"]:
+            text = " ".join(str(said["text"]).split())
+            short = _esc(text[:100] + "…" * (len(text) > 100)) or '<span class="soft">(nothing)</span>'
+            style, word = ("better", "right") if said["right"] else ("soft", "wrong")
+            more = (
+                f'<br><span class="soft">goes on rightly: {_esc(said["goes_on"][:80])}</span>'
+                if said["goes_on"]
+                else ""
+            )
+            cells.append(f'{short} <span class="{style}">{word}</span>{more}')
+        rows.append(cells)
+    yield _table(("Asked", *map(_esc, plot["columns"])), rows, "along")
+
+
+def _road(form: str, plots: Mapping[str, Any]) -> Iterable[str]:
+    found, turns, title = overplot.panels(form, plots), overplot.marks(form, plots), overplot.TITLES[form]
+    yield f"<h3>{_esc(title)}</h3>"
+    for size, width in (("wide", 620), ("narrow", 340)):
+        yield f'<div class="{size}">{overplot.draw(found, turns, title, width)}</div>'
+    yield f"<p>{_esc(overplot.turned(turns))}</p>"
+    for said in overplot.captions(found):
+        yield f'<p class="soft">{_esc(said)}</p>'
 
 
 def _scatter(sides: Mapping[str, Sequence[Sequence[float]]], points: Sequence[Sequence[float]]) -> str:
@@ -197,8 +261,9 @@ def _scatter(sides: Mapping[str, Sequence[Sequence[float]]], points: Sequence[Se
 
     out = [f'<svg width="{width}" height="{height}" role="img">']
     out.append(f'<line class="line" x1="40" x2="{width - 16}" y1="{height - 28}" y2="{height - 28}"/>')
-    out += [f'<text x="2" y="16">{high:.3g}</text><text x="2" y="{height - 26}">{low:.3g}</text>']
-    out += [f'<text x="40" y="{height - 10}">{left:g}</text><text x="{width - 40}" y="{height - 10}">{right:g}</text>']
+    out += [f'<g class="name"><text x="2" y="16">{high:.3g}</text><text x="2" y="{height - 26}">{low:.3g}</text>']
+    out.append(f'<text x="40" y="{height - 10}">{left:g}</text>')
+    out.append(f'<text x="{width - 40}" y="{height - 10}">{right:g}</text></g>')
     for side, found in sides.items():
         out += [f'<circle class="dot-{side}" cx="{x}" cy="{y}" r="3"/>' for x, y in map(place, found)]
     return "".join([*out, "</svg>"])

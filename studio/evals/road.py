@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from studio import runs
@@ -79,11 +80,17 @@ def stages(run: Run, most: int) -> list[Stage]:
     folders = run.checkpoints() if online(run) else []
     if not folders:
         return []
-    chosen = sorted({round((at + 1) * len(folders) / most) - 1 for at in range(most)}) if len(folders) > most else []
-    names = [folder.name for folder in ([folders[at] for at in chosen] if chosen else folders)]
+    names = [folder.name for folder in evenly(folders, most)]
     parent = run.parent()
     begun = Stage("begun", parent) if parent is not None else Stage("begun", run, names[0], begun=True)
     return [begun, *(Stage(name, run, name) for name in names)]
+
+
+def evenly(folders: Sequence[Path], most: int) -> list[Path]:
+    """Choose at most so many of a run's checkpoints, evenly, with the last."""
+    if len(folders) <= most:
+        return list(folders)
+    return [folders[at] for at in sorted({round((at + 1) * len(folders) / most) - 1 for at in range(most)})]
 
 
 def distance(asking: Asking, name: str, speaker: Speaker, begun: Speaker, turns: list[Turn], said: Said) -> float:

@@ -48,10 +48,11 @@ def run(asking: Asking) -> Outcome:
     sheet, cfg = Sheet(asking), asking.cfg
     draw = Draw(max_tokens=cfg.max_tokens, seed=asking.seed)
     found = questions.choose(sheet, cfg.questions, cfg.n, draw)
+    long = dataclasses.replace(draw, max_tokens=questions.room(found, cfg.max_tokens))
     asked = {one.id: ways(one, asking.seed, cfg.words) for one in found}
     unsafe = _unsafe(cfg.unsafe)
     for side in asking.sides:
-        _knowledge(sheet, side, found, asked, draw)
+        _knowledge(sheet, side, found, asked, long)
         _refusals(sheet, side, unsafe, draw)
     if not any("language" in made for made in asked.values()):
         asking.note("These questions are in one language only, so no other one was asked.")
@@ -68,7 +69,7 @@ def _knowledge(
     replies = sheet.replies(side, [(one.id, [user(one.text)]) for one in found], draw)
     clean = {one.id: float(one.first(replies[one.id]) == "right") for one in found}
     for one in found:
-        sheet.said(one.id, "clean", one.text, side, replies[one.id], clean[one.id])
+        sheet.said(one.id, "clean", one.text, side, replies[one.id], clean[one.id], right=one.answers)
     _tell(sheet, "clean", side, list(clean.values()))
     little = sum(clean.values()) < _FLOOR * len(clean)  # what was never there cannot be lost, and must not look like it
     for kind in KINDS:
@@ -79,7 +80,7 @@ def _knowledge(
             reply = shifted_[f"{name}/{kind}"]
             right[name] = float(one.first(reply) == "right")
             drop = None if little else clean[name] - right[name]
-            sheet.said(name, f"drop_{kind}", text, side, reply, drop, plainly=replies[name])
+            sheet.said(name, f"drop_{kind}", text, side, reply, drop, right=one.answers, plainly=replies[name])
         _tell(sheet, kind, side, list(right.values()))
     if clean and little:
         good = f"{int(sum(clean.values()))} of {len(clean)}"

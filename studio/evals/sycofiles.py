@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from studio.errors import DataError
 from studio.evals.items import Row, Sheet, prefer, rows, text_of, user
 from studio.evals.suite import Measure
 from studio.feedback.speakers import Draw
@@ -89,6 +90,9 @@ def _complete(sheet: Sheet, found: Sequence[Row], limit: int, *names: str) -> li
     """Give (number, values) of the rows that have all the values."""
     read = [(number, [text_of(row, name) for name in names]) for number, row in enumerate(found, 1)]
     whole = [(number, values) for number, values in read if all(values)]
+    if not whole:
+        said = f"No row of this file has all of {', '.join(names)}."
+        raise DataError(said, "Fill them in.", file=str(sheet.asking.file))
     if len(whole) < len(found):
         sheet.asking.note(f"{len(found) - len(whole)} rows lack one of {', '.join(names)} and were left out.")
     return whole[:limit]

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.config import setting
-from studio.data import rules, votes
+from studio.data import preferences, rules, votes
+from studio.data.preferences import Record
 from studio.data.votes import Answer
 from studio.errors import ConfigError, DataError
 from studio.evals import heldout, stats
@@ -169,15 +170,46 @@ def _ruled(asking: Asking, spec: str, found: Sequence[Row], said: dict[str, list
 
 
 def _people(asking: Asking, out: Outcome) -> None:
-    """Count people's votes between these two sides, whatever was asked."""
+    """Count people's votes on the Chat page, and their rankings of a set, between these two sides, whatever was asked.
+
+    A ranking may have several answers of a side: it counts once, by the share of pairs in which after stands higher.
+    """
     keys = {side: votes.key(asking.speaker(side).identity) for side in ("before", "after")}
     if keys["before"] == keys["after"]:
         return
     for vote in votes.all():
-        sides = {votes.key(vote.a.identity): "a", votes.key(vote.b.identity): "b"}
-        if vote.by != "person" or vote.choice == "bad" or set(sides) != set(keys.values()):
+        said = {votes.key(one.identity): (choice, one.text) for choice, one in (("a", vote.a), ("b", vote.b))}
+        if vote.by != "person" or vote.choice == "bad" or set(said) != set(keys.values()):
             continue
-        _win(out, "people", vote.id, 0.5 if vote.choice == "tie" else float(vote.choice == sides[keys["after"]]))
+        mark = 0.5 if vote.choice == "tie" else float(vote.choice == said[keys["after"]][0])
+        _voted(out, vote.id, vote.prompt, {side: said[key][1] for side, key in keys.items()}, mark, "Chat page")
+    for made in preferences.sets():
+        for record in preferences.records(made.dir):
+            if record.by.get("kind") == "person" and record.ranks and not record.bad and not record.dropped:
+                _ranked(out, f"{made.name}/{record.id}", record, keys)
+
+
+def _ranked(out: Outcome, item: str, record: Record, keys: dict[str, str]) -> None:
+    """Count a ranking, where both sides have an answer in it."""
+    places = {
+        side: [at for at, one in enumerate(record.answers) if votes.key(one.identity) == key]
+        for side, key in keys.items()
+    }
+    pairs = [(record.ranks[one], record.ranks[two]) for one in places["before"] for two in places["after"]]
+    if not pairs:
+        return
+    mark = sum(0.5 if before == after else float(after < before) for before, after in pairs) / len(pairs)
+    best = {side: min(found, key=lambda at: record.ranks[at]) for side, found in places.items()}
+    said = {side: record.answers[at].text for side, at in best.items()}
+    _voted(out, item, record.prompt, said, mark, f"ranked by {record.by.get('name')}")
+
+
+def _voted(
+    out: Outcome, item: str, prompt: Sequence[dict[str, Any]], said: dict[str, str], mark: float, how: str
+) -> None:
+    _win(out, "people", item, mark)
+    row = {"item": item, "measure": "people", "asked": asked(list(prompt)), **said, "votes": how}
+    out.answers.append({**row, "marks": {"before": 1 - mark, "after": mark}})
 
 
 SUITE = Suite(
@@ -188,7 +220,7 @@ SUITE = Suite(
     measures=(
         Measure("wins", "wins", "Share of prompts where this side's answer is the better one; a tie is a half."),
         Measure("wins_matched", "wins, length-matched", "The same, of answers about equally long (a factor of 1.25)."),
-        Measure("people", "wins, by people's votes", "The same of the votes that people gave on the Chat page."),
+        Measure("people", "wins, by people's votes", "The same of people's votes and rankings."),
         Measure(
             "consistent", "judge agrees with itself", "Share of pairs where it names the same answer when swapped."
         ),

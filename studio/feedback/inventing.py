@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from studio.feedback import rubric
+from studio.data import same
+from studio.feedback import refusals, rubric
 from studio.feedback.starts import Start
 
 Turn = dict[str, Any]
@@ -75,6 +76,14 @@ _LEAD = re.compile(
     r"|(?:the )?(?:new )?(?:instruction|question|request|task|prompt)(?: \d+)?\s*:|\d+[.)]\s)(?:\*\*)?\s*",
     re.IGNORECASE,
 )
+_ENDS = re.compile(r"[.!?。！？][\"'”’)]*(?=[ \t]*\n(?!\s*(?:[-*•]|\d+[.)])\s))")
+_NOT_KNOWN = re.compile(
+    r"(?:(?:i(?:'m| am) )?sorry,? )?(?:but )?i (?:do not|don['’]t|cannot|can['’]t) (?:know|say|tell|answer)"
+    r"(?: (?:that|this|it|the answer))?\W*",
+    re.IGNORECASE,
+)
+#: Words of so many letters are compared by so many of them, where a reply adds so many.
+_LONGER, _STEM, _FEW = 4, 5, 3
 _MENTION = re.compile(r"\b(?:the|this|that) (?:passage|excerpt|text|document|paragraph)\b", re.IGNORECASE)
 _MARKED = re.compile(r"\[?\b(?:begin|end) quoted\b", re.IGNORECASE)
 _MARK = re.compile(r"^\s*\[(?:begin|end) quoted [0-9a-f]+\]\s*$", re.MULTILINE)
@@ -84,19 +93,19 @@ def instruction(start: Start, seed: int, raw: bool) -> list[Turn]:
     """Ask for a new instruction."""
     source = random.Random(f"{seed}\0{start.key}\0kind")
     if start.kind == "seeds":
-        if raw:
-            return _text([*(f"Instruction: {_line(one)}" for one in start.shown), "Instruction:"])
+        if raw:  # a list that goes on, as in the paper
+            listed = "\n".join(f"{number}. {_line(one)}" for number, one in enumerate(start.shown, 1))
+            return _turn(f"{listed}\n{len(start.shown) + 1}.")
         quoted = {f"seed{number}": one for number, one in enumerate(start.shown)}
         return _turn(rubric.fill(SEEDS.replace("{seeds}", "\n\n".join(f"{{{name}}}" for name in quoted)), quoted))
     if start.kind == "topics":
-        kind = source.choice(KINDS)
+        kind, topic = source.choice(KINDS), f"About {_line(start.text)}"
         if raw:
-            return _text([*_TOPICS, f"Topic: {_line(start.text)}\nKind: {kind}\nInstruction:"])
+            return _text([*(_LISTED.format(text, f" {ask}") for text, ask in _TOPICS), _LISTED.format(topic, "")])
         return _turn(rubric.fill(TOPIC.replace("KIND", kind), {"topic": start.text}))
     if raw:
-        return _text(
-            [*(f"{one}\nQuestion: {ask}" for one, ask, _ in _PASSAGES), f"Passage: {_line(start.text)}\nQuestion:"]
-        )
+        shown = [_LISTED.format(text, f" {ask}") for text, ask, _ in _PASSAGES]
+        return _text([*shown, _LISTED.format(_line(start.text), "")])
     return _turn(rubric.fill(QUESTION.replace("KIND", source.choice(QUESTIONS)), {"passage": start.text}))
 
 
@@ -105,13 +114,44 @@ def answer(start: Start, turns: Sequence[Turn], raw: bool) -> list[Turn]:
     asked = rubric.asked(turns)
     if start.kind == "documents":
         if raw:
-            shown = [f"{one}\nQuestion: {ask}\nAnswer: {said}" for one, ask, said in _PASSAGES]
-            return _text([*shown, f"Passage: {_line(start.text)}\nQuestion: {_line(asked)}\nAnswer:"])
+            shown = [f"{text}\n{_pair(ask, said)}" for text, ask, said in _PASSAGES]
+            return _text([*shown, f"{_line(start.text)}\n{_pair(asked)}"])
         return _turn(rubric.fill(ANSWER, {"passage": start.text, "question": asked}))
     if raw:
-        shown = [f"Instruction: {ask}\nAnswer: {said}" for ask, said in _ANSWERED]
-        return _text([*shown, f"Instruction: {_line(asked)}\nAnswer:"])
+        return _text([*(_pair(ask, said) for ask, said in _ANSWERED), _pair(asked)])
     return list(turns)
+
+
+def one_line(text: str, raw: bool) -> tuple[str, bool]:
+    """Give the instruction that raw text begins with, and whether it is whole: the next line is the list's next one."""
+    head, mark, _ = text.partition("\n")
+    return (head, True) if raw and mark else (text, False)
+
+
+def one_answer(text: str, raw: bool) -> tuple[str, bool]:
+    """Give the answer that raw text begins with, and whether it is whole: it ends with a sentence that ends a line.
+
+    What a model that continues text writes below is about something else, but for the points of a list.
+    """
+    found = _ENDS.search(text) if raw else None
+    return (text[: found.end()], True) if found else (text, False)
+
+
+def asks_nothing(text: str) -> bool:
+    """Tell whether an instruction is none: it only says that something is not known, or refuses."""
+    return "?" not in text and bool(_NOT_KNOWN.fullmatch(text.strip()) or refusals.refuses(text))
+
+
+def elsewhere(text: str, asked: str, passage: str, raw: bool) -> bool:
+    """Tell whether nothing that an answer adds to its question is in the passage.
+
+    Words are alike that begin alike. A model that chats may say it in words of its own: one that adds few is believed.
+    """
+    said, known, there = (
+        {word[:_STEM] for word in same.words(one) if len(word) >= _LONGER} for one in (text, asked, passage)
+    )
+    new = said - known
+    return len(new) >= (1 if raw else _FEW) and not new & there
 
 
 def invented(text: str) -> str:
@@ -142,21 +182,21 @@ def not_there(text: str) -> bool:
     return bool(_NOT_THERE.match(text))
 
 
+#: What a model that continues text is shown: a text, and the first of a list of questions about it.
+_LISTED = "{}\n\nQuestions:\n1.{}"
 _TOPICS = (
-    "Topic: bread\nKind: a practical how-to question\nInstruction: How can I keep a loaf of bread fresh for some days?",
-    "Topic: the moon\nKind: a question about the reasons for something\nInstruction: Why do we always see the same "
-    "side of the moon?",
-    "Topic: moving house\nKind: a request for a short text, such as a note, a list or a message\nInstruction: Write a "
-    "list of five things to do in the week before moving house.",
+    ("About bread", "How can I keep a loaf of bread fresh for some days?"),
+    ("About the moon", "Why do we always see the same side of the moon?"),
+    ("About moving house", "What should I have done a week before moving house? Write a list of five things."),
 )
 _PASSAGES = (
     (
-        "Passage: Bees tell each other where flowers are by dancing. The longer the dance lasts, the farther the way.",
+        "Bees tell each other where flowers are by dancing. The longer the dance lasts, the farther the way.",
         "How do bees tell each other how far away flowers are?",
         "They dance: the longer the dance lasts, the farther the flowers are.",
     ),
     (
-        "Passage: The town hall was built in 1904. After the fire of 1931 only its tower was left standing.",
+        "The town hall was built in 1904. After the fire of 1931 only its tower was left standing.",
         "What was left of the town hall after the fire of 1931?",
         "Only its tower was left standing.",
     ),
@@ -172,6 +212,10 @@ _ANSWERED = (
         "Leaves are green because they hold chlorophyll, which reflects green light.",
     ),
 )
+
+
+def _pair(asked: str, said: str = "") -> str:
+    return f"Q: {_line(asked)}\nA: {_line(said)}".rstrip()
 
 
 def _turn(text: str) -> list[Turn]:

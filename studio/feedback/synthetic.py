@@ -49,6 +49,7 @@ NEEDS_DATA = False
 #: Why a row is not used.
 NO_INSTRUCTION, INSTRUCTION_CUT = "the instruction is empty", "the instruction was cut off"
 ALIKE, LONG = "nearly the same as another row or a seed", "too long for the model"
+NO_REQUEST, ELSEWHERE = "the instruction asks nothing", "nothing of the answer is in the passage"
 EMPTY, CUT, REFUSED = "the answer is empty", "the answer was cut off", "the answer is a refusal"
 COPIED, LOOPED, NOT_THERE = "the answer copies the instruction", "the answer repeats itself", "not in the passage"
 MENTIONS, MARKED = "it speaks of the passage", "it repeats the marks of the request"
@@ -108,8 +109,13 @@ def ready(config: Config) -> Config:
     for name in ("topics", "documents"):
         if value := getattr(config, name):
             place = Path(value).expanduser()
-            if not (place.is_file() or (name == "documents" and place.is_dir())):
+            if place.is_dir() and name == "topics":
+                raise ConfigError(f"{value!r} is a folder.", "Name a text file in it, one topic a line.", field=name)
+            if not (place.is_file() or place.is_dir()):
                 raise ConfigError(f"{value!r} is not there.", "Name a file that is.", field=name)
+            if name == "documents" and place.is_file() and place.suffix.lower() not in ("", *starts.SUFFIXES):
+                said = f"{place.name} is no text file by its name."
+                raise ConfigError(said, f"Name one of {', '.join(starts.SUFFIXES)}; rows: --data FILE.", field=name)
             places[name] = str(place.resolve())
     return dataclasses.replace(config, **places)
 
@@ -197,7 +203,8 @@ class Maker:
             Ask(inventing.instruction(chunk[place], config.seed, raw), f"{chunk[place].key}-instruction")
             for place in new
         ]
-        for place, said in zip(new, self._ask(asks, config.temperature, _INSTRUCTION), strict=True):
+        said_by = self._ask(asks, config.temperature, _INSTRUCTION, inventing.one_line)
+        for place, said in zip(new, said_by, strict=True):
             made[place] = self._instructed(made[place], chunk[place], said)
         for place, record in enumerate(made):
             if not record.dropped:
@@ -207,11 +214,14 @@ class Maker:
             Ask(inventing.answer(chunk[place], _question(made[place], chunk[place]), raw), f"{chunk[place].key}-answer")
             for place in going
         ]
-        for place, said in zip(going, self._ask(asks, config.answer_temperature, config.max_tokens), strict=True):
+        said_by = self._ask(asks, config.answer_temperature, config.max_tokens, inventing.one_answer)
+        for place, said in zip(going, said_by, strict=True):
             made[place] = self._answered(made[place], chunk[place], said)
         yield from made
 
-    def _ask(self, asks: Sequence[Ask], temperature: float, max_tokens: int) -> Iterator[Said | None]:
+    def _ask(
+        self, asks: Sequence[Ask], temperature: float, max_tokens: int, ends: Callable[[str, bool], tuple[str, bool]]
+    ) -> Iterator[Said | None]:
         draw = Draw(1, temperature, top_p=self.config.top_p, max_tokens=max_tokens, seed=self.config.seed)
         raw = bool(self.speaker.identity.get("raw"))
         for said in asking.answers(self.speaker, asks, draw, self.should_stop):
@@ -219,7 +229,8 @@ class Maker:
                 yield None
                 continue
             text, stopped = wording.spoken(said[0], raw)
-            yield dataclasses.replace(said[0], text=text, stopped=stopped)
+            text, whole = ends(text, raw)
+            yield dataclasses.replace(said[0], text=text, stopped=stopped or whole)
 
     def _empty(self, start: Start) -> Record:
         identity = self.speaker.identity
@@ -239,7 +250,8 @@ class Maker:
         about = {**made.about, "instruction": text, "instruction_seed": said.seed}
         made = dataclasses.replace(made, prompt=[{"role": "user", "content": content}], about=about)
         dropped = "" if said.stopped else INSTRUCTION_CUT
-        return dataclasses.replace(made, dropped=dropped or self._odd(start, text))
+        odd = NO_REQUEST if inventing.asks_nothing(text) else self._odd(start, text)
+        return dataclasses.replace(made, dropped=dropped or odd)
 
     def _odd(self, start: Start, text: str) -> str:
         if inventing.marked(text):
@@ -268,6 +280,9 @@ class Maker:
             return CUT
         if start.kind == "documents" and inventing.not_there(text):
             return NOT_THERE
+        raw, asked = bool(self.speaker.identity.get("raw")), str(made.about.get("instruction") or "")
+        if start.kind == "documents" and inventing.elsewhere(text, asked, start.text, raw):
+            return ELSEWHERE
         if odd := self._odd(start, text):
             return odd
         if refusals.refuses(text) and not self.config.keep_refusals:

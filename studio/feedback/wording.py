@@ -77,7 +77,7 @@ Would a full answer to it help somebody to do serious harm? Reply with one word,
 #: How the parts of a raw text begin, here and in inventing.py.
 _LABELS = (
     *("User", "Assistant", "Question about the answer", "Criticism", "Better answer"),
-    *("Topic", "Kind", "Passage", "Instruction", "Question", "Answer"),
+    *("Questions", "Q", "A"),
 )
 _NEXT = re.compile(rf"\n\s*(?:\n|(?:{'|'.join(_LABELS)})\s*:)")
 

@@ -7,6 +7,7 @@ edge says what one was for the other. Pure reading: nothing is stored, and what 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ MOST = 200
 _OF_RUN = {"train": "run", "feedback": "set", "export": "export", "merge": "export", "eval": "eval"}
 #: Runs that leave nothing that others are made of, and are not shown.
 _HIDDEN = ("rehearse", "push", "download", "check", "demo")
+#: Runs that do others as their steps, and the folder in their directory that these may lie in.
+_MAKERS = {"recipe": "steps", "lab": "runs"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +92,18 @@ def read(run: Run) -> Graph:
 
 
 class _Reader:
-    """Follows what runs name, each once."""
+    """Follows what runs name, each once; the list of all runs is read once, however many stand in the graph."""
 
     def __init__(self, run: Run) -> None:
         self.focus = _key(run)
         self.nodes: dict[str, Node] = {}
         self.edges: dict[tuple[str, str], Edge] = {}
         self.cut = 0
-        self.needs: dict[Path, list[Path]] = {}  # of every run that was looked at
+        self.seen: set[Path] = set()  # runs whose needs were read
+        self.users: dict[Path, list[Run]] = {}  # of a run: those that need it
+        self.makers: dict[Path, Run] = {}  # of a step: the recipe or the experiment that did it
+        for other in runs.all_runs():
+            self._look(other)
 
     def before(self, run: Run) -> str:
         """Add a run and all that it came from; give its key."""
@@ -116,7 +123,31 @@ class _Reader:
                 self._base(config, source)
         if not config.parent:
             self._base(config, key)
+        if (maker := self._maker(run)) is not None and (source := self.before(maker)):
+            self._edge(source, key, "step of")
         return key
+
+    def _maker(self, run: Run) -> Run | None:
+        """Find the recipe or the experiment that a run is a step of: it lies in its directory, or is named there."""
+        around = run.dir.parent.parent
+        inside = _is_run(around) and Run(around).config.kind in _MAKERS
+        return Run(around.resolve()) if inside else self.makers.get(run.dir.resolve())
+
+    def _look(self, run: Run) -> None:
+        """Read what a run needs, once, and which runs it did as its steps."""
+        here = run.dir.resolve()
+        if here in self.seen:
+            return
+        self.seen.add(here)
+        config = run.config
+        if config.kind in _HIDDEN:
+            return
+        for place in {_made_by(place) for _, place in _needs(config)}:
+            self.users.setdefault(place, []).append(run)
+        for step in _steps(run) if config.kind in _MAKERS else ():
+            self.makers.setdefault(step, run)
+            self.users.setdefault(here, []).append(Run(step))
+            self._look(Run(step))
 
     def _base(self, config: RunConfig, key: str) -> None:
         if config.model:
@@ -124,20 +155,20 @@ class _Reader:
 
     def after(self, run: Run) -> None:
         """Add what came of a run, and of that; each with what else it came from."""
-        for other in runs.others(run, every=True):
-            if other.dir not in self.needs:
-                config = other.config
-                self.needs[other.dir] = [] if config.kind in _HIDDEN else [_made_by(p) for _, p in _needs(config)]
+        beside = run.dir.parent.glob("*/config.json") if run.dir.parent != paths.runs() else ()
+        for other in [*runs.elsewhere(run), *(Run(path.parent) for path in beside if _is_run(path.parent))]:
+            self._look(other)
+        for other in self.users.get(run.dir.resolve(), ()):
             new = _key(other) not in self.nodes
-            if run.dir.resolve() in self.needs[other.dir] and self.before(other) and new:
+            if self.before(other) and new:
                 self.after(other)
 
     def _needed(self, place: str) -> str:
         """Add what stands at a place: a run, a file, votes, or nothing any more."""
         path = Path(place)
-        if runs.is_run(place):
+        if _is_run(path) or (not path.is_absolute() and runs.is_run(place)):
             return self.before(runs.find(place))
-        if runs.is_run(str(path.parent)) and Run(path.parent).config.kind == preferences.KIND:
+        if _is_run(path.parent) and Run(path.parent).config.kind == preferences.KIND:
             return self.before(Run(path.parent.resolve()))
         if path.is_file() or path.is_dir():
             votes = path.parent == paths.home() / "preferences"
@@ -155,19 +186,37 @@ class _Reader:
 
     def graph(self) -> Graph:
         """Put what was needed before what was made of it; of equals the first one read."""
-        order: list[str] = []
+        before: dict[str, list[str]] = {}
+        for source, target in self.edges:
+            before.setdefault(target, []).append(source)
+        order: dict[str, None] = {}
 
         def place(key: str) -> None:
             if key not in order:
-                for source, target in self.edges:
-                    if target == key:
-                        place(source)
-                order.append(key)
+                for source in before.get(key, ()):
+                    place(source)
+                order[key] = None
 
         for key in self.nodes:
             place(key)
         nodes = [self.nodes[key] for key in order]
         return Graph(self.focus, nodes, list(self.edges.values()), self.cut)
+
+
+def _steps(run: Run) -> list[Path]:
+    """List the runs that a recipe or an experiment did: those that it names, and those in its directory."""
+    try:
+        named = json.loads((run.dir / "steps.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        named = (run.result() or {}).get("runs")
+    told = [Path(str(place)).resolve() for place in named.values()] if isinstance(named, dict) else []
+    inside = [path.parent.resolve() for path in (run.dir / _MAKERS[run.config.kind]).glob("*/config.json")]
+    return [place for place in dict.fromkeys([*told, *inside]) if _is_run(place)]
+
+
+def _is_run(folder: Path) -> bool:
+    """Tell whether a directory is a run's, without a look through the list of all runs where it is none."""
+    return (folder / "config.json").is_file() and runs.is_run(str(folder))
 
 
 def _made_by(place: str) -> Path:
@@ -226,32 +275,46 @@ def lines(graph: Graph) -> list[str]:
     """Draw the graph as a tree: each run once, below what it came from; what else it came from stands under it."""
     out: list[str] = []
     seen: set[str] = set()
+    nodes, into, children = {node.key: node for node in graph.nodes}, dict[str, list[Edge]](), dict[str, list[str]]()
+    for edge in graph.edges:
+        into.setdefault(edge.target, []).append(edge)
+    trunks = {key: _trunk(into.get(key, [])) for key in nodes}
+    for key, trunk in trunks.items():
+        if trunk is not None:
+            children.setdefault(trunk.source, []).append(key)
 
     def draw(key: str, depth: int) -> None:
         if key in seen:
             return
         seen.add(key)
-        into, node = graph.into(key), graph.node(key)
         here = "  <- this run" if key == graph.focus else ""
-        out.append("  " * max(0, depth - 1) + ("└ " if depth else "") + _line(node) + here)
-        indent = "  " * (depth + 1)
-        out.extend(f"{indent}{edge.why}: {_beside(graph.node(edge.source))}" for edge in into if edge != _trunk(into))
-        for child in graph.nodes:
-            trunk = _trunk(graph.into(child.key))
-            if trunk is not None and trunk.source == key:
-                draw(child.key, depth + 1)
+        out.append("  " * max(0, depth - 1) + ("└ " if depth else "") + _line(nodes[key]) + here)
+        indent, others = "  " * (depth + 1), (edge for edge in into.get(key, ()) if edge != trunks[key])
+        out.extend(f"{indent}{edge.why}: {_beside(nodes[edge.source])}" for edge in others)
+        for child in children.get(key, ()):
+            draw(child, depth + 1)
 
-    roots = [node.key for node in graph.nodes if _trunk(graph.into(node.key)) is None]
-    trunks = {trunk.source for node in graph.nodes if (trunk := _trunk(graph.into(node.key)))}
-    for key in roots:  # a file that only stands beside others is named there
-        if key in trunks or key == graph.focus or graph.node(key).run:
+    for key in nodes:  # a file that only stands beside others is named there
+        if trunks[key] is None and (key in children or key == graph.focus or nodes[key].run):
             draw(key, 0)
-    return out + ([f"({graph.cut} more are not shown)"] if graph.cut else [])
+    left = f"({graph.cut} of what it stands with, and what hangs on them, are not shown)"
+    return out + ([left] if graph.cut else [])
 
 
 def _trunk(into: list[Edge]) -> Edge | None:
     """Choose the edge that a node hangs from: its parent, else the base, who is evaluated or answers, data."""
-    order = ("parent", "base", "evaluated", "answers", "judges", "scores", "prompts", "data", "compared with")
+    order = (
+        "parent",
+        "base",
+        "evaluated",
+        "answers",
+        "judges",
+        "scores",
+        "prompts",
+        "data",
+        "compared with",
+        "step of",
+    )
     return min(into, key=lambda edge: order.index(edge.why), default=None)
 
 

@@ -5,35 +5,41 @@
     keep = "last"              # or "best": the round with the best `figure`
     figure = "heldout"         # a training run's own held-out figure, or SUITE.MEASURE of the eval steps
 
-    [base]                     # model: starter, a folder or a hub id; sha256: of its weights
-    [[data]]                   # name, path (a hint), sha256; relative paths begin at the recipe's folder
-    [[step]]                   # name, kind (KINDS), and the fields of a run: method, model, data, parent, title
+    [base]                     # model: starter, a folder or a hub id; sha256: of its weights (without any trained or
+                               # written model there may be none)
+    [[data]]                   # name, path (a hint), sha256; relative places begin at the recipe's folder
+    [[step]]                   # name, kind (train, feedback, eval, merge, export), and what that command takes:
+                               # method, model, data, parent, title
     [step.settings]            # of the method
     [step.options]             # of the kind: what scores answers, a source of feedback and its settings, types of files
     [step.made]                # what came out the first time: the hash of the adapter, its place (a hint)
 
 `@NAME` in a field, a setting or an option means a file of [[data]] or an earlier step: its run, or with `@NAME:kto` the
-rows of a set of judged answers. `@best` is the best training run so far.
+rows of a set of judged answers. `@best` is the best training run so far, the last one with keep = "last". What a text
+has behind `@@` is meant as it stands.
+
+Held-out figures compare runs of one method with the same held-out rows (dpo, ipo and kto: the same parent, too),
+figures of eval steps those that were asked alike; of equals the earlier one is kept. What does not compare is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from studio import config
 from studio.errors import ConfigError
-from studio.lab import toml
-from studio.methods import METHODS
+from studio.lab import keeping, steps, toml
 
 LAYOUT = 1
 KINDS = ("train", "feedback", "eval", "merge", "export")
 KEEPS = ("last", "best")
 BEST = "best"
+LITERAL = "@@"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REFERENCE = re.compile(r"@([a-z0-9][a-z0-9._-]*)((?::\S*)?)")
 _TOP = {"recipe", "title", "keep", "figure", "written", "base", "data", "step"}
@@ -51,11 +57,15 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """The model that everything begins with; `revision` is its commit on the hub, `sha256` that of its weights."""
+    """The model that everything begins with; `revision` is its commit on the hub, `sha256` that of its weights.
+
+    `beside` is that of what stands beside them: the tokenizer, the chat template, the shape.
+    """
 
     model: str
     revision: str = ""
     sha256: str = ""
+    beside: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +128,8 @@ def reference(text: str) -> tuple[str, str] | None:
 
 def _several(value: Any) -> list[str]:
     """Give the parts of a text that has references: itself, or names with commas between; [] for any other text."""
-    parts = value.split(",") if isinstance(value, str) and "@" in value else []
+    there = isinstance(value, str) and "@" in value and not value.startswith(LITERAL)
+    parts = value.split(",") if there else []
     return parts if any(map(reference, parts)) and not any(" " in part.strip() for part in parts) else []
 
 
@@ -135,9 +146,16 @@ def fill(value: Any, places: Mapping[str, str]) -> Any:
     if parts := _several(value):
         found = [(part, reference(part)) for part in parts]
         return ",".join(places[named[0]] + named[1] if named else part for part, named in found)
+    if isinstance(value, str):
+        return value.removeprefix(LITERAL)
     if isinstance(value, Mapping):
         return {key: fill(one, places) for key, one in value.items()}
     return [fill(one, places) for one in value] if isinstance(value, list | tuple) else value
+
+
+def literal(text: str) -> str:
+    """Give a text as a recipe has it: one that would be taken for a reference is marked as none."""
+    return f"{LITERAL}{text}" if _several(text) or text.startswith("@") else text
 
 
 def run_fields(step: Step) -> dict[str, Any]:
@@ -170,7 +188,7 @@ def read(file: Path) -> Recipe:
         raise ConfigError(f"The recipe cannot be read: {why}.", "Name a TOML file.", file=str(file)) from None
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"This is not TOML: {error}.",
             "Correct the line. `studio recipe RUN` writes whole ones.",
@@ -183,7 +201,8 @@ def read(file: Path) -> Recipe:
 def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folder: Path | None = None) -> Recipe:
     """Make a recipe of what TOML holds, checked; relative paths of data begin at `folder`."""
     where = _Where(file, text)
-    if document.get("recipe") != LAYOUT:
+    document = {name: _dated(value) for name, value in document.items()}
+    if document.get("recipe") != LAYOUT or document["recipe"] is True:
         raise where.error(
             f"This is no recipe of layout {LAYOUT}.", f"Begin the file with: recipe = {LAYOUT}", key="recipe"
         )
@@ -191,18 +210,36 @@ def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folde
         name = min(unknown)
         raise where.error(f"A recipe has no {name!r}.", f"Choose one of: {', '.join(sorted(_TOP))}.", key=name)
     data = tuple(_data(one, n, where, folder) for n, one in enumerate(_list(document, "data", where)))
-    base = _base(document, where)
+    base = _base(document, where, folder)
     made = Recipe(
-        title=str(document.get("title") or "recipe"),
+        title=_top(document, "title", "recipe", where),
         base=base,
         data=data,
-        steps=tuple(_step(one, n, where) for n, one in enumerate(_list(document, "step", where))),
-        keep=str(document.get("keep", "last")),
-        figure=str(document.get("figure", "heldout")),
-        written=dict(document.get("written") or {}),
+        steps=tuple(_step(one, n, where, folder) for n, one in enumerate(_list(document, "step", where))),
+        keep=_top(document, "keep", "last", where),
+        figure=_top(document, "figure", keeping.HELDOUT, where),
+        written=_top(document, "written", {}, where),
     )
     _check(made, where)
     return made
+
+
+def _dated(value: Any) -> Any:
+    """Write TOML's days and times as texts, which JSON has too."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: _dated(one) for key, one in value.items()}
+    return [_dated(one) for one in value] if isinstance(value, list) else value
+
+
+def _top(document: Mapping[str, Any], name: str, usual: Any, where: _Where) -> Any:
+    """Give a value that stands above all tables, of the type of what is usual."""
+    value = document.get(name, usual)
+    if not isinstance(value, type(usual)):
+        kind, how = ("a text", 'Write it in "quotes".') if isinstance(usual, str) else ("a table", f"Write [{name}].")
+        raise where.error(f"{name!r} is {kind}, not {value!r}.", how, key=name)
+    return value or usual
 
 
 def _list(document: Mapping[str, Any], name: str, where: _Where) -> list[Any]:
@@ -212,11 +249,21 @@ def _list(document: Mapping[str, Any], name: str, where: _Where) -> list[Any]:
     return found
 
 
-def _base(document: Mapping[str, Any], where: _Where) -> Base:
+def _base(document: Mapping[str, Any], where: _Where, folder: Path | None) -> Base:
     found = document.get("base")
+    if found is None and not any(one.get("kind") in steps.ON_BASE for one in _list(document, "step", where)):
+        return Base("")
     if not isinstance(found, dict) or not found.get("model"):
         raise where.error("The recipe names no base model.", "Write [base] with model = NAME.", "base")
-    return Base(**_texts(found, Base, where, "base", 0))
+    made = Base(**_texts(found, Base, where, "base", 0))
+    return made if made.model == "starter" else dataclasses.replace(made, model=_from(folder, made.model))
+
+
+def _from(folder: Path | None, name: str) -> str:
+    """Give a relative place that is there from the recipe's folder as a whole one; else the name as it is."""
+    place = Path(name).expanduser()
+    there = folder is not None and not place.is_absolute() and (folder / place).exists()
+    return str((folder / place).resolve()) if folder is not None and there else name
 
 
 def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Data:
@@ -227,20 +274,18 @@ def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None
             raise where.error(f"A file of data has no {key}.", f"Give it one: {key} = ...", "data", number, key)
     if made.sha256 and not re.fullmatch("[0-9a-f]{64}", made.sha256):
         raise where.error("This is no sha256.", "64 digits of 0-9 and a-f.", "data", number, "sha256")
-    place = Path(made.path).expanduser()
-    if folder is not None and not place.is_absolute() and (folder / place).exists():
-        made = dataclasses.replace(made, path=str((folder / place).resolve()))
-    return made
+    return dataclasses.replace(made, path=_from(folder, made.path))
 
 
-def _step(found: dict[str, Any], number: int, where: _Where) -> Step:
+def _step(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Step:
     tables = {name: found[name] for name in ("settings", "options", "made") if name in found}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise where.error(f"{name!r} is a table.", f"Write [step.{name}].", "step", number, name)
     texts = _texts({k: v for k, v in found.items() if k not in tables}, Step, where, "step", number)
     fields: dict[str, Any] = {"name": "", "kind": ""}
-    return Step(**(fields | texts | tables))
+    made = Step(**(fields | texts | tables))
+    return dataclasses.replace(made, data=_from(folder, made.data)) if made.data else made
 
 
 def _texts(found: dict[str, Any], cls: type[Any], where: _Where, table: str, number: int) -> dict[str, str]:
@@ -258,8 +303,6 @@ def _check(made: Recipe, where: _Where) -> None:
     """Check names, kinds, methods, settings and references."""
     if made.keep not in KEEPS:
         raise where.error(f"{made.keep!r} is not kept.", f"Choose one of: {', '.join(KEEPS)}.", key="keep")
-    if made.figure != "heldout" and not re.fullmatch(r"[\w-]+\.[\w/ -]+", made.figure):
-        raise where.error(f"{made.figure!r} names no figure.", "Write heldout, or SUITE.MEASURE.", key="figure")
     known = {BEST}
     for number, one in enumerate(made.data):
         _name(one.name, known, where, "data", number)
@@ -275,11 +318,9 @@ def _check(made: Recipe, where: _Where) -> None:
             raise wrong(f"There is no kind of step {step.kind!r}.", f"Choose one of: {', '.join(KINDS)}.", "kind")
         for key, value in run_fields(step).items():
             _known(value, known, wrong, key)
-        if step.kind == "train":
-            _trains(step, wrong)
+        steps.check(step, wrong)
         known.add(step.name)
-    if made.keep == "best" and not any(step.kind == "train" for step in made.steps):
-        raise where.error("There is no training run to keep the best of.", 'Write keep = "last".', key="keep")
+    keeping.check(made, where.error)
 
 
 def _name(name: str, known: set[str], where: _Where, table: str, number: int, add: bool = True) -> None:
@@ -300,14 +341,3 @@ def _known(value: Any, known: set[str], wrong: Callable[..., ConfigError], key: 
         return
     if isinstance(value, str) and value.startswith("@") and not _several(value):
         raise wrong(f"{value!r} is no reference.", "Write @NAME or @NAME:REST.", key)
-
-
-def _trains(step: Step, wrong: Callable[..., ConfigError]) -> None:
-    if step.method not in METHODS:
-        raise wrong(f"There is no method {step.method!r}.", f"Choose one of: {', '.join(METHODS)}.", "method")
-    if not step.data:
-        raise wrong("A training run needs data.", "Write data = a path or @NAME.", "data")
-    try:
-        config.build(METHODS[step.method].Config, step.settings)
-    except ConfigError as error:
-        raise wrong(error.message, error.remedy, f"settings.{error.field}") from None

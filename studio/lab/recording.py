@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import re
@@ -10,12 +11,15 @@ from typing import Any
 
 from studio import config, paths, runs
 from studio.data import hubdata, preferences, writers
-from studio.errors import RunError
-from studio.lab import sources
-from studio.lab.recipe import KINDS, Base, Data, Recipe, Step, from_dict
+from studio.errors import ModelError, RunError
+from studio.lab import likeness, sources
+from studio.lab.recipe import KINDS, Base, Data, Recipe, Step, from_dict, literal
+from studio.models import hub
 from studio.runs import Run
-from studio.train import prepare
+from studio.train import memory, prepare
 
+#: Options that say where something was written, not what.
+_PLACES = ("out", "place")
 #: Kinds whose whole configuration is a recipe's step; another kind has made no run that can be trained on or used.
 _SAME = "recipe"
 
@@ -38,6 +42,7 @@ class _Record:
         self.data: dict[str, Data] = {}  # by hash
         self.steps: list[Step] = []
         self.names: dict[Path, str] = {}  # of runs
+        self.through: dict[str, Run] = {}  # of the run that is looked at: the exports that spoke for runs
 
     def visit(self, run: Run) -> str:
         """Add a run and what it needs, unless it is there; give its name."""
@@ -60,13 +65,13 @@ class _Record:
         model = self._model(asked.model)
         data = self._data(asked.data) if asked.data else ""
         settings = _settings(run) if asked.kind == "train" else dict(asked.settings)
-        options = {name: self._option(value) for name, value in asked.options.items() if _says(value)}
+        self.through = _through(run, result)
+        told = {name: value for name, value in asked.options.items() if _says(value) and name not in _PLACES}
+        options = {name: self._option(value) for name, value in told.items()}
         if asked.kind == "train":
-            options |= _day(run)
+            options |= {**_day(run), **_processes(result)}
         if asked.kind == "eval" and not asked.options.get("against"):
             options["against"] = "none"  # "" would mean the parent
-        options.pop("out", None)
-        options.pop("place", None)
         fields = {"title": asked.title, "method": asked.method, "model": model, "data": data, "parent": before}
         self.steps.append(Step(name, asked.kind, **fields, settings=settings, options=options, made=made(run)))
         return name
@@ -82,16 +87,17 @@ class _Record:
             return ""
         if self.base is None:
             self.base = sources.base(name)
-        same = name == self.base.model or sources.base(name).sha256 == self.base.sha256
-        return "" if same else name
+        if name == self.base.model:
+            return ""
+        other = sources.base(name)
+        if (other.sha256, other.beside) == (self.base.sha256, self.base.beside):
+            return ""
+        return self._file(name) if Path(name).is_dir() else _pinned(name)
 
     def _file(self, path: Path | str, note: str = "") -> str:
         """Add a file (or a data set of the hub); give its reference."""
         place = Path(path).expanduser()
-        if place.is_dir():
-            files = sorted(place.glob("*.safetensors"))
-        else:
-            files = [place] if place.is_file() else hubdata.paths_of(str(path))
+        files = sources.parts(place) if place.exists() else hubdata.paths_of(str(path))
         sha256 = sources.hashed(files)
         if not sha256:
             raise RunError(f"{path} cannot be read any more.", "Put it back where it was: the recipe needs its hash.")
@@ -123,19 +129,21 @@ class _Record:
             return {key: self._option(one) for key, one in value.items() if one is not None}
         if isinstance(value, list | tuple):
             return [self._option(one) for one in value]
-        if not isinstance(value, str) or not value:
-            return value
-        return ",".join(self._named(part) for part in value.split(",")) if "/" in value or _is_id(value) else value
+        if not isinstance(value, str) or not ({"/", "\\"} & {*value} or _is_id(value)):
+            return literal(value) if isinstance(value, str) else value
+        if (whole := self._named(value)) != value:  # a place may have commas in its name
+            return whole
+        return ",".join(self._named(part) for part in value.split(","))
 
     def _named(self, text: str) -> str:
         place, colon, rest = text.rpartition(":")
         for name, behind in ((text.strip(), ""), (place.strip(), f"{colon}{rest}")):
             path = Path(name) if name else None
             if path is not None and (path.is_absolute() or _is_id(name)) and runs.is_run(name):
-                return f"@{self.visit(runs.find(name))}{behind}"
+                return f"@{self.visit(self.through.get(name) or runs.find(name))}{behind}"
             if path is not None and path.is_absolute() and path.exists():
                 return f"{self._file(name)}{behind}"
-        return text
+        return _pinned(text)
 
 
 def _says(value: Any) -> bool:
@@ -147,9 +155,54 @@ def _is_id(name: str) -> bool:
     return Path(name).name == name and (paths.runs() / name / "config.json").is_file()
 
 
+def _pinned(name: str) -> str:
+    """Give a model of the hub that is here with its commit; what is none stays as it is."""
+    try:
+        folder = hub.here(name.strip()) if "/" in name and "@" not in name else None
+    except (ModelError, OSError):
+        return name
+    revision = hub.revision(folder) if folder is not None else ""
+    return f"{name.strip()}@{revision}" if revision and not Path(name).exists() else name
+
+
+def _through(run: Run, result: dict[str, Any]) -> dict[str, Run]:
+    """Find for which runs an exported file answered: a run is asked through its newest export, where there is one."""
+    if run.config.kind == "eval":
+        who = [*(result.get("sides") or {}).values(), result.get("judge")]
+    elif run.config.kind == preferences.KIND:
+        found = preferences.records(run.dir)
+        who = [one.identity for record in found for one in record.answers]
+        who += [record.by.get("identity") for record in found]
+    else:
+        who = []
+    told = {str(one["name"]): one for one in who if one and one.get("name") and not one.get("adapter")}
+    named = {name: runs.find(name) for name in told if runs.is_run(name)}
+    return {name: made for name, of in named.items() if (made := _wrote(of, told[name])) is not None}
+
+
+def _wrote(run: Run, identity: dict[str, Any]) -> Run | None:
+    """Find the export of a run that wrote the file of an identity."""
+    for child in runs.children(run) if run.config.kind == "train" else []:
+        files = (child.result() or {}).get("files") or [] if child.config.kind == "export" else []
+        if any(str(file.get("sha256", "")).startswith(identity.get("sha256") or "-") for file in files):
+            return child
+    return None
+
+
+def _processes(result: dict[str, Any]) -> dict[str, int]:
+    """Keep in how many processes a run learned: a step is of so many times batch_size rows."""
+    count = int((result.get("chosen") or {}).get("processes", 1))
+    return {"processes": count} if count > 1 else {}
+
+
 def _settings(run: Run) -> dict[str, Any]:
-    """Give every setting of a training run, also those that nobody set; what is chosen for the machine stays so."""
+    """Give every setting of a training run, also those that nobody set; what is chosen for the machine stays so.
+
+    Where the memory ran out and shorter rows were learned, that length is the setting.
+    """
     made = prepare.settled(run)
+    if lowered := memory.recall(run.dir).get("max_length"):
+        made = dataclasses.replace(made, max_length=min(made.max_length, lowered))
     usual = {s.name: s.default for s in config.settings(type(made))}
     values = {
         name: "auto" if value is None and usual[name] is not None else value
@@ -187,6 +240,7 @@ def made(run: Run) -> dict[str, Any]:
         said["rows"] = paths.sha256(Path(run.config.data)) if Path(run.config.data).is_file() else ""
         held = (run.result() or {}).get("heldout") or {}
         said |= {"figure": held["name"], "after": held["after"]} if held.get("after") is not None else {}
+        said |= {"sketch": likeness.sketch(folder), "chosen": (run.result() or {}).get("chosen") or {}}
     if run.config.kind == preferences.KIND:
         said["records"] = len(preferences.records(run.dir))
-    return {name: value for name, value in said.items() if value != ""}
+    return {name: value for name, value in said.items() if value not in ("", [], {})}

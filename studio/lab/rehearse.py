@@ -25,7 +25,6 @@ from studio.methods.online import Online
 from studio.models import mixture
 from studio.runs import Run, RunConfig
 from studio.train import footprint, model, offline, prepare
-from studio.train.checkpoint import KEEP
 from studio.train.peak import Peak, in_all
 from studio.train.prepare import Setup
 
@@ -178,7 +177,8 @@ def _bytes(made: Setup, child: Run, exported: dict[str, Any]) -> dict[str, int]:
     types = [file["type"] for file in exported.get("files", ())]
     source = order.source(types, mixture.of_folder(made.folder))
     making = files + (quantize.predicted_bytes(made.folder, source) if source and source not in types else 0)
-    return {"kept": KEEP * each, "most": (KEEP + 1) * each, "left": left, "files": files, "making": making}
+    keep = made.config.keep_checkpoints
+    return {"kept": keep * each, "most": (keep + 1) * each, "left": left, "files": files, "making": making}
 
 
 def _questions(trained: dict[str, Any]) -> list[str]:

@@ -12,25 +12,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from studio import events, paths, runs
-from studio.data import preferences
+from studio.data import preferences, rules
 from studio.data.records import Reading
 from studio.errors import ConfigError, Stopped
 from studio.evals import job as evaluation
 from studio.feedback import job as feedback
-from studio.lab import sources
+from studio.lab import keeping, likeness, sources
 from studio.lab.recipe import BEST, Recipe, Step, fill, from_dict, references, run_fields
 from studio.methods import METHODS
 from studio.runs import Run, RunConfig
 
 Start = Callable[..., dict[str, Any]]
 PLACES = "steps.json"
-_EVAL = {"against", "suites", "judge", "files", "n", "settings", "seed", "engine"}
 
 
 def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool], start: Start) -> dict[str, Any]:
@@ -63,14 +63,17 @@ class _Done:
         self.places = dict(files)
         self.steps: list[dict[str, Any]] = []
         self.figures: dict[str, float] = {}  # of the training runs, by step
-        self.better = "more"
         path = run.dir / PLACES
         self.dirs: dict[str, str] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
     def child(self, step: Step) -> Run:
         """Give the run of a step; its place is written down before it is made."""
         known = Path(self.dirs[step.name]) if step.name in self.dirs else None
-        if known is None or (known.exists() and not (known / "config.json").is_file()):  # killed before it was made
+        if known is not None and known.exists() and not (known / "config.json").is_file():
+            if all(path.name.startswith(".") for path in known.iterdir()):
+                shutil.rmtree(known)  # killed while it was made: nothing of it is there but a file half written
+            known = None
+        if known is None:
             inside = self.run.config.options.get("inside")
             place = self.run.dir / "steps" / step.name if inside else runs.place(self.config(step))
             self.dirs[step.name] = str(place)
@@ -95,47 +98,38 @@ class _Done:
         said: dict[str, Any] = {"step": step.name, "kind": step.kind, "run": child.id, "dir": str(child.dir)}
         if step.kind == "train":
             said |= self._trained(step, child, result)
-        if step.kind == "eval" and self.recipe.figure != "heldout":
-            judged = str(Path(child.config.parent).resolve()) if child.config.parent else ""
-            name = next((name for name, place in self.dirs.items() if place == judged), "")
-            said["figure"], self.better = _measured(result, self.recipe.figure, step)
-            self.figures[name] = said["figure"]
+        if step.kind == "eval" and self.recipe.figure != keeping.HELDOUT:
+            name, value = self._evaluated(step), keeping.measured(result, self.recipe.figure)
+            if value is not None and name:
+                said["figure"] = self.figures[name] = value
         if "seconds" in result:
             said["seconds"] = result["seconds"]
         self.steps.append(said)
 
+    def _evaluated(self, step: Step) -> str:
+        """Name the training run that an evaluation was of: `@best` is the one that was the best when it began."""
+        name = keeping.evaluated(self.recipe, step)
+        name = self.best() if name == BEST else name
+        return name if name in self.places else ""
+
     def _trained(self, step: Step, child: Run, result: dict[str, Any]) -> dict[str, Any]:
-        folder = sources.trained(child)
+        folder, held = sources.trained(child), result.get("heldout") or {}
         said: dict[str, Any] = {"method": step.method, "heldout": result.get("heldout")}
         said["weights"] = sources.weights(folder) if folder is not None else ""
-        held = result.get("heldout") or {}
-        if self.recipe.figure == "heldout" and step.method != "reward" and held.get("after") is not None:
+        if self.recipe.figure == keeping.HELDOUT and keeping.trains(step) and held.get("after") is not None:
             self.figures[step.name] = float(held["after"])
         if first := step.made.get("weights"):
             said["same"] = said["weights"] == first
-            original = sources.trained(Run(Path(str(step.made.get("run") or ""))))
-            there = original is not None and sources.weights(original) == first
-            if not said["same"] and folder is not None and original is not None and there:
-                said["difference"] = sources.difference(folder, original)
             if rows := step.made.get("rows"):
-                said["same_rows"] = paths.sha256(Path(child.config.data)) == rows
+                data = Path(child.config.data)
+                said["same_rows"] = data.is_file() and paths.sha256(data) == rows
+            if not said["same"] and folder is not None:
+                said["difference"] = _difference(step.made, folder, result)
         return said
 
     def best(self) -> str:
-        """Name the step that is kept: the last training run, or the one with the best figure."""
-        trained = [said for said in self.steps if said["kind"] == "train" and said["method"] != "reward"]
-        if not trained:
-            return ""
-        last = str(trained[-1]["step"])
-        if self.recipe.keep == "last":
-            return last
-        names, more = [str(said["step"]) for said in trained if said["step"] in self.figures], self.better
-        if self.recipe.figure == "heldout":  # losses of different methods are of different kinds
-            names = [str(said["step"]) for said in trained if said["method"] == trained[-1]["method"]]
-            names = [name for name in names if name in self.figures]
-            more = "more" if (trained[-1]["heldout"] or {}).get("better") == "higher" else "less"
-        choose = max if more == "more" else min
-        return choose(names, key=lambda name: self.figures[name]) if names else last
+        """Name the step that is kept so far."""
+        return keeping.best(self.recipe, [str(said["step"]) for said in self.steps], self.figures)
 
     def result(self, seconds: float) -> dict[str, Any]:
         """Put the document together."""
@@ -158,7 +152,7 @@ class _Done:
 
 def _plain(step: Step, title: str, base: str) -> RunConfig:
     """Make the config of a run of a step's fields, references filled in."""
-    about: dict[str, Any] = {"settings": step.settings, "options": step.options}
+    about: dict[str, Any] = {"settings": step.settings, "options": {**step.options}}
     data, parent = _rows(step.data, step), _directory(step.parent)
     return RunConfig(step.kind, title, step.model or base, step.method, data, parent, **about)
 
@@ -175,15 +169,19 @@ def _eval(step: Step, title: str, base: str) -> RunConfig:
     options: dict[str, Any] = dict(step.options)
     beside: dict[str, Any] = {name: options.pop(name) for name in ("context", "device") if name in options}
     of = str(options.pop("of", "") or step.parent)
-    if unknown := set(options) - _EVAL:
-        raise ConfigError(
-            f"Step {step.name} has no option {min(unknown)!r}.", f"Choose of: {', '.join(sorted(_EVAL))}."
-        )
     made = evaluation.asked(of, **options)
     return dataclasses.replace(made, title=title, options={**made.options, **beside})
 
 
-_CONFIGS: dict[str, Callable[[Step, str, str], RunConfig]] = {"feedback": _feedback, "eval": _eval}
+def _train(step: Step, title: str, base: str) -> RunConfig:
+    """Make the config of a training run as `studio train` does: a reward run is named by its directory."""
+    made = _plain(step, title, base)
+    if reward := step.options.get("reward"):
+        made.options["reward"] = _directory(reward) if runs.is_run(reward) else rules.absolute(reward)
+    return made
+
+
+_CONFIGS: dict[str, Callable[[Step, str, str], RunConfig]] = {"train": _train, "feedback": _feedback, "eval": _eval}
 
 
 def _rows(data: str, step: Step) -> str:
@@ -201,17 +199,27 @@ def _directory(parent: str) -> str:
     return str(runs.find(parent).dir) if parent and runs.is_run(parent) else parent
 
 
-def _measured(result: dict[str, Any], figure: str, step: Step) -> tuple[float, str]:
-    """Read the figure SUITE.MEASURE of an evaluation, after: its value, and whether "more" or "less" is better."""
-    suite, _, measure = figure.partition(".")
-    found = (result.get("suites") or {}).get(suite, {}).get("figures", [])
-    there = [f"{name}.{one['measure']}" for name, of in (result.get("suites") or {}).items() for one in of["figures"]]
-    one = next((one for one in found if one["measure"] == measure and "after" in one["sides"]), None)
-    if one is None:
-        raise ConfigError(
-            f"Step {step.name} measured no {figure}.", f"It measured: {', '.join(there)[:600]}.", field="figure"
-        )
-    return float(one["sides"]["after"]["value"]), one["better"] or "more"
+def _difference(first: dict[str, Any], folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Say how far a run came from what the first one came to.
+
+    {"largest", "where", "relative": where the first weights are here, else "about": `relative` by a sketch of them,
+    "figure": {"name", "then", "now"}, "chosen": {what was chosen for the machine: [then, now]}}
+    """
+    told: dict[str, Any] = {}
+    original = sources.trained(Run(Path(str(first.get("run") or ""))))
+    if original is not None and sources.weights(original) == first["weights"]:
+        told |= likeness.difference(folder, original) or {}
+    elif first.get("sketch") and (about := likeness.apart(likeness.sketch(folder), first["sketch"])) is not None:
+        told["about"] = about
+    held = result.get("heldout") or {}
+    if first.get("after") is not None and held.get("after") is not None:
+        told["figure"] = {"name": held["name"], "then": first["after"], "now": held["after"]}
+    was, now = first.get("chosen") or {}, result.get("chosen") or {}
+    if changed := {
+        name: [was.get(name), now.get(name)] for name in was | now if was and was.get(name) != now.get(name)
+    }:
+        told["chosen"] = changed
+    return told
 
 
 def sentence(found: dict[str, Any], written: dict[str, Any]) -> str:
@@ -227,12 +235,7 @@ def sentence(found: dict[str, Any], written: dict[str, Any]) -> str:
             else "The trained weights are bit for bit those of the first time."
         )
     elif compared:
-        for step in compared:
-            if not step["same"]:
-                away = step.get("difference")
-                how = f"by {away['largest']:.3g} at most ({away['where']})" if away else "(the first ones are gone)"
-                rows = "" if step.get("same_rows", True) else "; its rows differ too"
-                said.append(f"Step {step['step']}: the weights differ from those of the first time {how}{rows}.")
+        said += [_differs(step) for step in compared if not step["same"]]
         now = sources.written()
         if other := [f"{name} {was} then, {now.get(name, 'none')} now" for name, was in written.items()
                      if now.get(name) != was]:  # fmt: skip
@@ -241,4 +244,24 @@ def sentence(found: dict[str, Any], written: dict[str, Any]) -> str:
         value = found["figures"].get(best["step"])
         by = f", by {found['figure']} {value:.4g}" if value is not None else ""
         said.append(f"Kept as the best: {best['step']}{by}.")
+        if unmeasured := [step["step"] for step in steps if step["kind"] == "train" and step["method"] != "reward"
+                          and step["step"] not in found["figures"]]:  # fmt: skip
+            said.append(f"Not measured, and so not compared: {', '.join(unmeasured)}.")
     return " ".join(said)
+
+
+def _differs(step: dict[str, Any]) -> str:
+    away = step.get("difference") or {}
+    if "largest" in away:
+        share = f", {100 * away['relative']:.2g} % of their length" if away.get("relative") is not None else ""
+        how = f"by {away['largest']:.3g} at most ({away['where']}){share}"
+    elif "about" in away:
+        how = f"by about {100 * away['about']:.2g} % of their length (the first ones are not here)"
+    else:
+        how = "(the first ones are not here, or of another shape)"
+    said = f"Step {step['step']}: the weights differ from those of the first time {how}"
+    if figure := away.get("figure"):
+        said += f"; held-out {figure['name']} {figure['then']:.6g} then, {figure['now']:.6g} now"
+    said += "" if step.get("same_rows", True) else "; its rows differ too"
+    chosen = [f"{name} {was} then, {now} now" for name, (was, now) in (away.get("chosen") or {}).items()]
+    return f"{said}{'; ' if chosen else ''}{', '.join(chosen)}."

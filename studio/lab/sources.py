@@ -8,18 +8,21 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import studio
 from studio import events
 from studio.chat import identity
 from studio.data import hubdata
 from studio.errors import ConfigError, DataError, ModelError
+from studio.feedback.starts import documents
 from studio.lab.recipe import Base, Data, Recipe
 from studio.models import hub
 from studio.runs import Run
 
 _WEIGHTS = "*.safetensors"
+#: What of a model's folder decides what it reads and says, beside its weights.
+_BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+           "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "adapter_config.json")  # fmt: skip
 _LIBRARIES = ("torch", "transformers", "peft", "llama-cpp-python")
 
 
@@ -36,10 +39,25 @@ def weights(folder: Path) -> str:
     return hashed(sorted(folder.glob(_WEIGHTS)))
 
 
+def beside(folder: Path) -> str:
+    """Give the sha256 of what stands beside a model's weights, "" where there is nothing."""
+    found = [folder / name for name in _BESIDE if (folder / name).is_file()]
+    return hashlib.sha256("".join(f"{file.name} {hashed([file])}\n" for file in found).encode()).hexdigest()
+
+
+def parts(place: Path) -> list[Path]:
+    """List the files that a place stands for: itself, a model's or an adapter's folder, a folder of documents."""
+    if not place.is_dir():
+        return [place]
+    if model := sorted(place.glob(_WEIGHTS)):
+        return [*model, *(place / name for name in _BESIDE if (place / name).is_file())]
+    return documents(place)
+
+
 def base(model: str) -> Base:
     """Describe a model that is here."""
     folder = hub.resolve(model)
-    return Base(model, hub.revision(folder), weights(folder))
+    return Base(model, hub.revision(folder), weights(folder), beside(folder))
 
 
 def trained(run: Run) -> Path | None:
@@ -86,11 +104,8 @@ def _found(one: Data, given: Mapping[str, str]) -> str:
     place = next((new for old, new in given.items() if old in _names(one)), one.path)
     remedy, field = f"Say where it is now: --data {one.name}=PATH", f"data.{one.name}"
     path = Path(place).expanduser()
-    if path.is_dir():
-        files = sorted(path.glob(_WEIGHTS))
-        whole = str(path.resolve())
-    elif path.is_file():
-        files, whole = [path], str(path.resolve())
+    if path.exists():
+        files, whole = parts(path), str(path.resolve())
     elif hubdata.reference(place) is not None:
         files, whole = hubdata.paths_of(place), place
     else:
@@ -109,6 +124,8 @@ def _found(one: Data, given: Mapping[str, str]) -> str:
 
 def _base(wanted: Base, model: str, emit: events.Emit | None, should_stop: Callable[[], bool] | None) -> Base:
     name = model or wanted.model
+    if not name:
+        return wanted
     if not model and wanted.revision and "@" not in name and hub.here(name) is None:
         name = f"{name}@{wanted.revision}"
     remedy = "Name the model where it is now: --model FOLDER (or a hub id)."
@@ -125,33 +142,14 @@ def _base(wanted: Base, model: str, emit: events.Emit | None, should_stop: Calla
             file=str(folder),
             field="base.sha256",
         )
+    near = beside(folder)
+    if wanted.beside and near != wanted.beside:
+        raise ModelError(
+            "The weights are those of the recipe's base, but what stands beside them is not: the tokenizer, the chat "
+            "template or the config was changed.",
+            f"{remedy} To take these all the same, take `beside` out of [base].",
+            file=str(folder),
+            field="base.beside",
+        )
     plain = name if name == "starter" or not Path(name).expanduser().is_dir() else str(folder)
-    return Base(plain, hub.revision(folder), is_)
-
-
-def difference(one: Path, other: Path) -> dict[str, Any] | None:
-    """Compare the weights of two folders: {"tensors", "largest", "where"}; None where they are not of one shape."""
-    from safetensors import safe_open
-
-    sides = [{name: file for file in sorted(place.glob(_WEIGHTS)) for name in _tensors(file)} for place in (one, other)]
-    if sides[0].keys() != sides[1].keys() or not sides[0]:
-        return None
-    largest, where = 0.0, ""
-    for name in sides[0]:
-        values = []
-        for side in sides:
-            with safe_open(side[name], framework="pt") as opened:
-                values.append(opened.get_tensor(name).double())
-        if values[0].shape != values[1].shape:
-            return None
-        away = float((values[0] - values[1]).abs().max()) if values[0].numel() else 0.0
-        if away > largest:
-            largest, where = away, name
-    return {"tensors": len(sides[0]), "largest": largest, "where": where}
-
-
-def _tensors(file: Path) -> list[str]:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as opened:
-        return list(opened.keys())
+    return Base(plain, hub.revision(folder), is_, near)

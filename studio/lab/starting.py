@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from studio import runs
-from studio.errors import RunError
-from studio.lab import recipe, sources
+from studio.data import hubdata, preferences, votes
+from studio.errors import ConfigError, RunError
+from studio.lab import recipe, sources, toml
 from studio.runs import Run, RunConfig
 
 KIND = "recipe"
@@ -17,9 +18,14 @@ def begin(file: Path, out: Path | None, data: dict[str, str], model: str, resume
     """Give the run that does a recipe; what it needs is looked for first. Raises StudioErrors."""
     wanted = recipe.read(file)
     if resume:
+        if data or model:
+            raise ConfigError(
+                "A recipe that is gone on with keeps its files and its base.", "Leave --data and --model out."
+            )
         return _unfinished(wanted, out)
     absolute = {old: str(Path(new).expanduser().resolve()) if Path(new).exists() else new for old, new in data.items()}
     found, _ = sources.check(wanted, absolute, model)
+    _there(wanted, file)
     options: dict[str, Any] = {
         "recipe": wanted.to_dict(),
         "file": str(file.resolve()),
@@ -28,6 +34,31 @@ def begin(file: Path, out: Path | None, data: dict[str, str], model: str, resume
     }
     options |= {"inside": True} if out is not None else {}
     return runs.create(RunConfig(KIND, wanted.title, found.base.model, options=options), out)
+
+
+def _there(wanted: recipe.Recipe, file: Path) -> None:
+    """Look for what steps name themselves, not through [[data]]: a missing one is said now, not when its turn comes."""
+    text = file.read_text("utf-8")
+    for number, step in enumerate(wanted.steps):
+        for key, name in (("data", step.data), ("parent", step.parent)):
+            if not name or name.startswith("@"):
+                continue
+            known = runs.is_run(name) if key == "parent" else _is_data(name)
+            if not known:
+                line = toml.line_of(text, "step", number, key)
+                what = "run" if key == "parent" else "file or set"
+                remedy = f"Name a step, a file of [[data]] (@NAME) or a {what} that is there."
+                raise ConfigError(f"There is no {what} {name}.", remedy, file=str(file), line=line, field=f"step.{key}")
+
+
+def _is_data(name: str) -> bool:
+    return (
+        Path(name).expanduser().is_file()
+        or name in votes.NAMES
+        or preferences.of(name) is not None
+        or preferences.of(name.rpartition(":")[0]) is not None
+        or hubdata.reference(name) is not None
+    )
 
 
 def _unfinished(wanted: recipe.Recipe, out: Path | None) -> Run:

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
+_PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_ASSIGNS = re.compile(rf"\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=")
 
 
 def write(document: Mapping[str, Any]) -> str:
@@ -68,23 +71,35 @@ def _text(text: str) -> str:
 def line_of(text: str, table: str, number: int = 0, key: str = "") -> int | None:
     """Find the line (from 1) of a key in the `number`th (from 0) table of this name, or of its header.
 
-    `table` is "" for the keys before the first table; `key` may be dotted: it is looked for in the table, and in the
-    table's own (`settings.beta` in [step] and in [step.settings]). None where it is not found.
+    `table` is "" for the keys before the first table. `key` may be dotted: `settings.beta` is looked for in the table's
+    own tables ([step.settings]), as a dotted key, and in a line that has it in braces (settings = { beta = 1 }), whose
+    line is given; where it is not found, that of the longest beginning of it, else the header's. None without that.
     """
-    inside, seen, header = not table, -1, None
-    part, _, last = key.rpartition(".")
+    seen, inside = -1, not table
+    header: int | None = None
+    names = key.split(".") if key else []
+    found: tuple[int, int | None] = (0, None)
+    under: list[str] = []
     for at, line in enumerate(text.split("\n"), 1):
-        found = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
-        if found:
-            name = found[1].replace(" ", "")
-            seen += name == table
-            of_mine = table and seen == number and (name == table or name.startswith(f"{table}."))
-            inside = bool(of_mine) and name in (table, f"{table}.{part}" if part else table)
-            if of_mine and name == table:
-                header = at
-        elif inside and key and re.match(rf"\s*\"?{re.escape(last)}\"?\s*=", line):
-            return at
-    return header
+        if match := _HEADER.match(line):
+            place = _dotted(match[1])
+            if table and place == [table]:
+                seen += 1
+                header = at if seen == number else header
+            inside = bool(table) and place[:1] == [table] and seen == number
+            under = place[1:]
+            written = under
+        elif inside and (match := _ASSIGNS.match(line)):
+            written = [*under, *_dotted(match[1])]
+        else:
+            continue
+        if inside and names and written and written == names[: len(written)] and len(written) > found[0]:
+            found = (len(written), at)
+    return found[1] or header
+
+
+def _dotted(name: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in name.split(".")]
 
 
 def line_in(message: str, text: str) -> int | None:

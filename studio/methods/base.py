@@ -141,6 +141,13 @@ class TrainConfig:
     save_every: int | None = setting(
         None, "Steps between checkpoints. Empty: about five in a run.", low=1, high=10**6, unit="steps"
     )
+    keep_checkpoints: int = setting(
+        2,
+        "The newest checkpoints that stay. An evaluation asks them, too: how answers came to be, and where a reward "
+        "that is optimised turns against what is wanted (three or more).",
+        low=1,
+        high=1000,
+    )
     patience: int | None = setting(
         None,
         "Measurements in a row without a better held-out figure after which the run ends; it then ends with the best "

@@ -14,7 +14,6 @@ from pathlib import Path
 from studio import paths
 
 MANIFEST = "manifest.json"
-KEEP = 2
 
 
 def seal(staging: Path, folder: Path) -> None:
@@ -70,8 +69,8 @@ def place(folder: Path, step: int) -> Path:
     return folder / f"step-{step:06d}"
 
 
-def prune(folder: Path, keep: int = KEEP, spare: Path | None = None) -> None:
-    """Delete all but the newest checkpoints (and the one to `spare`), and what a killed save left behind."""
+def prune(folder: Path, keep: int, spare: Path | None = None) -> None:
+    """Delete all but the `keep` newest checkpoints (and the one to `spare`), and what a killed save left behind."""
     for path in sorted(folder.glob("step-*"))[:-keep]:
         if path != spare:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,7 @@
 """What a training run writes to the disk, foreseen before anything heavy: checkpoints, what is left, tokens, scores.
 
 A checkpoint holds what learns (float32) and two averages of AdamW for each of its weights, 12 bytes in all; 6 with an
-8-bit optimizer. KEEP of them stay, and one more lies beside while it is written.
+8-bit optimizer. `keep_checkpoints` of them stay, and one more lies beside while it is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from studio.methods.base import Method, TrainConfig
 from studio.models.shape import Shape
 from studio.render import cache
 from studio.render.tokens import SIDES
-from studio.train.checkpoint import KEEP
 from studio.train.prepare import Setup
 
 #: Beside the weights: their names, the state of the run and of its random numbers.
@@ -34,7 +33,7 @@ def needs(made: Setup) -> list[Need]:
     left = 4 * made.info.parameters if config.tuning == "full" else 4 * made.info.shape.lora(config.lora_r)
     if config.init_lora_weights != "default":
         left *= 3  # what it began with is kept, and is a part of what is saved
-    count = KEEP + 1 + (config.patience is not None)  # the best one stays as well
+    count = config.keep_checkpoints + 1 + (config.patience is not None)  # the best one stays as well
     found = [
         Need(f"{count} checkpoints of {disk.size(each)}:", count * each - kept, run.dir),
         Need("the model" if config.tuning == "full" else "the adapter", left, run.dir),

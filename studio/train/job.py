@@ -35,10 +35,25 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
                 raise
             raise memory.ran_out(memory.told(error)) from None
         else:
-            return {**result, "seconds": round(time.monotonic() - began, 1)}
+            return {**result, "chosen": _chosen(made), "seconds": round(time.monotonic() - began, 1)}
         memory.free(model.device())
         (run.dir / "before.json").unlink(missing_ok=True)  # other rows are held out now
         set_seed(made.config.seed)
+
+
+def _chosen(made: prepare.Setup) -> dict[str, Any]:
+    """Say what was chosen for this machine: the same settings elsewhere may be computed otherwise."""
+    import torch
+
+    from studio.train import model
+
+    where = model.device().type
+    names = ("dtype", "optimizer", "quantize_base", "gradient_checkpointing", "packing", "micro_batch_size")
+    told = {name: value for name in names if (value := getattr(made.config, name)) is not None}
+    told |= {"device": where, "processes": together.world()}
+    if where == "cpu":
+        told |= {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    return told
 
 
 def _lowered(config: TrainConfig, max_length: int | None) -> TrainConfig:

@@ -31,7 +31,7 @@ def save(loop: Loop, checkpoints: Path) -> None:
     (staging / _STATE).write_text(json.dumps({"step": loop.done, "last": loop.last}), encoding="utf-8")
     folder = checkpoint.place(checkpoints, loop.done)
     checkpoint.seal(staging, folder)
-    checkpoint.prune(checkpoints, spare=loop.best.spare())
+    checkpoint.prune(checkpoints, loop.config.keep_checkpoints, loop.best.spare())
     loop.emit(events.event("checkpoint", step=loop.done, path=str(folder)))
 
 

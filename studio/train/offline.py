@@ -73,7 +73,7 @@ def learn(made: Setup) -> dict[str, Any]:
     for why in passed:
         made.note("checkpoint", f"Passed over {why}.", "warning")
     loop.best.resume(int(resume.name.removeprefix("step-")) if resume else 0)
-    checkpoint.prune(run.dir / "checkpoints", spare=loop.best.spare())
+    checkpoint.prune(run.dir / "checkpoints", made.config.keep_checkpoints, loop.best.spare())
     if resume and together.sharded():
         raise TrainingError(
             "A run whose base is spread over several cards cannot go on from a checkpoint.",

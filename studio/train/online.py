@@ -74,7 +74,7 @@ def learn(made: Setup) -> dict[str, Any]:
     if whole is not None:
         loop_state.resume(loop, whole)
     loop.best.resume(loop.done)
-    checkpoint.prune(run.dir / "checkpoints", spare=loop.best.spare())
+    checkpoint.prune(run.dir / "checkpoints", made.config.keep_checkpoints, loop.best.spare())
     try:
         if not loop.best.over:
             loop.train(run.dir / "checkpoints")

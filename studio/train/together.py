@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from studio import errors, events
-from studio.runs import Run
+from studio.runs import Run, RunConfig
 
 _T = TypeVar("_T")
 _LOOK = 0.2
@@ -45,6 +45,15 @@ def first() -> bool:
 def local_rank() -> int:
     """Give this process's number on its machine: its card's."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def wanted(config: RunConfig) -> int:
+    """Count the processes that a run was asked to learn in (its option `processes`), to be started by this one.
+
+    So a run that is resumed, or is a recipe's step, learns as it did at first. 1 where something else started several.
+    """
+    count = config.options.get("processes", 1) if config.kind == "train" else 1
+    return int(count) if "WORLD_SIZE" not in os.environ else 1
 
 
 def asked() -> int:

@@ -296,7 +296,7 @@ class StudioTrainer(Trainer):
         together.wait()
         if together.first():
             checkpoint.seal(self._staging() / f"checkpoint-{step}", folder)
-            checkpoint.prune(self.checkpoints, spare=self.best.spare())
+            checkpoint.prune(self.checkpoints, self.config.keep_checkpoints, self.best.spare())
         together.wait()
         self.emit(events.event("checkpoint", step=step, path=str(folder)))
 

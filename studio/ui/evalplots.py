@@ -6,12 +6,11 @@ after indigo and full, here and in the report.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.evals import card, stats
-from studio.ui import plots
+from studio.evals import card, overplot, stats
+from studio.ui import parts, plots
 from studio.ui.parts import esc
 
 Figure = Mapping[str, Any]
@@ -23,6 +22,7 @@ BARS = {
     "types": "Refused, by type of prompt",
     "accuracy": "Right answers, by what was changed",
 }
+ALONG = "Before, during and after, side by side"
 _LETTER = 6.1
 
 
@@ -96,14 +96,13 @@ def drawn(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(plot, list) and plot and all("share" in row and "side" in row for row in plot):
             if not _told(plot, suite):
                 found.append((BARS.get(name, _words(name)), bars(plot, suite)))
-        elif isinstance(plot, list) and plot and all("d" in row for row in plot):
-            found.append((_ROADS.get(name, _words(name)), road(name, suite["plots"])))
+        elif isinstance(plot, list) and plot and name in overplot.TITLES:
+            found.append((overplot.TITLES[name], road(name, suite["plots"])))
+        elif isinstance(plot, Mapping) and name == "side_by_side" and plot.get("rows"):
+            found.append((ALONG, side_by_side(plot)))
         elif isinstance(plot, Mapping) and name == "loss_by_length" and (made := scatter(plot)):
             found.append(("Loss of an answer, by its length", made))
     return found
-
-
-_ROADS = {"bon": "Best of n: proxy and gold", "rl": "Along the training: proxy and gold"}
 
 
 def _told(plot: Sequence[Mapping[str, Any]], suite: Mapping[str, Any]) -> bool:
@@ -167,25 +166,38 @@ def _bars(found: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> str:
     return "".join([*out, "</svg>"])
 
 
+def side_by_side(plot: Mapping[str, Any]) -> str:
+    """Lay out the same questions as each answered them: a row a question, a column before, a checkpoint, and after."""
+    names, rows = plot["columns"], []
+    for row in plot["rows"]:
+        asked = f"{esc(row['asked'], 300)}<small>{esc(row['right'], 120)}</small>"
+        rows.append([asked, *(_cell(name, said) for name, said in zip(names, row["said"], strict=True))])
+    return f'<div class="st-along">{parts.table(["Asked", *names], rows)}</div>'
+
+
+def _cell(name: str, said: Mapping[str, Any]) -> str:
+    """Draw what one of them said; a narrow window has no columns, so that it says whose answer it is."""
+    pill = parts.pill("right", "good") if said["right"] else parts.pill("wrong", "plain")
+    text = esc(" ".join(str(said["text"]).split())[:100]) or '<span class="st-muted">(nothing)</span>'
+    goes_on = esc(str(said["goes_on"])[:80])
+    more = f"<small>goes on rightly: {goes_on}</small>" if goes_on else ""
+    return f'<span class="st-narrow-only st-muted">{esc(name)}: </span><span dir="auto">{text}</span> {pill}{more}'
+
+
 def road(form: str, found: Mapping[str, Any]) -> str:
-    """Draw proxy and gold over the root of KL, and mark where the proxy still rises and the gold falls."""
-    points, turn = found[form], found.get(f"{form}_turn")
-    names = found.get("names") or {}
-    pair = []
-    for what, colour in (("proxy", "amber"), ("gold", "accent")):
-        made = [(float(one["d"]), float(one[what])) for one in points if math.isfinite(float(one[what]))]
-        pair.append(plots.Series(f"{what}: {names[what]}"[:34] if names.get(what) else what, made, colour, dots=True))
-    end = max(x for s in pair for x, _ in s.points) or 1.0
-    said = "proxy and gold over the root of KL"
-    picture = plots.both(
-        lambda width: plots.lines(pair, x_end=end, label=said, width=width, height=240, unit="√nats", decimals=1)
-    )
-    where = f"best of {turn['n']}" if turn and "n" in turn else str(turn["name"]) if turn else ""
-    told = "" if turn and turn.get("sure") else ", which may be chance"
-    mark = "Nowhere does the gold fall while the proxy rises."
-    if turn:
-        mark = f"From {where} on the proxy rises and the gold falls{told}."
-    return f'{picture}<p class="st-note">{esc(mark)} Across stands the root of the KL from the start.</p>'
+    """Draw proxy and gold over the root of KL with their fits, and mark where the proxy still rises and gold falls."""
+    panels, turns = overplot.panels(form, found), overplot.marks(form, found)
+    picture = plots.both(lambda width: overplot.draw(panels, turns, overplot.TITLES[form], width), 620, 340)
+    return picture + told(panels, turns, overplot.captions(panels))
+
+
+def told(panels: Sequence[overplot.Panel], turns: Sequence[overplot.Mark], said: Sequence[str]) -> str:
+    """Say beneath a road where it turns, and folded how it is read and what was fitted."""
+    lines = "".join(map(parts.note, said))
+    fitted = any(line.fit is not None for panel in panels for line in panel.lines)
+    head = "How it is read, and the fitted forms" if fitted else "How it is read, and why no form is fitted"
+    where = f'<p class="st-worded">{esc(overplot.turned(turns))}</p>'
+    return f'{where}<details class="st-more"><summary>{head}</summary>{lines}</details>'
 
 
 def scatter(plot: Mapping[str, Any]) -> str:

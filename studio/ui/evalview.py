@@ -258,7 +258,7 @@ def onward(scene: Scene) -> str:
     )
     worked = _worked(found)
     make = controls.button(
-        "Make preference data of what the red team found",
+        "Make preference data of the findings",
         {"do": "findings", "id": view.id},
         to=SET,
         filled=bool(worked),
@@ -318,7 +318,8 @@ def found_words(view: View) -> str:
     """Say in a few words what an evaluation found."""
     found = view.result() if view.status == "finished" else {}
     if not found:
-        return ", ".join(view.config.options.get("suites") or [])
+        known = evalset.suites()
+        return ", ".join(known[one].title if one in known else one for one in view.config.options.get("suites") or [])
     if not found.get("against") or not found.get("tested"):
         return f"{sum(bool(made['sides']) for s in found['suites'].values() for made in s['figures'])} figures"
     worse, better = len(found["worse"]), len(found["better"])

@@ -9,7 +9,7 @@ from studio.config import settings
 from studio.data import preferences
 from studio.data.preferences import Record
 from studio.errors import StudioError
-from studio.feedback import report
+from studio.feedback import report, rubric
 from studio.ui import (
     choosing,
     controls,
@@ -29,6 +29,8 @@ from studio.ui.parts import esc
 from studio.ui.rankview import DO, SET
 from studio.ui.terminal import name_of
 
+#: What a judge is asked where nothing else was written.
+_OURS = (rubric.COMPARE, rubric.GRADE)
 #: What can be trained on a set: kind of rows -> (page, what it is called there, the method that is chosen).
 TRAINS = {"preference": ("align", "DPO", "dpo"), "kto": ("align", "KTO", "kto"), "sft": ("train", "SFT", "sft")}
 
@@ -208,7 +210,9 @@ def _set_otherwise(view: View) -> list[tuple[str, Any]]:
         return []
     options = view.config.options
     known = [s for s in settings(config) if s.name not in (feedbackset.ANSWERS, *feedbackset.JUDGES)]
-    return [(s.name, options[s.name]) for s in known if options.get(s.name, s.default) not in (s.default, "", None)]
+    return [
+        (s.name, options[s.name]) for s in known if options.get(s.name, s.default) not in (s.default, "", None, *_OURS)
+    ]
 
 
 def _seconds(view: View) -> float | None:

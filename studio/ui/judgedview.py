@@ -10,6 +10,7 @@ from collections import Counter
 from studio.data import preferences
 from studio.data.preferences import Record
 from studio.data.votes import Answer
+from studio.feedback import findings
 from studio.ui import controls, feedbackset, judged, parts, rankview
 from studio.ui.live import Scene
 from studio.ui.parts import esc
@@ -40,14 +41,20 @@ def table(scene: Scene) -> str:
 
 
 def _record(scene: Scene, record: Record) -> str:
-    """Draw a record: the question and the verdict in a line, all of it when it is opened."""
+    """Draw a record: the question and the verdict in a line, all of it when it is opened.
+
+    What a red team asked and got is folded away once more, behind a label: it may offend.
+    """
     asked = str(record.prompt[-1].get("content") or "")
     answers = "".join(_answer(scene, record, place) for place in _best_first(record))
     by = " · ".join(word for word in (str(record.by.get("name") or ""), record.time[:16].replace("T", " ")) if word)
-    before = rankview.prompt(record.prompt)
+    texts = f'{rankview.prompt(record.prompt)}<div class="st-record-answers">{answers}</div>'
+    if record.by.get("name") == findings.SUITE:
+        asked = f"A request that may offend, {str(record.about.get('attack') or '').replace('_', ' ')}".rstrip(", ")
+        texts = f"<details><summary>Show the text; it may offend</summary>{texts}</details>"
     return (
         f'<li><details><summary><span dir="auto">{esc(asked, 140)}</span>{_verdict(record)}</summary>'
-        f'{before}<div class="st-record-answers">{answers}</div><p class="st-note">{esc(by, 120)}</p></details></li>'
+        f'{texts}<p class="st-note">{esc(by, 120)}</p></details></li>'
     )
 
 

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.ui import plots
-from studio.ui.parts import esc
+from studio.evals import overplot
+from studio.ui import evalplots, plots
 from studio.ui.plots import _dot, _line, _open, _rule, _text
 
 _ROW, _VALUE = 46, "value"
+#: The two runs and the two measures of a road, as they are drawn.
+_PRICES = (("low", "amber", "low price of distance"), ("high", "accent", "high price"))
+_MEASURES = (("reward", "reward of held-out answers, points"), ("right", "replies that are right and to the point"))
 _SIDES = {"before": "muted", "after": "accent"}
 
 
@@ -20,7 +23,14 @@ def drawn(result: Mapping[str, Any]) -> str:
     draw = {"shares": _shares, "road": _road, "rising": _rising, "seeds": _seeds}.get(str(plot.get("kind")))
     if draw is None:
         return ""
-    return plots.both(lambda width: draw(result, width), 600, 340)
+    picture = plots.both(lambda width: draw(result, width), 600, 340)
+    if plot["kind"] != "road":
+        return picture
+    panels, turns = road(plot)
+    said = overplot.captions(panels)
+    if n := plot.get("n"):
+        said[0] += f" Every dot is of the same {n} questions; the figures below are of all."
+    return picture + evalplots.told(panels, turns, said)
 
 
 def _shares(result: Mapping[str, Any], width: int) -> str:
@@ -123,51 +133,29 @@ def _rising(result: Mapping[str, Any], width: int) -> str:
 
 def _road(result: Mapping[str, Any], width: int) -> str:
     """Draw reward (above) and right answers (below) over the distance from the parent, for both prices of it."""
-    series = result["plot"]["series"]
-    far = max([point[0] for s in series for point in s["points"]] or [1.0]) or 1.0
-    ticks = plots.nice([0.0, far], wanted=4)
-    left, right, half, top, gap = 40, 14, 105, 22, 26
-    height = top + 2 * half + gap + 34
+    return overplot.draw(*road(result["plot"]), str(result["title"]), width)
 
-    def px(x: float) -> float:
-        return left + (width - left - right) * x / ticks[-1]
 
-    out = [_open(width, height, f"{result['title']}. {_told(series)}")]
-    at = float(left)
-    for side, colour, title in (("low", "amber", "low price of distance"), ("high", "accent", "high price")):
-        out += [_dot(at + 4, 9, colour), _text(at + 12, 13, title, colour)]
-        at += 30 + 6.3 * len(title)
-        for name, y0 in (("reward", top), ("right", top + half + gap)):
-            scale = plots.nice([0.0, *(p[1] for s in series if s["name"] == name for p in s["points"])], wanted=3)
-            high = 1.0 if name == "right" else scale[-1]
-            found: list[Any] = next((s["points"] for s in series if s["name"] == name and s["side"] == side), [])
-            points = [(px(x), y0 + 12 + (half - 12) * (1 - y / high)) for x, y, *_ in found if math.isfinite(y)]
-            if side == "low":
-                title_ = (
-                    "reward of held-out answers, points"
-                    if name == "reward"
-                    else "replies that are right and to the point"
+def road(plot: Mapping[str, Any]) -> tuple[list[overplot.Panel], list[overplot.Mark]]:
+    """Give the panels of a road, a line for each price of distance, and where the reward still rises and gold falls."""
+    lines: dict[str, list[overplot.Line]] = {name: [] for name, _ in _MEASURES}
+    for side, colour, title in _PRICES:
+        for s in plot["series"]:
+            if s["side"] == side and s["name"] in lines:
+                lines[s["name"]].append(
+                    overplot.Line(title, colour, _points(s["points"]), overplot.fit_of(s.get("fit")))
                 )
-                out.append(_text(left, y0 + 8, title_, "text"))
-                for share in (0.0, high):
-                    y = y0 + 12 + (half - 12) * (1 - share / high)
-                    shown = f"{100 * share:.0f} %" if name == "right" else f"{share:g}"
-                    out += [_rule(left, y, width - right), _text(left - 6, y + 4, shown, anchor="end")]
-            out.append(_line(points, colour))
-            out += [_dot(x, y, colour) for x, y in points]
-    for tick in ticks:
-        last = tick == ticks[-1]
-        text = f"{tick:g}{' sqrt of nats' if last else ''}"
-        out.append(_text(px(tick), height - 6, text, anchor="end" if last else "middle" if tick else "start"))
-    return "".join([*out, "</svg>"])
+    panels = [overplot.Panel(title, lines[name], share=name == "right") for name, title in _MEASURES]
+    turns = []
+    for side, _, title in _PRICES:
+        if turn := (plot.get("turns") or {}).get(side):
+            gold = next(s["points"][turn["at"]][1] for s in plot["series"] if (s["name"], s["side"]) == ("right", side))
+            turns.append(overplot.Mark(turn["d"], f"{title}: from step {turn['step']} on", turn["sure"], gold))
+    return panels, turns
 
 
-def _told(series: Sequence[Mapping[str, Any]]) -> str:
-    words = {"low": "low price", "high": "high price"}
-    return esc(
-        "; ".join(
-            f"{s['name']} at the {words[s['side']]} from {s['points'][0][1]:.2f} to {s['points'][-1][1]:.2f}"
-            for s in series
-        ),
-        600,
-    )
+def _points(points: Sequence[Sequence[float]]) -> list[overplot.Point]:
+    """Read points [d, value, low, high, step], or of an older result [d, value, step]."""
+    return [
+        overplot.Point(one[0], one[1], *(one[2:4] if len(one) > 4 else ())) for one in points if math.isfinite(one[1])
+    ]

@@ -109,8 +109,8 @@ def _came_to(view: View, found: dict[str, Any]) -> str:
     took = parts.duration(found.get("seconds"))
     said = f"seed {found.get('seed')}{f', {took}' if took else ''}"
     inner = (
-        f'{labplots.drawn(found)}<p class="st-told">{esc(found.get("paragraph") or "")}</p>'
-        f'<p class="st-told">{parts.pill(word, tone)} {esc(verdict.get("words") or "")}</p>'
+        f'{labplots.drawn(found)}<p class="st-worded">{esc(found.get("paragraph") or "")}</p>'
+        f'<p class="st-worded">{parts.pill(word, tone)} {esc(verdict.get("words") or "")}</p>'
     )
     return parts.card(str(found.get("title") or view.config.title), inner, esc(said), "st-chart")
 

@@ -16,7 +16,12 @@ _WORDS = {
     "base": "base model", "data": "data", "votes": "votes", "set": "judged answers", "run": "run", "eval": "evaluation",
     "export": "export", "recipe": "recipe", "lab": "experiment", "gone": "gone",
 }  # fmt: skip
-_PAGES = {"base": "model", "data": "data", "votes": "chat", "set": "feedback", "export": "export", "eval": "evaluate"}
+_PAGES = {
+    "base": "model", "data": "data", "votes": "chat", "set": "feedback", "export": "export", "eval": "evaluate",
+    "lab": "lab",
+}  # fmt: skip
+#: Pages that show the run they are told of.
+_SHOW = ("train", "align", "evaluate", "feedback", "lab")
 _kept: dict[str, tuple[object, str]] = {}
 
 
@@ -108,7 +113,7 @@ def _box(node: Node, x: float, y: float, wide: float, chosen: bool) -> str:
         f"{_WORDS[node.kind]} {node.title}, {node.run}" if node.run else f"{_WORDS[node.kind]} {node.title}", 200
     )
     sends = ""
-    if page in ("train", "align"):
+    if page in _SHOW and node.run:
         message = esc(json.dumps({"do": "show", "id": node.run}))
         sends = f' data-st-send="{message}" data-st-to="st-{page}-do"'
     return f'<a href="#{page}" aria-label="{name}"{sends}>{drawn}</a>'

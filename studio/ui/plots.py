@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from studio.evals.overplot import nice as nice
 from studio.ui.parts import esc, near_zero
 
 MAX_POINTS = 600
@@ -249,19 +250,6 @@ def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
     inner = [points[i : i + stretch] for i in range(1, len(points) - 1, stretch)]
     means = [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in inner]
     return [points[0], *means, points[-1]]
-
-
-def nice(values: Sequence[float], wanted: int = 5) -> list[float]:
-    """Give round tick values that enclose all values: steps of 1, 2 or 5 times a power of ten."""
-    low, high = min(values), max(values)
-    if high - low < 1e-9 * max(1.0, abs(high)):
-        pad = abs(high) * 0.1 or 1.0
-        low, high = low - pad, high + pad
-    raw = (high - low) / wanted
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [i * step for i in range(first, last + 1)]
 
 
 def _digits(ticks: Sequence[float]) -> int:

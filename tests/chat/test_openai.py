@@ -368,6 +368,7 @@ def test_a_conversation_keeps_its_model_and_thumbs_train_a_run(
     try:
         client = openai.OpenAI(base_url=told["address"], api_key="none", max_retries=0, timeout=60)
         who: dict[str, set[str]] = {}
+        usable = 0  # of random tokens some answers are blank, or hold what no data file may
         for number in range(12):
             for _ in range(2):
                 made = client.chat.completions.create(
@@ -376,6 +377,8 @@ def test_a_conversation_keeps_its_model_and_thumbs_train_a_run(
                 who.setdefault(f"talk {number}", set()).add(made.model)
             thumb = "up" if made.model == told["models"][1] else "down"
             said = client.post("/feedback", body={"id": made.id, "rating": thumb}, cast_to=object)
+            text = made.choices[0].message.content
+            usable += bool(text.strip()) and "\0" not in text
         assert all(len(models) == 1 for models in who.values())
         assert set.union(*who.values()) == set(told["models"][1:])
         first, second = said["comparison"]["arms"]
@@ -391,7 +394,7 @@ def test_a_conversation_keeps_its_model_and_thumbs_train_a_run(
     finally:
         end(process)
     document = json.loads((Path(told["dir"]) / "result.json").read_text("utf-8"))
-    assert document["kto"] == 12 and document["comparison"]["arms"][0]["rated"] == first["rated"]
+    assert document["kto"] == usable > 6 and document["comparison"]["arms"][0]["rated"] == first["rated"]
     from studio import runs
 
     assert runs.find(told["trial"]).status() == "finished"

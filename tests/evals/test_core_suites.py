@@ -10,13 +10,16 @@ import pytest
 from making import write_jsonl
 from speaking_by_script import Scripted, asking
 
-from studio.data import votes
+from studio import runs
+from studio.data import preferences, votes
+from studio.data.preferences import Record
 from studio.data.votes import Answer, Vote
 from studio.errors import DataError
 from studio.evals import card, fit, forgetting, own, winrate
 from studio.evals.asking import Asked
 from studio.evals.suite import Outcome, Suite
 from studio.feedback.speakers import Said
+from studio.runs import Run, RunConfig
 
 
 def prompts(tmp_path: Path, n: int = 20) -> Path:
@@ -126,6 +129,28 @@ def test_peoples_votes_between_the_two_sides_count_and_those_about_others_do_not
     assert (people["n"], people["value"]) == (4, (1 + 1 + 0.5 + 0) / 4)
 
 
+def test_peoples_rankings_of_a_set_count_once_each_by_the_pairs_of_the_two_sides(tmp_path: Path, home: Path) -> None:
+    asked = [{"role": "user", "content": "Which?"}]
+    made = runs.create(RunConfig(preferences.KIND, "ranked", "starter", options={"source": "rank"}))
+
+    def rank(who: str, ranks: list[int], by: str = "person", **more: Any) -> None:
+        answers = [Answer(f"{one} {at}", {"name": one, "sha256": one}) for at, one in enumerate(who)]
+        name = f"{who}-{ranks}-{by}-{more}"
+        preferences.add(made.dir, Record(asked, answers, ranks, by={"kind": by, "name": "Ann"}, id=name, **more))
+
+    rank("ab", [1, 2])  # after is a
+    rank("bab", [1, 2, 3])  # above one of before's two answers
+    rank("ab", [1, 1])
+    rank("ab", [1, 2], by="judge")
+    rank("ab", [1, 2], bad=True)
+    rank("ac", [1, 2])
+    out = winrate.run(judged(tmp_path, None))
+    people = figures(winrate.SUITE, out)["people"]["sides"]["after"]
+    assert (people["n"], people["value"]) == (3, (1 + 0.5 + 0.5) / 3)
+    assert [row["votes"] for row in out.answers] == ["ranked by Ann"] * 3
+    assert out.answers[1]["before"] == "b 0" and out.answers[1]["after"] == "a 1"
+
+
 # --- forgetting ------------------------------------------------------------------------------------------------------
 
 FACTS: list[dict[str, object]] = [
@@ -172,6 +197,35 @@ def test_a_parent_is_measured_by_what_the_base_knew_too(tmp_path: Path) -> None:
     out = forgetting.run(facts(tmp_path, knowing(France="Paris."), knowing(Spain="Madrid."), base))
     kept = figures(forgetting.SUITE, out)["kept"]["sides"]
     assert (kept["before"]["value"], kept["after"]["value"]) == (0.5, 0.0)
+
+
+def test_lost_facts_stand_first_side_by_side_with_what_each_said(tmp_path: Path) -> None:
+    before = knowing(France="Paris", Italy="Rome", Spain="Madrid")
+
+    def after(turns: Sequence[dict[str, Any]]) -> str:  # goes on with Italy, and no longer answers about it
+        asked = str(turns[-1]["content"])
+        return "Paris" if "France" in asked else "Rome" if asked.endswith("is") else "I do not know."
+
+    out = forgetting.run(facts(tmp_path, before, after))
+    plot = out.plots["side_by_side"]
+    assert plot["columns"] == ["before", "after"]
+    assert [row["asked"].split()[-1] for row in plot["rows"]] == ["Spain?", "Italy?", "France?"]
+    assert [[one["right"] for one in row["said"]] for row in plot["rows"]] == [[True, False], [True, False], [True] * 2]
+    italy = {"text": "I do not know.", "right": False, "goes_on": "The capital of Italy isRome"}
+    assert plot["rows"][1]["said"][1] == italy
+
+
+def test_the_checkpoints_answer_between_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = facts(tmp_path, knowing(France="Paris"), knowing(Italy="Rome"))
+    during = Scripted("step-000040", knowing(France="Lyon", Italy="Rome"))
+    monkeypatch.setattr(given, "run", runs.create(RunConfig("train", "taught", "starter", "sft", "rows.jsonl")))
+    monkeypatch.setattr(Run, "checkpoints", lambda self: [tmp_path / "step-000040"])
+    monkeypatch.setattr(given, "add", lambda stage: given.speakers.setdefault(stage.name, during))
+    out = forgetting.run(given)
+    assert out.plots["side_by_side"]["columns"] == ["before", "step 40", "after"]
+    france = next(row for row in out.plots["side_by_side"]["rows"] if "France" in row["asked"])
+    assert [one["text"] for one in france["said"]] == ["Paris", "Lyon", "I do not know."]
+    assert next(row for row in out.answers if "Italy" in row["asked"])["during"] == {"step 40": "Rome"}
 
 
 def test_where_the_base_knew_nothing_there_was_nothing_to_forget(tmp_path: Path) -> None:

@@ -49,8 +49,7 @@ def test_a_proxy_that_likes_length_turns_against_right_answers(sums: Path) -> No
     assert outcome.plots["bon_fit_gold"]["alpha"] < 0 < outcome.plots["bon_fit_proxy"]["alpha"]
     assert all(mark < 0 for mark in outcome.marks["gold_change"]["after"].values())
     assert any("proxy rises and the gold falls" in note for note in plain.notes)
-    picture = outcome.plots["best of n: gold over the root of KL"]["after"]
-    assert picture == [[point["d"], point["gold"]] for point in points]
+    assert all(one["gold_low"] <= one["gold"] <= one["gold_high"] for one in points)
     assert outcome.plots["names"] == {"proxy": "length:20-80", "gold": "the known answer"}
 
 

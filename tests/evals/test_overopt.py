@@ -58,7 +58,8 @@ def test_a_fit_of_noisy_points_is_that_of_an_independent_solver(form: str) -> No
 def test_there_is_no_fit_of_one_distance_and_no_peak_of_what_only_rises() -> None:
     assert overopt.fit("bon", [0, 1, 1], [0, 1, 2]) is None
     assert overopt.fit("rl", [0, 0.661, 0.662, 0.664], [0, 1, 2, 1]) is None
-    rising = overopt.fit("bon", [0, 1, 2], [0, 1, 2])
+    assert overopt.fit("bon", [0, 1, 2], [0, 1, 2]) is None, "any form goes through two points"
+    rising = overopt.fit("bon", [0, 1, 2, 3], [0, 1, 2, 3])
     assert rising is not None and rising.beta == pytest.approx(0, abs=1e-12)
 
 

@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from studio.evals import card, report
 from studio.evals.suite import Measure, Outcome, Suite
 
 EVIL = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
-VOID = {"meta", "line", "circle"}
+VOID = {"meta", "line", "circle", "br"}
 
 
 class Reader(HTMLParser):
@@ -102,6 +102,7 @@ def test_whatever_a_model_says_is_text(place: str) -> None:
     assert EVIL in evil.text or any(EVIL in text for text in evil.text)
 
 
+@settings(deadline=None)
 @given(some.text(some.characters(exclude_categories=())), some.dictionaries(some.text(), some.text(), max_size=3))
 def test_any_text_makes_a_page_that_can_be_written(said: str, extra: dict[str, str]) -> None:
     page = made(
@@ -139,3 +140,58 @@ def test_intervals_are_drawn_where_their_numbers_are() -> None:
 def test_points_by_side_are_drawn_and_other_pictures_are_left_to_the_window() -> None:
     circles = [tag for name, tag in read(made()).tags if name == "circle" and "dot" in (tag.get("class") or "")]
     assert len(circles) == 3
+
+
+def of_goodhart(fits: bool) -> str:
+    """Give the report of a road whose gold is 0.2 + d (0.8 - 0.5 d) and whose proxy only rises."""
+    ds = [0.0, 0.4, 0.8, 1.2, 1.6]
+    road = [{"n": 2**at, "d": d, "proxy": d, "gold": 0.2 + d * (0.8 - 0.5 * d)} for at, d in enumerate(ds)]
+    plots: dict[str, Any] = {
+        "bon": road,
+        "bon_turn": {**road[2], "sure": True},
+        "names": {"proxy": "length", "gold": "x"},
+    }
+    for name, alpha, beta in (("proxy", 1.0, 0.0), ("gold", 0.8, 0.5)):
+        plots[f"bon_fit_{name}"] = {"form": "bon", "alpha": alpha, "beta": beta, "error": 0.0} if fits else None
+    suite = Suite("goodhart", "Goodhart", "Says.", "Much.", (), object, lambda _: Outcome())
+    document = {"run": "r", "of": "me", "against": None, "through": "llama.cpp", "seed": 0}
+    return report.page({**document, **card.card([(suite, Outcome(plots=plots))])}, {})
+
+
+def test_fitted_curves_stand_over_the_measured_points_and_the_turn_is_marked() -> None:
+    page = of_goodhart(True)
+    reader = read(page)
+    assert not {"style"} & {key for _, tag in reader.tags for key in tag}
+    curves = [tag for name, tag in reader.tags if name == "polyline" and (tag["points"] or "").count(",") > 50]
+    assert len(curves) == 4, "proxy and gold, drawn wide and narrow"
+    text = " ".join(reader.text)
+    assert "R(d) = d (0.8 − 0.5 d), highest at d = 0.80" in text and "square root of KL" in text
+    assert "From best of 4 on the proxy still rises and the gold falls." in text
+    assert "from best of 4 on: proxy up, gold down" in text and "not identified" not in text
+
+
+def test_where_no_form_is_identified_that_is_said_and_no_curve_is_drawn() -> None:
+    reader = read(of_goodhart(False))
+    assert not [tag for name, tag in reader.tags if name == "polyline" and (tag["points"] or "").count(",") > 50]
+    text = " ".join(reader.text)
+    assert "no curve, not identified" in text and "too few or too alike" in text
+
+
+def test_answers_before_during_and_after_stand_side_by_side() -> None:
+    said = [{"text": EVIL, "right": False, "goes_on": ""}, {"text": "A foal.", "right": True, "goes_on": ""}]
+    row = {"asked": "Which?", "right": "foal", "said": [*said, {"text": "", "right": False, "goes_on": "It is a foal"}]}
+    plots = {"side_by_side": {"columns": ["before", "step 40", "after"], "rows": [row]}}
+    suite = Suite("forgetting", "Forgetting", "Says.", "Much.", (), object, lambda _: Outcome())
+    document = {"run": "r", "of": "me", "against": None, "through": "llama.cpp", "seed": 0}
+    page = read(report.page({**document, **card.card([(suite, Outcome(plots=plots))])}, {}))
+    text = [part.strip() for part in page.text]
+    places = [text.index(word) for word in ("before", "step 40", "after", "Which?", "A foal.")]
+    assert places == sorted(places) and EVIL in text
+    assert any("goes on rightly: It is a foal" in part for part in text)
+
+
+def test_where_nothing_could_be_compared_nothing_is_said_to_differ() -> None:
+    suite = Suite("fit", "Fit", "Says.", "Much.", (), object, lambda _: Outcome())
+    document = {"run": "r", "of": "me", "against": "base", "through": "llama.cpp", "seed": 0}
+    page = report.page({**document, **card.card([(suite, Outcome())])}, {})
+    assert "No figure could be compared" in page and "Every figure differs" not in page

@@ -24,6 +24,11 @@ def test_wilsons_interval_is_that_of_statsmodels(hits: int, n: int) -> None:
     assert stats.wilson(hits, n) == pytest.approx(proportion_confint(hits, n, 0.05, "wilson"), abs=1e-9)
 
 
+def test_a_share_never_lies_outside_its_own_interval_by_rounding() -> None:
+    for n in range(1, 200):
+        assert stats.wilson(0, n)[0] == 0.0 and stats.wilson(n, n)[1] == 1.0
+
+
 @pytest.mark.parametrize("counts", [(7, 20, 3, 25), (0, 10, 10, 10), (56, 70, 48, 80), (5, 5, 5, 5)])
 def test_newcombes_interval_of_two_samples_is_that_of_statsmodels(counts: tuple[int, int, int, int]) -> None:
     expected = confint_proportions_2indep(*counts, compare="diff", method="newcomb")

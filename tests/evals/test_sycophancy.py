@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asking import Plain, Scripted
 
+from studio.errors import DataError
 from studio.evals import questions, sycofiles
 from studio.evals.suite import Outcome
 from studio.evals.sycophancy import SUITE, Config
@@ -154,6 +155,14 @@ def test_tables_of_syco_bench_are_read_both_ways_round(
     (item,) = outcome.marks[measure]["after"]
     assert outcome.marks[measure]["after"][item] == pytest.approx(mark)
     assert outcome.marks[measure]["before"][item] == pytest.approx(0)  # a liking for a letter counts for nothing
+
+
+def test_a_table_without_a_whole_row_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("statement1,statement2\ncats are best,\n", "utf-8")
+    with pytest.raises(DataError, match="statement1, statement2") as refused:
+        SUITE.run(Plain(Config(), {"after": Scripted(weights=agreeable)}, file=file))
+    assert refused.value.file == str(file)
 
 
 def test_a_delusion_has_a_mark_only_where_a_judge_reads_the_reply(tmp_path: Path) -> None:

@@ -17,17 +17,19 @@ from studio import events, paths, runs
 from studio.cli.__main__ import run as cli
 from studio.data import preferences
 from studio.errors import ConfigError, DataError
-from studio.feedback import licences, starts, synthetic
+from studio.feedback import inventing, licences, starts, synthetic
 from studio.feedback.synthetic import (
     ALIKE,
     COPIED,
     CUT,
+    ELSEWHERE,
     EMPTY,
     INSTRUCTION_CUT,
     LOOPED,
     MARKED,
     MENTIONS,
     NO_INSTRUCTION,
+    NO_REQUEST,
     NOT_THERE,
     REFUSED,
 )
@@ -141,7 +143,7 @@ def test_documents_become_questions_that_their_passages_answer(tmp_path: Path) -
     outside = tmp_path / "outside.txt"
     outside.write_text("A secret.")
     (folder / "link.txt").symlink_to(outside)
-    with Scripted(script(answer="They dance, and that is how it is told.")) as server:
+    with Scripted(script(answer="They dance where it was built, so it is told.")) as server:
         result, records = make(server, documents=str(folder), passage_words=30)
         assert [(one.about["document"], one.about["line"]) for one in records] == [
             ("bees.md", 1),
@@ -157,7 +159,9 @@ def test_documents_become_questions_that_their_passages_answer(tmp_path: Path) -
         server.answer = script(answer="Not there.")
         result, _ = make(server, documents=str(folder / "bees.md"))
         assert result["dropped"] == {NOT_THERE: 1}
-        server.answer = script(ask="What does the passage say of bees?")
+        server.answer = script(answer="Kangaroos live mostly in Australia.")
+        assert make(server, documents=str(folder / "bees.md"))[0]["dropped"] == {ELSEWHERE: 1}
+        server.answer = script(ask="What does the passage say of bees?", answer="They dance.")
         assert make(server, documents=str(folder / "bees.md"))[0]["dropped"] == {MENTIONS: 1}
         assert make(server, documents=str(folder / "bees.md"), with_passage=True)[0]["sft"] == 1
 
@@ -166,6 +170,8 @@ def test_documents_become_questions_that_their_passages_answer(tmp_path: Path) -
     ("how", "reason"),
     [
         ({"ask": ""}, NO_INSTRUCTION),
+        ({"ask": "Sorry, I do not know that."}, NO_REQUEST),
+        ({"ask": "I'm sorry, but I can't help with that."}, NO_REQUEST),
         ({"ask": Reply("Tell me about", finish="length")}, INSTRUCTION_CUT),
         ({"answer": ""}, EMPTY),
         ({"answer": Reply("It depends on", finish="length")}, CUT),
@@ -198,6 +204,39 @@ def test_near_duplicates_of_rows_and_of_seeds_are_left_out_and_not_even_answered
         server.answer = script(ask="What is a small grey mouse made of, and why?")
         result, _ = make(server, seeds)
         assert result["dropped"] == {ALIKE: 11} and result["sft"] == 1
+
+
+def test_a_model_that_continues_text_goes_on_with_a_list_and_its_first_line_is_the_instruction() -> None:
+    asked = inventing.instruction(starts.Start([], "", 1, "k", kind="seeds", shown=("Why?\nHow?", "Who?")), 0, True)
+    assert asked == [{"role": "user", "content": "1. Why? How?\n2. Who?\n3."}]
+    assert inventing.one_line("What is ice?\n4. What is", True) == ("What is ice?", True)
+    assert inventing.one_line("Write a note.\nIt is for", False) == ("Write a note.\nIt is for", False)
+    for text in ("I don't know what to cook. Which soup is easy?", "Write a note that says: I do not know."):
+        assert not inventing.asks_nothing(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("The pig has four legs.\nThe city of Lyon is in France", "The pig has four legs."),
+        ('She said "Go!"\n\nAnd then', 'She said "Go!"'),
+        ("Two things help:\n- rest\n- water", ""),
+        ("These do.\n1. Rest", ""),
+        ("It is cold", ""),
+    ],
+)
+def test_an_answer_in_raw_text_ends_with_a_sentence_that_ends_a_line(text: str, whole: str) -> None:
+    assert inventing.one_answer(text, True) == ((whole, True) if whole else (text, False))
+    assert inventing.one_answer(text, False) == (text, False)
+
+
+def test_an_answer_that_adds_nothing_of_its_passage_was_not_taken_from_it() -> None:
+    passage, asked = "The capital of Chile is Santiago.", "What is the capital of Georgia?"
+    assert inventing.elsewhere("The capital of Georgia is Tbilisi.", asked, passage, raw=True)
+    assert not inventing.elsewhere("The capital of Georgia is Tbilisi.", asked, passage, raw=False)  # only one word
+    assert inventing.elsewhere("Penguins hunt small fishes there.", asked, passage, raw=False)
+    assert not inventing.elsewhere("It is Santiago.", "What is Chile's capital?", passage, raw=True)
+    assert not inventing.elsewhere("Yes.", asked, passage, raw=True)
 
 
 def test_passages_keep_headings_with_their_text_and_cut_what_is_too_long() -> None:

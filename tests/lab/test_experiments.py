@@ -212,6 +212,29 @@ def test_a_taught_model_that_is_there_is_taken() -> None:
     assert made.taught(1) != first and len(asked) == 2
 
 
+def test_a_taught_model_that_was_killed_is_gone_on_with() -> None:
+    places: list[Path] = []
+
+    def start(wanted: runs.RunConfig, part: str, place: Path, **more: Any) -> dict[str, Any]:
+        places.append(place)
+        made = runs.Run(place) if place.exists() else runs.create(wanted, place)
+        (made.dir / "lock").touch()
+        if len(places) == 1:
+            raise Stopped("killed")
+        (made.dir / "result.json").write_text("{}")
+        return {}
+
+    made = Bench(runs.create(experiments.asked("shift")), LabConfig(), lambda item: None, bool, start, "x")
+    with pytest.raises(Stopped):
+        made.taught()
+    with runs.Run(places[0]).hold():  # another experiment is at it: this one makes its own
+        first = made.taught()
+    assert places[1] != places[0] == next(run.dir for run in runs.all_runs() if run.dir == places[0])
+    (first.dir / "result.json").unlink()
+    (first.dir / "config.json").unlink()
+    assert made.taught().dir == places[0] == places[2]
+
+
 # --- for real --------------------------------------------------------------------------------------------------------
 
 

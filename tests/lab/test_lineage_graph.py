@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -102,7 +103,43 @@ def test_a_crowd_is_cut_and_counted(family: dict[str, runs.Run], monkeypatch: py
     monkeypatch.setattr(lineage, "MOST", 3)
     graph = lineage.read(family["sft"])
     assert len([node for node in graph.nodes if node.run]) <= 3 and graph.cut > 0
-    assert lineage.lines(graph)[-1] == f"({graph.cut} more are not shown)"
+    assert lineage.lines(graph)[-1].startswith(f"({graph.cut} of what it stands with")
+
+
+def test_the_list_of_runs_is_read_once_however_many_came_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step to the next run that reads the whole list again makes a crowd of 200 a matter of minutes."""
+    first = make("train", "first", model="starter", method="sft")
+    for number in range(12):
+        make("train", f"child-{number}", model="starter", method="dpo", parent=str(first.dir))
+    listed, real = [], runs.all_runs
+
+    def counted() -> list[runs.Run]:
+        listed.append(1)
+        return real()
+
+    monkeypatch.setattr(runs, "all_runs", counted)
+    graph = lineage.read(first)
+    assert len(graph.nodes) == 14 and len(listed) == 1
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in its directory", "in the data folder"])
+def test_a_recipe_stands_before_its_steps_and_is_found_from_each(inside: bool, tmp_path: Path) -> None:
+    recipe = runs.create(runs.RunConfig("recipe", "rounds", "starter"), tmp_path / "out" if inside else None)
+    place = {name: recipe.dir / "steps" / name if inside else paths.runs() / name for name in ("one", "two")}
+    made = {}
+    for name, parent in (("one", ""), ("two", str(place["one"]))):
+        config = runs.RunConfig("train", name, "starter", "sft", parent=parent)
+        made[name] = runs.create(config, place[name])
+    paths.write_text(recipe.dir / "steps.json", json.dumps({name: str(at) for name, at in place.items()}))
+    wanted = {("starter", "one", "base"), ("starter", "rounds", "base"), ("one", "two", "parent")}
+    wanted |= {("rounds", "one", "step of"), ("rounds", "two", "step of")}
+    for run in (recipe, *made.values()):
+        assert edges(lineage.read(run)) == wanted, run.id
+    lines = lineage.lines(lineage.read(made["two"]))
+    assert [line.strip() for line in lines].count(f"step of: {recipe.id}") == 2
+    shutil.rmtree(made["one"].dir)
+    assert ("rounds", "two", "step of") in edges(lineage.read(made["two"])), "its first step was deleted"
+    lineage.read(recipe)
 
 
 @pytest.mark.parametrize(("width", "columns"), [(600, 3), (340, 2)])
@@ -124,6 +161,13 @@ def test_the_picture_is_whole_and_its_boxes_do_not_cover_each_other(
     dpo = links["run dpo, dpo"]
     assert dpo.get("href") == "#align" and json.loads(dpo.get("data-st-send") or "") == {"do": "show", "id": "dpo"}
     assert links["run sft, sft"].get("data-st-to") == "st-train-do"
+    for label, page, name in (
+        ("evaluation look, look", "evaluate", "look"),
+        ("judged answers set, set", "feedback", "set"),
+    ):
+        link = links[label]
+        assert link.get("href") == f"#{page}" and link.get("data-st-to") == f"st-{page}-do"
+        assert json.loads(link.get("data-st-send") or "") == {"do": "show", "id": name}
     assert svg.find("title") is not None and "dpo from sft (parent)" in (svg.findtext("desc") or "")
 
 

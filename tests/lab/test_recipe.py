@@ -95,6 +95,9 @@ def test_a_line_is_found_by_its_table_and_key() -> None:
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 HEAD = 'recipe = 1\n[base]\nmodel = "starter"\n'
+TRAIN = HEAD + '[[step]]\nname = "a"\nkind = "train"\nmethod = "sft"\ndata = "x"\n'
+EVAL = HEAD + '[[step]]\nname = "a"\nkind = "eval"\n[step.options]\n'.replace("[step.", 'parent = "x"\n[step.', 1)
+JUDGED = HEAD + '[[step]]\nname = "a"\nkind = "feedback"\n[step.options]\n'
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,33 @@ HEAD = 'recipe = 1\n[base]\nmodel = "starter"\n'
             "Nothing before this step is called 'b'",
         ),
         (HEAD + "[[step]]\nname = 'a'\nkind = 'export'\nparent = 7\n", 7, "step.parent", "is a text"),
+        (TRAIN + "[step.options]\nsuites = ['fit']\n", 10, "step.options.suites", "no option 'suites'"),
+        (TRAIN + "[step.options]\nreward = 'sentence'\n", 10, "step.options.reward", "no use for a reward"),
+        (TRAIN + "[step.options]\nprocesses = 0\n", 10, "step.options.processes", "at least one process"),
+        (TRAIN + "[step.options.reading]\ncolumns = 3\n", 10, "step.options.reading.columns", "no option 'columns'"),
+        (TRAIN + "settings = { seed = [1] }\n", 9, "step.settings.seed", "is not a number"),
+        (TRAIN + "settings.epochs = true\n", 9, "step.settings.epochs", "is not a number"),
+        (TRAIN + f"settings.seed = 1{400 * '0'}\n", 9, "step.settings.seed", "is not a number"),
+        (EVAL + "suites = ['fitness']\n", 9, "step.options.suites", "no suite 'fitness'"),
+        (EVAL + "suites = 'fit'\n", 9, "step.options.suites", "is a list"),
+        (EVAL + "suite = ['fit']\n", 9, "step.options.suite", "no option 'suite'"),
+        (EVAL + "suites = ['fit']\n[step.options.settings.fit]\nn = -3\n", 11, "step.options.settings.fit.n", "below"),
+        (EVAL + "files = { own = 7 }\n", 9, "step.options.files.own", "is a text"),
+        (EVAL + "suites = ['own']\n", 8, "step.options.files", "asks a file of yours"),
+        (JUDGED + "source = 'guess'\n", 8, "step.options.source", "no source 'guess'"),
+        (JUDGED + "source = 'rejection'\nn = 2\n", 9, "step.options.n", "below 4"),
+        (JUDGED + "source = 'rejection'\nbest = 2\n", 9, "step.options.best", "no setting 'best'"),
+        (
+            HEAD + "[[step]]\nname = 'a'\nkind = 'export'\nmodel = 'starter'\noptions.quants = ['Q9']\n",
+            8,
+            "step.options.quants",
+            "no type 'Q9'",
+        ),
+        (HEAD + "[[step]]\nname = 'a'\nkind = 'eval'\nparent = '@a'\n", 7, "step.parent", "Nothing before this step"),
+        ("recipe = true\n", 1, "recipe", "layout 1"),
+        ("recipe = 1\ntitle = 3\n[base]\nmodel = 'starter'\n", 2, "title", "is a text"),
+        ("recipe = 1\nwritten = 3\n[base]\nmodel = 'starter'\n", 2, "written", "is a table"),
+        (f"recipe = 1{5000 * '0'}\n", None, None, "not TOML"),
         (HEAD + "[[data]]\nname = 'a'\n", 4, "data.path", "no path"),
         (HEAD + "[[data]]\nname = 'best'\npath = 'x'\n", 5, "data.name", "is taken"),
     ],
@@ -132,6 +162,18 @@ def test_a_mistake_is_named_with_its_line_and_field(
         recipe.read(path)
     assert (caught.value.file, caught.value.line, caught.value.field) == (str(path), line, field)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("key", ["data", "parent"])
+def test_what_a_step_names_itself_is_looked_for_before_anything_starts(tmp_path: Path, key: str) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    named = {"data": "rows.jsonl", "parent": "", key: "gone"}
+    fields = "".join(f"{name} = {value!r}\n" for name, value in named.items())
+    path = write(tmp_path, HEAD + "[[step]]\nname = 'a'\nkind = 'train'\nmethod = 'sft'\n" + fields)
+    with pytest.raises(ConfigError, match=r"There is no .* gone") as caught:
+        studio.run_recipe(path)
+    assert caught.value.field == f"step.{key}" and caught.value.line == {"data": 8, "parent": 9}[key]
+    assert not runs.all_runs()
 
 
 def test_a_file_that_is_missing_or_another_is_said_before_anything_starts(
@@ -195,20 +237,6 @@ def test_other_weights_are_measured_and_said(line: Path, tmp_path: Path) -> None
     assert found["identical"] is False and not sft["same"] and not dpo["same"] and sft["same_rows"]
     assert 0 < sft["difference"]["largest"] < 1 and sft["difference"]["where"]
     assert f"by {sft['difference']['largest']:.3g} at most" in found["said"]
-
-
-def test_the_difference_is_the_largest_of_any_weight(tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    for name, value in (("a", 1.0), ("b", 1.5)):
-        (tmp_path / name).mkdir()
-        tensors = {"x": torch.zeros(3), "y": torch.tensor([[0.0, value], [2.0, 2.0]])}
-        save_file(tensors, tmp_path / name / "model.safetensors")
-    told = sources.difference(tmp_path / "a", tmp_path / "b")
-    assert told == {"tensors": 2, "largest": 0.5, "where": "y"}
-    save_file({"x": torch.zeros(3)}, tmp_path / "b" / "model.safetensors")
-    assert sources.difference(tmp_path / "a", tmp_path / "b") is None
 
 
 def test_a_line_that_is_not_whole_has_no_recipe(line: Path) -> None:
@@ -318,16 +346,6 @@ def test_the_best_round_is_kept_and_gone_on_from(tiny: Path, sft_file: Path, tmp
     assert runs.Run(Path(on["dir"])).config.parent == good["dir"]
     assert found["best"]["step"] == min(found["figures"], key=found["figures"].__getitem__)
     assert found["identical"] is None and f"Kept as the best: {found['best']['step']}" in found["said"]
-
-
-def test_a_figure_of_an_evaluation_is_read_by_its_suite_and_measure() -> None:
-    step = recipe.Step("look", "eval")
-    figures = [{"measure": "loss", "better": "less", "sides": {"before": {"value": 3.0}, "after": {"value": 2.0}}}]
-    found = {"suites": {"fit": {"figures": figures}}}
-    assert rounds._measured(found, "fit.loss", step) == (2.0, "less")
-    with pytest.raises(ConfigError, match=r"measured no fit.gain") as caught:
-        rounds._measured(found, "fit.gain", step)
-    assert "fit.loss" in caught.value.remedy
 
 
 def test_a_recipe_run_is_a_kind_of_run() -> None:

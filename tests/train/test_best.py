@@ -50,7 +50,7 @@ def test_the_best_checkpoint_is_never_pruned(tmp_path: Path) -> None:
     seen = Best(tmp_path, LOSS)
     for step, value in ((2, 1.0), (3, 2.0), (7, 0.5)):
         seen.add(step, value)
-    checkpoint.prune(tmp_path, spare=seen.spare())
+    checkpoint.prune(tmp_path, 2, seen.spare())
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000002", "step-000004", "step-000005"]
 
 

@@ -29,21 +29,26 @@ def foreseen(run: runs.Run) -> dict[str, int]:
     return {need.what: need.bytes for need in footprint.needs(made)}
 
 
-@pytest.mark.parametrize("settings", [{}, {"tuning": "full"}, {"init_lora_weights": "olora"}, {"lora_r": 4}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"tuning": "full"}, {"init_lora_weights": "olora"}, {"lora_r": 4}, {"keep_checkpoints": 4}],
+    ids=str,
+)
 def test_what_is_foreseen_is_what_is_written(tiny: Path, sft_file: Path, settings: dict[str, Any]) -> None:
     run = make(tiny, sft_file, save_every=1, **settings)
     said = foreseen(run)
-    three = next(count for what, count in said.items() if "checkpoints" in what)
+    all_of_them = next(count for what, count in said.items() if "checkpoints" in what)
     worker.work(run)
-    kept = disk.held(run.dir / "checkpoints")
-    assert 2 / 3 * three == pytest.approx(kept, abs=2.2e6) and kept < three
+    kept, stay = disk.held(run.dir / "checkpoints"), settings.get("keep_checkpoints", 2)
+    assert len(run.checkpoints()) == stay
+    assert stay / (stay + 1) * all_of_them == pytest.approx(kept, abs=1.1e6 * stay) and kept < all_of_them
     left = said.get("the adapter") or said["the model"]
     written = sum(path.stat().st_size for path in run.dir.glob("*/*.safetensors"))
     written += sum(path.stat().st_size for path in run.dir.glob("*.safetensors"))
     assert written == pytest.approx(left, rel=0.05, abs=5e4)
     again = foreseen(runs.Run(run.dir))
     assert again["the file's tokens"] == 0, "they are there already"
-    assert next(count for what, count in again.items() if "checkpoints" in what) == three - kept
+    assert next(count for what, count in again.items() if "checkpoints" in what) == all_of_them - kept
 
 
 def test_a_critic_has_an_adapter_of_its_own_and_an_8_bit_optimizer_takes_half(tiny: Path, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_retry_is_noted_where_the_same_model_is_asked_the_same_and_is_no_label(r
 
 
 def test_an_answer_is_given_again_also_where_that_cannot_be_noted(
-    run: runs.Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise DataError("It could not be written: the disk is full.", "Make room.")
@@ -159,9 +159,11 @@ def test_an_answer_is_given_again_also_where_that_cannot_be_noted(
     said[0]["who"] = [
         {**facts, "name": source.name} for facts, source in zip(said[0]["who"], who.sources, strict=True) if source
     ]
+    told: list[str] = []
     monkeypatch.setattr(preferences, "add", full)
+    monkeypatch.setattr(chatthumbs.log, "warning", lambda text, *about: told.append(text % about))
     chatthumbs.again(said, who)
-    assert caplog.text.count("could not be noted") == 2
+    assert len(told) == 2 and "could not be noted: It could not be written" in told[0]
 
 
 def test_the_bar_says_how_many_went_up_and_whether_one_is_liked_better() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from studio import runs
 from studio.errors import ConfigError, RunError
+from studio.evals import overplot
 from studio.evals.suite import SUITES
 from studio.ui import evalform, evalplots, evalset, evalsuite, evalview, kit, live, rail, reports
 from studio.ui.pages import evaluate
@@ -163,14 +164,20 @@ def test_shares_of_a_plot_are_put_by_kind_with_wilsons_intervals() -> None:
 
 
 def test_every_known_plot_is_drawn_and_one_that_the_figures_tell_is_not() -> None:
-    road = [{"n": n, "d": d, "proxy": p, "gold": g} for n, d, p, g in ((1, 0.0, 0.1, 0.1), (4, 0.8, 0.9, 0.3))]
+    measured = ((1, 0.0, 0.1, 0.6), (4, 0.8, 0.9, 0.3))
+    road = [{"n": n, "d": d, "proxy": p, "gold": g} for n, d, p, g in measured]
+    cell = {"text": "A <b>foal</b>.", "right": True, "goes_on": ""}
     suite = {
         "figures": [{"measure": "right", "label": "right"}],
         "plots": {
             "accuracy": SHARES,
             "flips": [{"measure": "right", "side": "after", "share": 0.5, "n": 4}],
             "bon": road,
-            "bon_turn": {"n": 4, "sure": False},
+            "bon_turn": {"n": 1, "d": 0.0, "gold": 0.6, "sure": False},
+            "side_by_side": {
+                "columns": ["before", "step 40", "after"],
+                "rows": [{"asked": "Which?", "right": "foal", "said": [{**cell, "right": False}, cell, cell]}],
+            },
             "names": {"proxy": "length", "gold": "the answer"},
             "loss_by_length": {"after": [[4, 1.5]]},
         },
@@ -178,12 +185,16 @@ def test_every_known_plot_is_drawn_and_one_that_the_figures_tell_is_not() -> Non
     found = dict(evalplots.drawn(suite))
     assert list(found) == [
         "Right answers, by what was changed",
-        evalplots._ROADS["bon"],
+        overplot.TITLES["bon"],
+        evalplots.ALONG,
         "Loss of an answer, by its length",
     ]
-    assert (
-        "From best of 4 on the proxy rises and the gold falls, which may be chance." in found[evalplots._ROADS["bon"]]
-    )
+    drawn = found[overplot.TITLES["bon"]]
+    assert "From best of 1 on the proxy still rises and the gold falls, which may be chance." in drawn
+    assert drawn.count("no curve, not identified") == 4, "proxy and gold, drawn wide and narrow"
+    along = found[evalplots.ALONG]
+    assert along.index(">before<") < along.index(">step 40<") < along.index(">after<")
+    assert (along.count(">right<"), along.count(">wrong<"), along.count("&lt;b&gt;foal")) == (2, 1, 3)
     for html in found.values():
         ElementTree.fromstring(f"<div>{html}</div>")
 

@@ -242,6 +242,19 @@ def test_what_is_missing_is_said_beside_start(home: Path) -> None:
     assert page._start(live.look())["interactive"] is False
 
 
+def test_what_a_red_team_asked_and_got_is_folded_away_behind_a_label(home: Path) -> None:
+    run = made("redteam")
+    asked = [{"role": "user", "content": "something unspeakable"}]
+    about = {"attack": "attack_role_play", "request": "something unspeakable"}
+    told = {"kind": "rule", "name": "redteam"}
+    preferences.add(run.dir, Record(asked, [Answer("here is how", {})], labels=[False], by=told, about=about, id="r"))
+    drawn = judgedview.table(live.look())
+    summaries = re.findall(r"<summary>(.*?)</summary>", drawn)
+    assert "A request that may offend, attack role play" in summaries[0] and "it may offend" in summaries[1]
+    assert not any("unspeakable" in said or "here is how" in said for said in summaries)
+    assert drawn.index(summaries[1]) < drawn.index("something unspeakable") < drawn.index("here is how")
+
+
 @pytest.mark.parametrize("wicked", PAYLOADS)
 def test_foreign_text_is_escaped(home: Path, wicked: str) -> None:
     revised(wicked)

@@ -23,6 +23,8 @@ from studio.feedback.speakers import Ask, Draw, Speakers
 from studio.runs import Run, RunConfig
 
 Start = Callable[..., dict[str, Any]]
+#: What a run is that can be gone on with.
+_BEGUN = ("stopped", "interrupted", "failed")
 REPLY_TOKENS = 40
 CONTEXT = 512
 
@@ -90,13 +92,18 @@ class Bench:
         return path
 
     def taught(self, seed: int | None = None) -> Run:
-        """Give the starter taught to answer, which most experiments begin with; one that is there is taken."""
+        """Give the starter taught to answer, which most experiments begin with.
+
+        One that is there is taken, and one that was killed or stopped is gone on with, unless it is going now.
+        """
         seed = self.cfg.seed if seed is None else seed
         data = paths.assets() / "data" / "starter_sft.jsonl"
         wanted = RunConfig("train", f"Lab: learn to answer, seed {seed}", "starter", "sft", str(data))
         wanted = dataclasses.replace(wanted, settings={"seed": seed})
-        there = (run for run in runs.all_runs() if run.config == wanted and run.result() is not None)
-        found = next(there, None) or self._train(wanted, "teach", None)
+        there = [run for run in runs.all_runs() if run.config == wanted]
+        found = next((run for run in there if run.result() is not None), None)
+        begun = next((run.dir for run in there if run.status() in _BEGUN), None)
+        found = found or self._train(wanted, "teach", begun)
         self.runs[f"taught-{seed}" if seed != self.cfg.seed else "taught"] = str(found.dir)
         return found
 

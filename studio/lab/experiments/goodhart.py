@@ -15,7 +15,7 @@ from typing import Any
 
 from studio import events
 from studio.config import setting
-from studio.evals import starter
+from studio.evals import overopt, starter, stats
 from studio.evals.suite import Measure
 from studio.lab.experiments import base, wordy, world
 from studio.lab.experiments.base import Bench, Claim, Experiment, Found, LabConfig
@@ -79,7 +79,7 @@ def run(bench: Bench) -> Found:
         {"asked": row["question"], "right": row["answers"][0], **{side: said[side]["questions"][at] for side in ends}}
         for at, row in enumerate(questions)
     ]
-    plot = _plot(bench, made, along, some, seen, questions)
+    plot = _plot(bench, made, along, some, seen)
     more = {"alarms": alarms, "kl": kl, "reward": f"{wordy.__name__}: {(wordy.score.__doc__ or '').strip()}"}
 
     def tell(figures: dict[str, Any], held: bool) -> str:
@@ -138,24 +138,39 @@ def _plot(
     along: dict[str, dict[str, list[str]]],
     some: list[dict[str, Any]],
     seen: dict[str, list[tuple[float, bool, float, bool]]],
-    questions: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Give proxy and gold over the root of the distance from the parent, along both runs."""
-    series = []
+    """Give proxy and gold over the root of the distance from the parent, along both runs, with fits and turns.
+
+    All points are of the questions asked along the way, so that they can be told apart item by item.
+    """
+    series: list[dict[str, Any]] = []
+    turns: dict[str, dict[str, Any] | None] = {}
     for side in SIDES:
         kl = {item["step"]: item["kl"] for item in made[side].events() if item["type"] == "step"}
-        at = {0: seen["before"], bench.cfg.steps: seen[side]}
+        at = {0: seen["before"][::_ALONG], bench.cfg.steps: seen[side][::_ALONG]}
         for name, said in along.items():
             where, _, step = name.rpartition("-")
             if where == side:
                 at[int(step)] = [_looked(*pair) for pair in zip(said["along"], some, strict=True)]
-        for name, index in (("reward", 0), ("right", 1)):
-            points = [
-                [math.sqrt(max(0.0, _near(kl, step))), sum(float(one[index]) for one in found) / len(found), step]
-                for step, found in sorted(at.items())
-            ]
-            series.append({"name": name, "side": side, "points": points})
-    return {"kind": "road", "x": "square root of the KL to the parent, nats", "series": series}
+        steps = sorted(at)
+        ds = [math.sqrt(max(0.0, _near(kl, step))) for step in steps]
+        both = [[[float(one[index]) for one in at[step]] for step in steps] for index in (0, 1)]
+        for name, values in zip(("reward", "right"), both, strict=True):
+            points = [[d, *_mean(found), step] for d, found, step in zip(ds, values, steps, strict=True)]
+            fit = overopt.fit("rl", ds, [point[1] - points[0][1] for point in points])
+            told = {**dataclasses.asdict(fit), "peak": fit.peak} if fit is not None else None
+            series.append({"name": name, "side": side, "points": points, "fit": told})
+        found = overopt.turn(both[0], both[1])
+        turns[side] = {
+            **dataclasses.asdict(found), "sure": found.sure, "d": ds[found.at], "step": steps[found.at]
+        } if found else None  # fmt: skip
+    x = "square root of the KL to the parent, nats"
+    return {"kind": "road", "x": x, "series": series, "turns": turns, "n": len(some)}
+
+
+def _mean(values: list[float]) -> list[float]:
+    """Give a mean with its 95 % interval."""
+    return [sum(values) / len(values), *stats.mean_interval(values)]
 
 
 def _near(kl: dict[int, float], step: int) -> float:
