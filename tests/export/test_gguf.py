@@ -154,16 +154,17 @@ def test_a_template_with_generation_marks_is_written_without_them(tiny: Path, tm
         "{%- else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
-    (tiny / "chat_template.jinja").write_text(template)
-    renderer = encode.load(tiny)
-    file = gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
+    base = Path(shutil.copytree(tiny, tmp_path / "base"))
+    (base / "chat_template.jinja").write_text(template)
+    renderer = encode.load(base)
+    file = gguf.write(base, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
     field = GGUFReader(file).get_field("tokenizer.chat_template")
     assert field is not None
     plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(str(field.contents()))
     talk = [Message("user", "a"), Message("assistant", " b "), Message("user", "c")]
     written = plain.render(messages=[turn.to_dict() for turn in talk], add_generation_prompt=True)
     assert written == renderer.template.text(talk, generate=True)
-    known = Known("x", tiny, None, renderer, tuned=True)
+    known = Known("x", base, None, renderer, tuned=True)
     lines = {line["name"]: line["ok"] for line in certificate.make(file, known, None)["lines"]}
     assert lines["prompts"] is True
 
@@ -175,14 +176,15 @@ def test_a_template_that_refuses_a_system_turn_is_certified(tiny: Path, tmp_path
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
-    (tiny / "chat_template.jinja").write_text(template)
-    renderer = encode.load(tiny)
-    file = gguf.write(tiny, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
-    found = certificate.make(file, Known("x", tiny, None, renderer, tuned=True), None)
+    base = Path(shutil.copytree(tiny, tmp_path / "base"))
+    (base / "chat_template.jinja").write_text(template)
+    renderer = encode.load(base)
+    file = gguf.write(base, None, tmp_path / "x.gguf", renderer, name="x", tuned=True)
+    found = certificate.make(file, Known("x", base, None, renderer, tuned=True), None)
     (prompts,) = (line for line in found["lines"] if line["name"] == "prompts")
     assert prompts["ok"] is True and prompts["value"].startswith("12 of 12") and "first question" in prompts["value"]
     with pytest.raises(ExportError, match="no place for a system text"):
-        studio.export_model(str(tiny), quants=["F16"], system="Be brief.", out=tmp_path / "files")
+        studio.export_model(str(base), quants=["F16"], system="Be brief.", out=tmp_path / "files")
 
 
 def test_a_merged_folder_stops_where_the_run_does_in_transformers(sft: runs.Run, tiny: Path, tmp_path: Path) -> None:
@@ -205,13 +207,14 @@ def test_an_output_layer_that_is_stored_twice_has_the_trained_rows_too(
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM
 
-    weights = load_file(tiny_bare / "model.safetensors")
+    base = Path(shutil.copytree(tiny_bare, tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
     assert "lm_head.weight" not in weights
-    run = train(tiny_bare, sft_file)
-    merge.write_model(tiny_bare, run.adapter, tmp_path / "once")
+    run = train(base, sft_file)
+    merge.write_model(base, run.adapter, tmp_path / "once")
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
-    save_file(weights, tiny_bare / "model.safetensors", metadata={"format": "pt"})
-    merge.write_model(tiny_bare, run.adapter, tmp_path / "twice")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    merge.write_model(base, run.adapter, tmp_path / "twice")
     once, twice = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("once", "twice"))
     assert torch.equal(once.lm_head.weight, twice.lm_head.weight)
 
