@@ -85,7 +85,7 @@ def test_what_llama_cpp_computes_otherwise_is_said_before_training(
     kind: str, changes: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     name, config = CASES[kind]
-    folder = changed(make(tmp_path / "model", name, **config), **changes)
+    folder = make(tmp_path / "model", name, **{**config, **changes})
     info = check.inspect(str(folder))
     assert not info.exportable and said in info.use
     assert said in doctor._model(str(folder))["found"] and not doctor._model(str(folder))["ok"]
