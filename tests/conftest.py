@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from making import make_model, write_jsonl
 
+from studio import worker
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+worker.quiet()  # beside another process that computes, torch's threads would wait for each other ten times as long
 
 
 @pytest.fixture(autouse=True)
