@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from making import make_model, write_jsonl
 
-from studio import worker
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-worker.quiet()  # beside another process that computes, torch's threads would wait for each other ten times as long
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tiny models are as fast on one thread; on several, which wait for each other spinning, they are ten times as slow as
+# soon as another process computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
