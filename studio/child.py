@@ -29,6 +29,11 @@ Request = dict[str, Any]
 Answer = dict[str, Any]
 Handler = Callable[[Request, Callable[[], bool]], Iterator[Answer]]
 
+#: How threads of OpenMP wait for each other, for the environment of what computes: asleep, so that the chat, a training
+#: and the user's other programs leave each other the cores. GNU's (torch and llama.cpp on Linux) look a thousand times
+#: first. Training the starter, against sleeping at once: 0.67 of the time, beside a busy process 1.3 (with GNU's own
+#: 300,000 looks about eight).
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
 _END = {"end": True}
 #: Seconds in which the last lines of a process that ended are read (one it started may hold its output open).
 _LAST_LINES = 0.2

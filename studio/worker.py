@@ -18,6 +18,7 @@ from typing import Any
 
 from studio import events, paths, runs
 from studio.awake import awake
+from studio.child import WAITING
 from studio.errors import ConfigError, OutOfMemory, Stopped, StudioError, TrainingError
 from studio.redact import redact_logs
 from studio.runs import Run, RunConfig
@@ -161,18 +162,16 @@ def _last_step(run_: Run) -> int:
 def quiet() -> None:
     """Nothing is fetched or reported behind the user's back, and libraries keep their progress bars to themselves.
 
-    Called before torch is loaded: threads that wait passively between parallel regions leave the cores to the chat and
-    to the user's other programs. GNU's (torch on Linux) look a thousand times before they sleep: the starter trained in
-    0.67 of the time then, and beside a busy process in 1.3 of it, with its own 300,000 times in eight.
+    Called before torch is loaded, which reads how its threads are to wait.
     """
-    for name, value in (
-        ("OMP_WAIT_POLICY", "passive"),
-        ("GOMP_SPINCOUNT", "1000"),
-        ("HF_HUB_DISABLE_TELEMETRY", "1"),
-        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
-        ("TOKENIZERS_PARALLELISM", "false"),
-        ("TRANSFORMERS_VERBOSITY", "error"),
-        ("BITSANDBYTES_NOWELCOME", "1"),
-    ):
+    about = {
+        **WAITING,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "BITSANDBYTES_NOWELCOME": "1",
+    }
+    for name, value in about.items():
         os.environ.setdefault(name, value)
     redact_logs()

@@ -15,7 +15,7 @@ from typing import Any
 
 from studio import runs
 from studio.chat import identity
-from studio.child import Child
+from studio.child import WAITING, Child
 from studio.errors import StudioError
 
 ENGINE = "studio.chat.engine:handle"
@@ -50,7 +50,7 @@ class Session:
     def __init__(self, panes: Sequence[Pane], n_ctx: int = 2048, device: str = "auto") -> None:
         self.panes, self._n_ctx, self._device = list(panes), n_ctx, device
         # a passive wait leaves the cores to a training run, which costs little when there is none
-        self._child = Child(ENGINE, env={"OMP_WAIT_POLICY": "passive"})
+        self._child = Child(ENGINE, env=WAITING)
 
     def about(self) -> dict[str, Any]:
         """Tell which llama.cpp answers: {"version", "gpu", "system"}. Raises ToolMissing where there is none."""
