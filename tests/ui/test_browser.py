@@ -176,6 +176,32 @@ def test_wrong_input_gets_cause_and_remedy(home: Path, chrome: Any, served: brow
     assert "Traceback" not in tab.content() and tab.strangers == []
 
 
+def test_what_is_typed_ticked_or_chosen_in_a_form_is_there_again_after_a_reload(
+    home: Path, chrome: Any, served: browser.Served
+) -> None:
+    tab = browser.open_tab(chrome.new_context(), served.link, "train")
+    drawer = tab.locator("#st-page-train .st-form:visible .st-drawer > button")
+    drawer.click()
+
+    def kept(name: str) -> Any:
+        return choice.get("form").get("sft", {}).get(name)
+
+    tab.fill("#st-sft-learning_rate :is(input, textarea)", "0.0003")
+    tab.keyboard.press("Tab")  # a field is kept when it is left
+    wait(20, lambda: kept("learning_rate") == "0.0003")
+    tab.check("#st-sft-use_rslora input")
+    wait(20, lambda: kept("use_rslora") is True)
+    tab.click("#st-sft-lr_scheduler input")
+    tab.click("#st-sft-lr_scheduler [role=option]:has-text('linear')")
+    wait(20, lambda: kept("lr_scheduler") == "linear")
+    tab.reload()
+    tab.wait_for_selector("#st-page-train", state="visible")
+    drawer.click()
+    tab.wait_for_selector("#st-sft-use_rslora input:checked")
+    assert tab.input_value("#st-sft-learning_rate :is(input, textarea)") == "0.0003"
+    assert tab.input_value("#st-sft-lr_scheduler input") == "linear"
+
+
 @pytest.mark.slow
 def test_a_reload_a_second_tab_and_a_crash_lose_nothing(
     home: Path, tiny: Path, sft_file: Path, chrome: Any, served: browser.Served
