@@ -15,13 +15,14 @@ from typing import Any
 
 from studio import events
 from studio.data import ledger, writers
-from studio.errors import ConfigError, Stopped
+from studio.errors import ConfigError, DataError, Stopped
 from studio.evals.suite import T
 from studio.export.speaking import Stage
 from studio.feedback.speakers import Ask, Draw, Local, Said, Speaker, Speakers, seed_of
 from studio.runs import Run
 
 FILE = "answers.jsonl"
+_SHOWN = 60  # characters of an item that an error names it by
 Emit = events.Emit
 Halt = Callable[[], bool]
 
@@ -82,13 +83,18 @@ class Asked:
             step = self.progress(f"{self.suite}: {side}", len(asks))
             for _ in range(len(asks) - len(left)):
                 step()
-            ask = self._raw(speaker) if raw else speaker.ask
-            for number, said in ask([one for _, one in left], draw, self.should_stop):
-                key, one = left[number]
-                rows = [dataclasses.asdict(answer) for answer in said]
-                self.kept.add(key, suite=self.suite, side=side, item=one.key, said=rows)
-                found[key] = said
-                step()
+            ask, done = self._raw(speaker) if raw else speaker.ask, 0
+            try:
+                for number, said in ask([one for _, one in left], draw, self.should_stop):
+                    (key, one), done = left[number], number + 1
+                    rows = [dataclasses.asdict(answer) for answer in said]
+                    self.kept.add(key, suite=self.suite, side=side, item=one.key, said=rows)
+                    found[key] = said
+                    step()
+            except DataError as error:  # speakers answer in order, so it is about the next one
+                text = " ".join(str(left[done][1].turns[-1].get("content")).split())
+                error.message = f"“{text[:_SHOWN]}{'…' * (len(text) > _SHOWN)}”: {error.message}"
+                raise
         return [found[key] for key in keys]
 
     def _raw(self, speaker: Speaker) -> Callable[..., Any]:

@@ -148,6 +148,15 @@ def test_a_suite_that_cannot_be_measured_does_not_take_the_others_with_it(
         studio.evaluate(str(made), suites=["broken"])
 
 
+def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Path) -> None:
+    texts = ["Say hi.", f"Which of {'these ' * 3000}is it?"]
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text, "contains": "x"}) + "\n" for text in texts), encoding="utf-8")
+    with pytest.raises(DataError, match=r"“Which of these these .*…”: The conversation is") as caught:
+        studio.evaluate(str(made), against="none", suites=["own"], files={"own": file})
+    assert caught.value.file == str(file) and "shorten it" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("words", "field", "said"),
     [
