@@ -156,5 +156,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _run(app: serve.Server, sock: socket.socket) -> None:
     import uvicorn
 
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none")
+    about: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "off"}
+    # a client that no longer reads must not keep it from ending
+    config = uvicorn.Config(app, ws="none", timeout_graceful_shutdown=3, **about)
     uvicorn.Server(config).run(sockets=[sock])

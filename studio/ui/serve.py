@@ -65,7 +65,14 @@ def prepare(port: int) -> Window:
     reports.serve(app)  # before the window, which takes every other address
     mount(app, build(), door.port)
     _log_to_file()
-    config = uvicorn.Config(Guard(app, door), log_config=None, access_log=False, server_header=False, ws="none")
+    config = uvicorn.Config(
+        Guard(app, door),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=1,  # an open tab holds a connection for as long as it is open
+    )
     return Window(uvicorn.Server(config), door, sock)
 
 

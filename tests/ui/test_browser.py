@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,6 +176,13 @@ def test_wrong_input_gets_cause_and_remedy(home: Path, chrome: Any, served: brow
     tab.wait_for_selector("#st-page-data [role=alert]")
     assert "There is no file" in tab.inner_text("#st-page-data [role=alert]")
     assert "Traceback" not in tab.content() and tab.strangers == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
+def test_ctrl_c_ends_the_window_though_a_tab_is_open(home: Path, chrome: Any, served: browser.Served) -> None:
+    browser.open_tab(chrome.new_context(), served.link)
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(20) == 130
 
 
 def test_what_is_typed_ticked_or_chosen_in_a_form_is_there_again_after_a_reload(
