@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from studio import events
 from studio.chat import identity, prompts
 from studio.errors import DataError, ModelError, Stopped
 from studio.export import speaking
 from studio.export.speaking import Weights
 from studio.feedback.engines import TRANSFORMERS
-from studio.feedback.speakers import Ask, Draw, Local, Said, Turn, seed_of, shares
+from studio.feedback.speakers import Ask, Draw, Local, Opener, Said, Turn, seed_of, shares
 from studio.models import check
 
 if TYPE_CHECKING:
@@ -152,34 +151,28 @@ class _Copy:
     adapters: dict[Path, str] = dataclasses.field(default_factory=dict)
 
 
-class Copies:
+@dataclasses.dataclass
+class Copies(Opener):
     """Opens speakers through transformers."""
 
-    def __init__(
-        self,
-        context: int,
-        device: str = "auto",
-        emit: events.Emit | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> None:
-        self._context, self._device, self._emit, self._should_stop = context, device, emit, should_stop
+    def __post_init__(self) -> None:
         self._copies: list[tuple[Path, _Copy]] = []
 
     def open(self, names: Sequence[str]) -> dict[str, Local]:
         """Open speakers by name. Raises RunError, ModelError and ConfigError."""
-        found = {name: speaking.weights(name, emit=self._emit, should_stop=self._should_stop) for name in names}
+        found = {name: speaking.weights(name, emit=self.emit, should_stop=self.should_stop) for name in names}
         wanted: dict[Path, int] = {}
         for one in found.values():
             wanted[one.base] = max(wanted.get(one.base, 0), _brought(one))
         return {name: self._speaker(name, one, wanted[one.base]) for name, one in found.items()}
 
     def base(self, tuned: Local) -> Local:
-        """Open what a speaker began with. Raises RunError where that is not known."""
+        """Open the same weights with the adapter's layers left out."""
         assert isinstance(tuned, Loaded)
         return self._speaker("base", speaking.weights_of_base(tuned.name, "", tuned.weights))
 
     def add(self, stage: speaking.Stage) -> Local:
-        """Open a run at a point of its training. Raises RunError."""
+        """Open it as one more adapter on its base."""
         return self._speaker(stage.name, speaking.weights_at(stage))
 
     def close(self) -> None:
@@ -193,7 +186,7 @@ class Copies:
         adapter = self._adapter(copy, weights.adapter) if weights.adapter is not None else ""
         known = max(copy.own, _brought(weights))
         voice = Voice(copy.policy, weights.renderer, adapter, weights.rests, weights.raw, known)
-        return Loaded(name, voice, weights, self._context)
+        return Loaded(name, voice, weights, self.context)
 
     def _copy(self, base: Path, rows: int) -> _Copy:
         """Give a base with room for so many tokens, loaded where none is that has."""
@@ -218,7 +211,7 @@ class Copies:
 
         from studio.train import model
 
-        return torch.device("cpu") if self._device == "cpu" else model.device()
+        return torch.device("cpu") if self.device == "cpu" else model.device()
 
     def _adapter(self, copy: _Copy, folder: Path) -> str:
         """Put an adapter on a base beside those that are there; gives its name."""

@@ -179,38 +179,53 @@ def seed_of(seed: int, ask: Ask, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{number}\0{about}".encode()).digest()[:4], "big") >> 1
 
 
-class Panes:
+@dataclasses.dataclass
+class Opener(abc.ABC):
+    """Opens the speakers of one engine; `context` tokens of prompt and answer together."""
+
+    context: int
+    device: str = "auto"
+    emit: events.Emit | None = None
+    should_stop: Callable[[], bool] | None = None
+
+    @abc.abstractmethod
+    def base(self, tuned: Local) -> Local:
+        """Open what a speaker of this engine began with, beside it. Raises RunError where that is not known."""
+
+    @abc.abstractmethod
+    def add(self, stage: speaking.Stage) -> Local:
+        """Open a run at a point of its training. Raises RunError."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the engine."""
+
+
+@dataclasses.dataclass
+class Panes(Opener):
     """Opens speakers through llama.cpp, all in one engine process."""
 
-    def __init__(
-        self,
-        context: int,
-        device: str = "auto",
-        emit: events.Emit | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> None:
-        self.session = Session([], n_ctx=context, device=device)
-        self._emit, self._should_stop = emit, should_stop
+    def __post_init__(self) -> None:
+        self.session = Session([], n_ctx=self.context, device=self.device)
 
     def open(self, names: Sequence[str], together: bool) -> dict[str, Local]:
         """Open speakers by name; `together`: there is another one to share weights with."""
         found = [
-            speaking.find(name, name, together=together, emit=self._emit, should_stop=self._should_stop)
-            for name in names
+            speaking.find(name, name, together=together, emit=self.emit, should_stop=self.should_stop) for name in names
         ]
         made = {name: self._speaker(one.pane) for name, one in zip(names, found, strict=True)}
         for one in found:
-            if one.note and self._emit is not None:
-                self._emit(events.event("note", level="info", code="speaker", text=one.note))
+            if one.note and self.emit is not None:
+                self.emit(events.event("note", level="info", code="speaker", text=one.note))
         return made
 
     def base(self, tuned: Local) -> Local:
-        """Open what a speaker began with, beside it. Raises RunError where that is not known."""
+        """Open the base on the weights of the speaker, where they are its own."""
         assert isinstance(tuned, Llama)
         return self._speaker(speaking.base_of(tuned.name, "", tuned.pane))
 
     def add(self, stage: speaking.Stage) -> Local:
-        """Open a run at a point of its training. Raises RunError."""
+        """Open it as one more pane."""
         return self._speaker(speaking.staged(stage))
 
     def _speaker(self, pane: Pane) -> Local:
@@ -266,19 +281,17 @@ class Speakers:
             self.close()
             raise
 
-    def _opener(self) -> Any:
+    def _opener(self) -> Opener:
         return self._panes if isinstance(self._first, Llama) else self._copies
 
     def add(self, stage: speaking.Stage) -> Local:
         """Open a run at a point of its training in the engine of the first local speaker, beside it."""
-        added: Local = self._opener().add(stage)
-        return added
+        return self._opener().add(stage)
 
     def base(self) -> Local:
         """Open what the first local one began with, beside it. Raises RunError where that is not known."""
         assert self._first is not None
-        base: Local = self._opener().base(self._first)
-        return base
+        return self._opener().base(self._first)
 
     def __enter__(self) -> list[Speaker]:
         """Give the speakers in the order of their names."""
