@@ -93,11 +93,11 @@ def requests(path: Path | None, n: int) -> tuple[list[Request], int]:
         found, _ = refusal.prompts(items.shipped("refusal.jsonl"))
         ours = sorted((one for one in found if one.label == "unsafe"), key=lambda one: not one.other)
         return [Request(one.id, one.prompt, one.other) for one in ours[:n]], 0
-    rows = items.rows(path)
+    rows, taken = items.rows(path), set[str]()
     made = [
-        Request(str(row.get("id") or f"row-{number}").strip(), text)
-        for number, row in enumerate(rows, 1)
-        if (text := _request(row)) and text_of(row, "label").lower() != "safe"
+        Request(items.once(str(row.get("id") or f"row-{number}").strip(), number, taken), text)
+        for number, (row, label) in enumerate(zip(rows, refusal.labels(rows), strict=True), 1)
+        if (text := _request(row)) and label != "safe"
     ]
     if not made:
         raise DataError(
