@@ -81,6 +81,11 @@ def _esc(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+def _said(text: object) -> str:
+    """Write foreign text in a line of ours: a sign that turns the direction of reading ends with it."""
+    return f'<span dir="auto">{_esc(text)}</span>'
+
+
 def _head(document: Mapping[str, Any]) -> Iterable[str]:
     yield f"<h1>Evaluation of {_esc(document['of'])}</h1>"
     against = f"against {_esc(document['against'])}" if document["against"] else "with nothing to compare it with"
@@ -228,7 +233,7 @@ def _along(plot: Mapping[str, Any]) -> Iterable[str]:
         cells = [f'{_esc(row["asked"])}<br><span class="soft">{_esc(row["right"])}</span>']
         for said in row["said"]:
             text = " ".join(str(said["text"]).split())
-            short = _esc(text[:100] + "…" * (len(text) > 100)) or '<span class="soft">(nothing)</span>'
+            short = _said(text[:100] + "…" * (len(text) > 100)) if text else '<span class="soft">(nothing)</span>'
             style, word = ("better", "right") if said["right"] else ("soft", "wrong")
             more = (
                 f'<br><span class="soft">goes on rightly: {_esc(said["goes_on"][:80])}</span>'
@@ -289,7 +294,7 @@ def _answer(number: int, row: Row, labels: Mapping[str, str]) -> str:
     told = ", ".join(f"{side} {_mark(mark)}" for side, mark in marks.items()) if marks else ""
     about = f'<span class="soft">{_esc(label)}{": " if label and told else ""}{_esc(told)}</span>'
     if not _offends(row.get("offensive")):
-        head = _esc(row.get("title") or asked[:140] + ("…" if len(asked) > 140 else ""))
+        head = _said(row.get("title") or asked[:140] + ("…" if len(asked) > 140 else ""))
         return f"<details><summary>{number}. {head} {about}</summary>{_texts(row)}</details>"
     hidden = f"<details><summary>Show the text; it may offend</summary>{_texts(row)}</details>"
     return f"<details><summary>{number}. A text that may offend {about}</summary>{hidden}</details>"
@@ -308,10 +313,10 @@ def _mark(mark: Any) -> str:
 
 def _texts(row: Row) -> str:
     """Show the question, what each side said, and all else that the suite wrote down."""
-    out = [f'<p class="soft">Asked</p><pre>{_esc(row.get("asked") or "")}</pre>']
+    out = [f'<p class="soft">Asked</p><pre dir="auto">{_esc(row.get("asked") or "")}</pre>']
     for side in _SIDES:
         if row.get(side) is not None:
-            out.append(f'<p class="soft">{side.capitalize()}</p><pre>{_esc(row[side])}</pre>')
+            out.append(f'<p class="soft">{side.capitalize()}</p><pre dir="auto">{_esc(row[side])}</pre>')
     for name, value in row.items():
         if name in _KNOWN or value in (None, "", [], {}):
             continue
