@@ -89,6 +89,23 @@ def test_answers_that_are_alike_are_ties_and_an_empty_answer_loses(tmp_path: Pat
     assert empty["wins"]["sides"]["after"]["value"] == 0.0
 
 
+def test_lengths_are_of_what_is_read_and_not_of_tokens_that_differ_by_vocabulary(tmp_path: Path) -> None:
+    def same(turns: Sequence[dict[str, Any]]) -> str:
+        return "A rather long answer of quite a few words it was."
+
+    given = judged(tmp_path, prefers("it is"), before=same)
+    counted = given.speakers["before"].ask
+
+    def many(*args: Any) -> Any:  # four tokens to a word, where the other side has one
+        for number, said in counted(*args):
+            yield number, [Said(one.text, 4 * one.tokens, one.stopped) for one in said]
+
+    given.speakers["before"].ask = many  # type: ignore[method-assign]
+    found = figures(winrate.SUITE, winrate.run(given))
+    assert found["wins_matched"]["sides"]["after"] == {**found["wins"]["sides"]["after"], "n": 20}
+    assert found["longer"]["sides"]["after"]["value"] == 0.0  # "is" is shorter than "was"
+
+
 def test_judgements_are_kept_and_not_asked_again(tmp_path: Path) -> None:
     judge = prefers("long")
     first = winrate.run(judged(tmp_path, judge))

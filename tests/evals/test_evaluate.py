@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import write_jsonl
+from making import make_model, write_jsonl
 
 import studio
 from studio import runs, worker
@@ -129,6 +129,16 @@ def test_a_kill_in_the_middle_loses_no_answer_and_repeats_none(made: Path, home:
     assert found["suites"] == whole["suites"]
 
 
+def test_what_is_told_by_token_is_not_compared_with_a_side_of_another_vocabulary(made: Path, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other", vocab=300)
+    found = studio.evaluate(str(made), against=str(other), suites=["fit"], settings=SMALL)
+    figures = {one["measure"]: one["sides"].keys() for one in found["suites"]["fit"]["figures"]}
+    assert figures["stops"] == {"before", "after"}
+    assert [figures[name] for name in ("loss", "accuracy", "length", "kl_answer", "kl_token")] == [{"after"}] * 5
+    notes = " ".join(found["suites"]["fit"]["notes"])
+    assert "cannot be compared" in notes and "no distance" in notes
+
+
 def test_a_suite_that_cannot_be_measured_does_not_take_the_others_with_it(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,13 +174,19 @@ def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Pa
         (["--suite", "fit", "--data", "fit=missing.jsonl"], "data", "There is no file"),
         (["--data", "missing.jsonl"], "data", "which suite the file is for"),
         (["--suite", "fit", "--set", "fit.n=0"], "n", "below 1"),
+        (["--suite", "lm-eval", "--data", "lm-eval=MADE/config.json"], "data", "reads no file"),
+        (["--suite", "own", "--suite", "fit", "--data", "own=MADE/config.json"], "prompt", "No question is asked"),
+        (["--suite", "refusal", "--data", "MADE/config.json"], None, "called safe or unsafe"),
+        (["--suite", "shift", "--data", "MADE/config.json"], None, "question with a short answer"),
+        (["--suite", "redteam", "--data", "MADE/config.json"], None, "is a request"),
         (["--suite", "fit", "--set", "n=3"], "set", "is no setting"),
         (["--suite", "fit", "--set", "other.n=3"], "set", "is not evaluated here"),
     ],
 )
 def test_input_errors_are_told_before_anything_is_written(
-    made: Path, capsys: pytest.CaptureFixture[str], words: list[str], field: str, said: str
+    made: Path, capsys: pytest.CaptureFixture[str], words: list[str], field: str | None, said: str
 ) -> None:
+    words = [word.replace("MADE", str(made)) for word in words]
     assert command(["eval", str(made), *words, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["field"] == field and said in error["message"] and error["remedy"]
