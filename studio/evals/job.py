@@ -64,6 +64,9 @@ def asked(
             raise ConfigError(f"{file} is a folder.", "Name a file in it.", field="data")
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
+    for name, file in given.items():
+        if (reads := load(SUITES[name]).reads) is not None:
+            reads(Path(file))
     if unknown := sorted(set(settings or {}) - set(chosen)):
         raise ConfigError(
             f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
@@ -103,6 +106,9 @@ def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
             )
         files[suites[0]] = files.pop("")
     wanted = suites or [name for name in SUITES if name in files or usual(load(SUITES[name]))]
+    for name in files:
+        if load(SUITES[name]).named:
+            raise ConfigError(f"The suite {name} reads no file of items.", "Leave --data out.", field="data")
     for name in wanted:
         if load(SUITES[name]).needs_file and name not in files:
             raise ConfigError(f"The suite {name} asks a file of yours.", f"Name it: --data {name}=FILE", field="data")

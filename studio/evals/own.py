@@ -209,4 +209,5 @@ SUITE = Suite(
     Config=Config,
     run=run,
     needs_file=True,
+    reads=importers.read,
 )

@@ -87,7 +87,7 @@ def attacks(path: Path | None = None) -> list[Attack]:
     ]
 
 
-def requests(path: Path | None, n: int) -> tuple[list[Request], int]:
+def requests(path: Path | None, n: int | None = None) -> tuple[list[Request], int]:
     """Give the requests of a file, or ours (those with translations first), and count rows that hold none."""
     if path is None:
         found, _ = refusal.prompts(items.shipped("refusal.jsonl"))
@@ -211,4 +211,5 @@ SUITE = Suite(
     MEASURES,
     Config,
     run,
+    reads=requests,
 )

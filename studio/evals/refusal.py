@@ -180,4 +180,5 @@ SUITE = Suite(
     MEASURES,
     Config,
     run,
+    reads=prompts,
 )
