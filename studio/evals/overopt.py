@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from studio.evals import stats
 
@@ -104,6 +105,11 @@ class Turn:
     def sure(self) -> bool:
         """Whether the interval of the fall is above 0. The point was chosen by the same data: it flatters the fall."""
         return self.low > 0
+
+    def told(self) -> dict[str, Any]:
+        """Give it as JSON, which has no infinity: of one prompt there is no interval."""
+        ends = {name: end if math.isfinite(end) else None for name, end in (("low", self.low), ("high", self.high))}
+        return {**dataclasses.asdict(self), **ends, "sure": self.sure}
 
 
 def turn(proxy: Sequence[Sequence[float]], gold: Sequence[Sequence[float]]) -> Turn | None:
