@@ -12,6 +12,7 @@ options: `of` (who is evaluated), `against` ("" for nobody), `suites`, `judge`, 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,8 +66,8 @@ def asked(
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
     for name, file in given.items():
-        if (reads := load(SUITES[name]).reads) is not None:
-            reads(Path(file))
+        stat = Path(file).stat()
+        _reads(name, file, (stat.st_mtime_ns, stat.st_size))
     if unknown := sorted(set(settings or {}) - set(chosen)):
         raise ConfigError(
             f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
@@ -92,6 +93,13 @@ def asked(
         parent=str(run.dir) if run is not None else "",
         options={**options, "files": given, "settings": built, "seed": seed, "allow_endpoint": allow_endpoint},
     )
+
+
+@functools.lru_cache(maxsize=32)
+def _reads(name: str, file: str, version: tuple[int, int]) -> None:
+    """Read a suite's file for what is wrong with it, once for as long as it stays as it is: the window asks often."""
+    if (reads := load(SUITES[name]).reads) is not None:
+        reads(Path(file))
 
 
 def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
