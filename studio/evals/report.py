@@ -37,6 +37,7 @@ body { margin: 0 auto; padding: 24px 16px 64px; max-width: 1040px; background: v
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 0 0 8px; } h3 { font-size: 15px; margin: 0; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px; margin: 12px 0;
   overflow-x: auto; }
+h1, p, .along td, .along th { overflow-wrap: anywhere; }
 p { margin: 4px 0; } .soft { color: var(--soft); font-size: 13px; } .worse { color: var(--red); }
 .better { color: var(--green); } .different { color: var(--blue); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
@@ -50,7 +51,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; paddin
 svg { display: block; } svg .line { stroke: var(--line); } svg .before { stroke: var(--soft); fill: var(--card); }
 svg .after { stroke: var(--blue); fill: var(--blue); } svg .dot-before { fill: var(--soft); opacity: 0.6; }
 svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { font: 11px system-ui, sans-serif; }
-@media (max-width: 560px) { .wide, thead { display: none; } .narrow { display: block; } h1 { overflow-wrap: anywhere; }
+@media (max-width: 560px) { .wide, thead { display: none; } .narrow { display: block; }
   table, tbody, tr { display: block; } tr { border-top: 1px solid var(--line); padding: 6px 0; }
   td { display: inline-block; border: 0; padding: 0 14px 2px 0; } td:first-child, .along td { display: block; }
   td:first-child { font-weight: 600; } td:first-child span { font-weight: 400; }
