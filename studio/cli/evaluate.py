@@ -116,7 +116,9 @@ def told(found: dict[str, Any]) -> str:
         f"{found['of']} against {found['against'] or 'nothing'}; through {found['through']}; seed {found['seed']}",
         "",
     ]
-    if found["against"]:
+    if found["against"] and not found["tested"]:
+        lines += ["NOTHING TO COMPARE: no figure was measured of both sides; the notes below say why.", ""]
+    elif found["against"]:
         heads = {"worse": "WORSE", "better": "BETTER", "changed": "DIFFERENT", "undecided": "NO SIGNIFICANT DIFFERENCE"}
         for name, head in heads.items():
             said = [f"  {one['suite']}: {one['label']}: {one['words']}" for one in found[name]]

@@ -17,6 +17,7 @@ from making import make_model, write_jsonl
 import studio
 from studio import runs, worker
 from studio.cli.__main__ import run as command
+from studio.cli.evaluate import told
 from studio.errors import ConfigError, DataError, RunError, Stopped
 from studio.evals import job
 from studio.evals.asking import Kept
@@ -206,6 +207,12 @@ def test_n_is_the_most_items_of_every_suite_and_the_words_say_what_got_worse_fir
     assert {one["measure"]: one for one in figures}["stops"]["sides"]["after"]["n"] == 3
     assert run.parent() == runs.find(str(made))
     assert all(one.config.kind != "eval" for one in runs.children(runs.find(str(made))))  # it may be deleted
+
+
+def test_where_nothing_can_be_compared_no_list_says_that_nothing_got_worse() -> None:
+    found = {"of": "a", "against": "b", "through": "llama.cpp", "seed": 0, "tested": 0, "suites": {}, "report": "r"}
+    said = told({**found, "worse": [], "better": [], "changed": [], "undecided": []})
+    assert "WORSE" not in said and "NOTHING TO COMPARE" in said
 
 
 def test_a_setting_of_another_suite_is_refused(made: Path) -> None:
