@@ -230,7 +230,8 @@ def _suites(
         except (Stopped, ChildCrashed):
             raise
         except StudioError as error:
-            if len(names) == 1 or file:
+            unkept = str(error.file or "").startswith(str(run.dir))  # no answer can be kept: no suite is to blame
+            if len(names) == 1 or file or unkept:
                 if file and isinstance(error, DataError) and not error.file:
                     error.file = file
                     if error.field == "context":

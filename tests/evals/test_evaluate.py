@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import studio
 from studio import runs, worker
 from studio.cli.__main__ import run as command
 from studio.cli.evaluate import told
+from studio.data import ledger
 from studio.errors import ConfigError, DataError, RunError, Stopped
 from studio.evals import job
 from studio.evals.asking import Kept
@@ -130,7 +132,7 @@ def test_a_kill_in_the_middle_loses_no_answer_and_repeats_none(made: Path, home:
     assert found["suites"] == whole["suites"]
 
 
-def test_what_is_told_by_token_is_not_compared_with_a_side_of_another_vocabulary(made: Path, tmp_path: Path) -> None:
+def test_what_is_caughtby_token_is_not_compared_with_a_side_of_another_vocabulary(made: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", vocab=300)
     found = studio.evaluate(str(made), against=str(other), suites=["fit"], settings=SMALL)
     figures = {one["measure"]: one["sides"].keys() for one in found["suites"]["fit"]["figures"]}
@@ -159,6 +161,29 @@ def test_a_suite_that_cannot_be_measured_does_not_take_the_others_with_it(
         studio.evaluate(str(made), suites=["broken"])
 
 
+def test_a_full_disk_ends_the_run_and_leaves_no_card_with_holes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.create(job.asked(str(made), suites=["fit", "refusal"], n=4, settings=SMALL))
+    real, count = ledger._append, [0]
+
+    def full(*args: Any) -> None:
+        count[0] += 1
+        if count[0] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*args)
+
+    def tell(item: dict[str, Any]) -> None:
+        if count[0] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ledger, "_append", full)
+    with pytest.raises(DataError) as caught:
+        worker.work(run, emit=tell)
+    assert caught.value.message.startswith("It could not be written: No space left") and run.result() is None
+    monkeypatch.setattr(ledger, "_append", real)
+    found = worker.work(run)
+    assert all(suite["figures"][0]["sides"] for suite in found["suites"].values())
+
+
 def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Path) -> None:
     texts = ["Say hi.", f"Which of {'these ' * 3000}is it?"]
     file = tmp_path / "own.jsonl"
@@ -184,7 +209,7 @@ def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Pa
         (["--suite", "fit", "--set", "other.n=3"], "set", "is not evaluated here"),
     ],
 )
-def test_input_errors_are_told_before_anything_is_written(
+def test_input_errors_are_caughtbefore_anything_is_written(
     made: Path, capsys: pytest.CaptureFixture[str], words: list[str], field: str | None, said: str
 ) -> None:
     words = [word.replace("MADE", str(made)) for word in words]
