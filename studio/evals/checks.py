@@ -30,7 +30,7 @@ from studio.feedback import rubric
 from studio.feedback.speakers import Draw, Speaker
 
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d.,])(?:(?<![\d)])[-−+][$€£¥]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+    r"(?<![A-Za-z\d.])(?:(?<![\d)])[-−+][$€£¥]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 )
 _UNIT = re.compile(r"[,$€£¥]")
 _FENCE = re.compile(r"```[A-Za-z]*\s*\n(.*?)\n?\s*```", re.DOTALL)

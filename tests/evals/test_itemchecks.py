@@ -58,7 +58,19 @@ def test_a_number_may_be_a_little_off_where_that_is_said(checker: Checker) -> No
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("", None), ("none", None), ("1,000,000", 1e6), ("5-3", 3), ("2e3", 2000), ("−7", -7), (".5", 0.5), ("H2", None)],
+    [
+        ("", None),
+        ("none", None),
+        ("1,000,000", 1e6),
+        ("5-3", 3),
+        ("2e3", 2000),
+        ("−7", -7),
+        (".5", 0.5),
+        ("H2", None),
+        ("1,2,3", 3),
+        ("(3,4)", 4),
+        ("1,234,567", 1234567),
+    ],
 )
 def test_the_last_number_of_a_text(text: str, number: float | None) -> None:
     assert checks.last_number(text) == number
