@@ -67,6 +67,13 @@ def _evaluate(args: argparse.Namespace, out: Out) -> None:
     for suite in _flagged():
         known = {one.name for one in config.settings(suite.Config)}
         if mine := {name: value for name, value in flags.items() if name in known}:
+            if suite.name not in args.suite:
+                flag = f"--{next(iter(mine)).replace('_', '-')}"
+                raise ConfigError(
+                    f"{flag} is a setting of --suite {suite.name}, which is not asked.",
+                    "Of another suite: --set SUITE.NAME=VALUE",
+                    field=next(iter(mine)),
+                )
             settings[suite.name] = {**mine, **settings.get(suite.name, {})}
     with watching() as watch:
         found = studio.evaluate(

@@ -206,6 +206,7 @@ def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Pa
         (["--suite", "shift", "--data", "MADE/config.json"], None, "question with a short answer"),
         (["--suite", "redteam", "--data", "MADE/config.json"], None, "is a request"),
         (["--suite", "fit", "--set", "n=3"], "set", "is no setting"),
+        (["--suite", "fit", "--max-tokens", "9"], "max_tokens", "--max-tokens is a setting of --suite lm-eval"),
         (["--suite", "fit", "--set", "other.n=3"], "set", "is not evaluated here"),
     ],
 )
