@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from studio import worker
 from studio.cli import (
@@ -63,6 +63,19 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing a usage line and leaving."""
         raise ConfigError(message, f"See: {self.prog} --help")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Read the words; one that is not known is named, with the way a setting is given."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if not unknown:
+            return found
+        verb = f"{self.prog} {found.verb}" if found.verb else self.prog
+        word, equals, value = unknown[0].partition("=")
+        remedy = f"See: {verb} --help"
+        if word.startswith("--") and hasattr(found, "setting"):  # how this verb takes settings
+            value = value if equals else next(iter(unknown[1:]), "VALUE")
+            remedy = f"A setting is given as {found.setting}{word[2:].replace('-', '_')}={value}. {remedy}"
+        raise ConfigError(f"{verb} knows no {word}.", remedy)
 
 
 def parser() -> argparse.ArgumentParser:
