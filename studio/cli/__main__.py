@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from studio import worker
 from studio.cli import (
@@ -64,19 +64,6 @@ class _Parser(argparse.ArgumentParser):
         """Raise instead of printing a usage line and leaving."""
         raise ConfigError(message, f"See: {self.prog} --help")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Read the words; one that is not known is named, with the way a setting is given."""
-        found, unknown = self.parse_known_args(args, namespace)
-        if not unknown:
-            return found
-        verb = f"{self.prog} {found.verb}" if found.verb else self.prog
-        word, equals, value = unknown[0].partition("=")
-        remedy = f"See: {verb} --help"
-        if word.startswith("--") and hasattr(found, "setting"):  # how this verb takes settings
-            value = value if equals else next(iter(unknown[1:]), "VALUE")
-            remedy = f"A setting is given as {found.setting}{word[2:].replace('-', '_')}={value}. {remedy}"
-        raise ConfigError(f"{verb} knows no {word}.", remedy)
-
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser from all groups of verbs."""
@@ -87,6 +74,20 @@ def parser() -> argparse.ArgumentParser:
     for group in GROUPS:
         group.add(verbs, common)
     return root
+
+
+def _read(root: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Read the words; the first that is not known is named, with the way a setting is given."""
+    found, unknown = root.parse_known_args(list(words))
+    if not unknown:
+        return found
+    verb = f"{root.prog} {found.verb}" if found.verb else root.prog
+    word, equals, value = unknown[0].partition("=")
+    remedy = f"See: {verb} --help"
+    if word.startswith("--") and hasattr(found, "setting"):  # how this verb takes settings
+        value = value if equals else next(iter(unknown[1:]), "VALUE")
+        remedy = f"A setting is given as {found.setting}{word[2:].replace('-', '_')}={value}. {remedy}"
+    raise ConfigError(f"{verb} knows no {word}.", remedy)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -106,7 +107,7 @@ def run(words: Sequence[str]) -> int:
     logging.getLogger().setLevel(logging.ERROR)
     try:
         root = parser()
-        chosen = root.parse_args(list(words))
+        chosen = _read(root, words)
         if chosen.verb is None:
             root.print_help()
             return 0
