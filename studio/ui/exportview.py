@@ -33,8 +33,9 @@ def going(scene: Scene) -> str:
         ready = any((v := scene.line.get(s)) is not None and v.status == "finished" for s in ("train", "align"))
         if ready:
             return ""
-        button = parts.link("train", "Go to Train")
-        why = "A file is made from a trained run, or from an adapter that was made elsewhere (Settings)."
+        button = parts.link("train", "Go to Train") if scene.model else parts.link("model", "Pick a model")
+        why = "A file is made from a trained run, or from an adapter that was made elsewhere"
+        why += ": name it under Settings." if scene.model else "."
         return parts.card("", parts.empty("Nothing to export yet", why, button))
     if view.running:
         said = " · ".join(rail.now(view.newest()))
