@@ -70,6 +70,20 @@
     if (box.getBoundingClientRect().top > innerHeight - 120) box.scrollIntoView({ block: "start", behavior: "smooth" });
   }
 
+  // What went wrong, or is asked first, may be drawn out of sight of the click that it answers.
+  let clicked = 0, alerts = new Set(), alerted = "";
+  document.addEventListener("click", () => { clicked = Date.now(); }, true);
+  function alarm() {
+    const page = root.dataset.stPage, moved = alerted !== page;
+    const here = [...document.querySelectorAll(`#st-page-${page} :is([role=alert], [role=alertdialog])`)].filter((box) => box.offsetParent);
+    const fresh = here.find((box) => !alerts.has(box.textContent));
+    alerts = new Set(here.map((box) => box.textContent));
+    alerted = page;
+    if (!fresh || moved || Date.now() - clicked > 8000) return;
+    const { top, bottom } = fresh.getBoundingClientRect();
+    if (bottom < 100 || top > innerHeight - 60) fresh.scrollIntoView({ block: "center", behavior: "smooth" });
+  }
+
   // A form is kept when one of its fields was left or ticked: a little later, when Gradio knows what was written.
   ["focusout", "change"].forEach((kind) => document.addEventListener(kind, (event) => {
     const field = event.target.closest?.(".st-keeps")?.querySelector(".st-keep :is(textarea, input)");
@@ -246,7 +260,7 @@
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); bring(); announce(); warm(); ask(); rank(); }).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); bring(); alarm(); announce(); warm(); ask(); rank(); }).observe(root, { childList: true, subtree: true });
   allowed();
   go();
 })();
