@@ -220,11 +220,11 @@ def _stats(found: dict[str, Any] | None, who: Facts | None, more: str, blind: bo
         return parts.problem_from(error, head="No answer")
     said = []
     if not blind and found.get("tokens_per_s"):
-        said.append(f"{found['tokens_per_s']:.0f} tokens/s")
+        said.append(f"{found['tokens_per_s']:,.0f} tokens/s")
     if not blind and found.get("first_s") is not None:
         said.append(f"first after {_soon(found['first_s'])}")
     if found.get("tokens") is not None:
-        said.append(f"{found['tokens']:,} tokens")
+        said.append(f"{found['tokens']:,} token{'s' * (found['tokens'] != 1)}")
     if found.get("left_out"):
         said.append(f"{found['left_out']} of the oldest turns had no room")
     by = "" if blind or not short(who) else f'<code class="st-by">{esc(short(who))}</code>'
