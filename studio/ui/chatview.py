@@ -21,13 +21,16 @@ _NONE = parts.empty(
     "Make your first assistant, or train one of your own.",
     parts.link("model", "Go to Model"),
 )
+_AFTER = "Who it was stands below the answer; the next question draws lots again."
 _TITLES = ("Left pane", "Right pane")
 
 
 def head(index: int, scene: Scene) -> str:
     """Draw who a pane is: what can be picked, its strength and step, the hashes of its files."""
     if chatvote.on(scene):
-        note = parts.note("Who this is shows after the vote.")
+        said = talk.turns()
+        voted = bool(said) and bool(said[-1].get("blind")) and not chatvote.hidden(said[-1])
+        note = parts.note(_AFTER if voted else "Who this is shows after the vote.")
         return f'<div class="st-head"><h2>{chatvote.SIDES[index]}</h2></div>{note}'
     found = chatpick.sources(scene)
     who = Who.now(scene)

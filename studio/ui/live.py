@@ -217,9 +217,8 @@ def look() -> Scene:
     with _lock:
         waiting = runs.queued()
         views = [view for run in runs.all_runs() if (view := _view(run, waiting)) is not None]
-        views.sort(
-            key=lambda view: view.config.title.startswith(MADE)
-        )  # what an experiment made is nobody's newest run
+        # What an experiment made is nobody's newest run.
+        views.sort(key=lambda view: view.config.title.startswith(MADE))
         for gone in set(_views) - {view.run.dir for view in views}:
             del _views[gone]
         chosen = choice.read()
