@@ -100,8 +100,9 @@
     else if (hit.dataset.stRankBad !== undefined) { const on = box.dataset.stBad === "yes"; clear(box); box.dataset.stBad = on ? "" : "yes"; }
     else if (hit.dataset.stRankSave !== undefined) {
       // It is drawn anew once it is kept; where it was not, it can be pressed again after a while.
+      const sample = box.dataset.stRanking;
       box.dataset.stSent = "yes";
-      setTimeout(() => { if (box.isConnected) { box.dataset.stSent = ""; show(box); } }, 3000);
+      setTimeout(() => { if (view() === box && box.dataset.stRanking === sample) { box.dataset.stSent = ""; show(box); } }, 3000);
     } else return;
     if (event.detail) hit.blur(); // so that Enter saves after a click of the mouse
     show(box);

@@ -56,7 +56,32 @@
       .map((named) => [named.dataset.stName, named.value]));
     write(field, message);
     if (control.dataset.stPageGo) location.hash = control.dataset.stPageGo;
+    if (control.dataset.stThen) then = { place: control.dataset.stThen, until: Date.now() + 5000 };
     if (control.dataset.stGo) document.querySelector(control.dataset.stGo)?.scrollIntoView({ block: control.dataset.stGo.endsWith(".st-fold") ? "start" : "nearest" });
+  }
+
+  // What a control brings is drawn a little later, and may be out of sight.
+  let then = null;
+  function bring() {
+    const box = then && document.querySelector(then.place);
+    if (then && Date.now() > then.until) then = null;
+    if (!then || !box?.offsetParent) return;
+    then = null;
+    if (box.getBoundingClientRect().top > innerHeight - 120) box.scrollIntoView({ block: "start", behavior: "smooth" });
+  }
+
+  // What went wrong, or is asked first, may be drawn out of sight of the click that it answers.
+  let clicked = 0, alerts = new Set(), alerted = "";
+  document.addEventListener("click", () => { clicked = Date.now(); }, true);
+  function alarm() {
+    const page = root.dataset.stPage, moved = alerted !== page;
+    const here = [...document.querySelectorAll(`#st-page-${page} :is([role=alert], [role=alertdialog])`)].filter((box) => box.offsetParent);
+    const fresh = here.find((box) => !alerts.has(box.textContent));
+    alerts = new Set(here.map((box) => box.textContent));
+    alerted = page;
+    if (!fresh || moved || Date.now() - clicked > 8000) return;
+    const { top, bottom } = fresh.getBoundingClientRect();
+    if (bottom < 100 || top > innerHeight - 60) fresh.scrollIntoView({ block: "center", behavior: "smooth" });
   }
 
   // A form is kept when one of its fields was left or ticked: a little later, when Gradio knows what was written.
@@ -192,6 +217,16 @@
     next.focus();
   });
 
+  // Who opened a ranking, or saved one, goes on from the next with Tab.
+  let ranking = "";
+  function rank() {
+    const box = root.dataset.stPage === "feedback" && document.querySelector("[data-st-ranking]");
+    const now = box ? box.dataset.stRanking : "";
+    if (now === ranking) return;
+    ranking = now;
+    if (box && document.activeElement === document.body) box.focus({ preventScroll: true });
+  }
+
   // When a vote is asked for, the keys 1 to 4 are free for it, unless somebody has begun to write.
   let asking = false;
   function ask() {
@@ -225,7 +260,7 @@
   }, true);
 
   window.addEventListener("hashchange", go);
-  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); announce(); warm(); ask(); }).observe(root, { childList: true, subtree: true });
+  new MutationObserver(() => { mark(); hold(); unroll(); blame(); follow(); bring(); alarm(); announce(); warm(); ask(); rank(); }).observe(root, { childList: true, subtree: true });
   allowed();
   go();
 })();

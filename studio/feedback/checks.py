@@ -24,7 +24,11 @@ Halt = Callable[[], bool]
 class Config(Sampling):
     """The settings of rules."""
 
-    rule: str = setting("", f"The rule: {rules.FORMS}.", advanced=False)
+    rule: str = setting(
+        "",
+        f"The rule: {rules.FORMS}. A function gets (prompt, answer, reference, stopped) and gives a number.",
+        advanced=False,
+    )
     pairing: str = setting(
         "all",
         "Pairs for preference methods: every two (all), or the best over the worst (ends).",

@@ -123,7 +123,8 @@ def closing(changed: Mapping[str, Any], figures: Figures, pairs: bool) -> list[s
         return []
     if changed["changed"] <= HARDLY:
         count = round(changed["changed"] * changed["n"])
-        few = f"Only {count} of {changed['n']} answers changed, whatever the loss says."
+        few = f"Only {count} of {changed['n']}" if count else f"None of {changed['n']}"
+        few += " answers changed, whatever the loss says."
         more = ", or pairs whose answers differ more" if pairs else ""
         return [f"{few} Try a higher learning_rate (three times) or more epochs{more}."]
     said = []

@@ -21,13 +21,16 @@ _NONE = parts.empty(
     "Make your first assistant, or train one of your own.",
     parts.link("model", "Go to Model"),
 )
+_AFTER = "Who it was stands below the answer; the next question draws lots again."
 _TITLES = ("Left pane", "Right pane")
 
 
 def head(index: int, scene: Scene) -> str:
     """Draw who a pane is: what can be picked, its strength and step, the hashes of its files."""
     if chatvote.on(scene):
-        note = parts.note("Who this is shows after the vote.")
+        said = talk.turns()
+        voted = bool(said) and bool(said[-1].get("blind")) and not chatvote.hidden(said[-1])
+        note = parts.note(_AFTER if voted else "Who this is shows after the vote.")
         return f'<div class="st-head"><h2>{chatvote.SIDES[index]}</h2></div>{note}'
     found = chatpick.sources(scene)
     who = Who.now(scene)
@@ -220,11 +223,11 @@ def _stats(found: dict[str, Any] | None, who: Facts | None, more: str, blind: bo
         return parts.problem_from(error, head="No answer")
     said = []
     if not blind and found.get("tokens_per_s"):
-        said.append(f"{found['tokens_per_s']:.0f} tokens/s")
+        said.append(f"{found['tokens_per_s']:,.0f} tokens/s")
     if not blind and found.get("first_s") is not None:
         said.append(f"first after {_soon(found['first_s'])}")
     if found.get("tokens") is not None:
-        said.append(f"{found['tokens']:,} tokens")
+        said.append(f"{found['tokens']:,} token{'s' * (found['tokens'] != 1)}")
     if found.get("left_out"):
         said.append(f"{found['left_out']} of the oldest turns had no room")
     by = "" if blind or not short(who) else f'<code class="st-by">{esc(short(who))}</code>'

@@ -101,7 +101,7 @@ def result(scene: Scene) -> str:
         else ""
     )
     gguf = found.get("gguf") or {}
-    file = f"{gguf.get('type', '')} file, {parts.size(gguf['bytes'])}" if gguf.get("bytes") else ""
+    file = f"{gguf.get('type', '')} file, {parts.size(gguf['bytes'])}." if gguf.get("bytes") else ""
     return parts.card(
         "Before and after",
         parts.table(("", "Base", "Taught", "Aligned"), rows, numeric=(1, 2, 3))

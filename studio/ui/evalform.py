@@ -5,7 +5,7 @@ from __future__ import annotations
 from studio.errors import StudioError
 from studio.evals.suite import Suite
 from studio.ui import controls, evalset, feedbackset, parts, terminal
-from studio.ui.evalview import DO, SET
+from studio.ui.evalview import DO
 from studio.ui.live import Scene
 from studio.ui.parts import esc
 
@@ -36,7 +36,7 @@ def cards(scene: Scene) -> str:
 
 
 def _card(name: str, suite: Suite, on: bool) -> str:
-    box = controls.tick(on, {"do": "tick", "name": name}, aria=suite.title, to=SET)
+    box = controls.tick(on, {"do": "tick", "name": name}, aria=suite.title, to=DO)
     more = "<small>Asks nothing but a file of yours: name it below.</small>" if suite.needs_file else ""
     return (
         f'<li class="st-source{" st-chosen" if on else ""}"><label>{box}<h3>{esc(suite.title)}</h3></label>'

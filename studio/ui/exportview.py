@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.export import ollama as into
 from studio.paths import slug
-from studio.ui import kit, parts, qualityview, rail, terminal
+from studio.ui import choosing, kit, parts, qualityview, rail, terminal
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -33,8 +33,9 @@ def going(scene: Scene) -> str:
         ready = any((v := scene.line.get(s)) is not None and v.status == "finished" for s in ("train", "align"))
         if ready:
             return ""
-        button = parts.link("train", "Go to Train")
-        why = "A file is made from a trained run, or from an adapter that was made elsewhere (Settings)."
+        button = parts.link("train", "Go to Train") if scene.model else parts.link("model", "Pick a model")
+        why = "A file is made from a trained run, or from an adapter that was made elsewhere"
+        why += ": name it under Settings." if scene.model else "."
         return parts.card("", parts.empty("Nothing to export yet", why, button))
     if view.running:
         said = " · ".join(rail.now(view.newest()))
@@ -54,7 +55,22 @@ def files(scene: Scene) -> str:
         )
         for file in result.get("files") or []
     ]
-    return parts.card("Files", parts.table(("Type", "Size", "sha256", "Certificate"), rows, (1,))) if rows else ""
+    table = parts.table(("Type", "Size", "sha256", "Certificate"), rows, (1,))
+    return parts.card("Files", table, esc(source(scene), 120)) if rows else ""
+
+
+def source(scene: Scene) -> str:
+    """Name the run that the shown files were made of."""
+    view, _ = _result(scene)
+    parent = next((v for v in scene.views if view is not None and str(v.run.dir) == view.config.parent), None)
+    return choosing.named(scene, parent) if parent is not None else ""
+
+
+def newest(scene: Scene) -> bool:
+    """Tell whether nothing was trained since that could be exported, too."""
+    view, _ = _result(scene)
+    trained = [v for step in ("align", "train") for v in scene.of_step(step) if v.status == "finished"]
+    return view is None or not trained or str(trained[0].run.dir) == view.config.parent or not view.config.parent
 
 
 def quality(scene: Scene) -> str:
@@ -169,7 +185,7 @@ def _place(path: str) -> str:
 def onward(scene: Scene) -> str:
     """Draw the way on, once there is a file."""
     _, result = _result(scene)
-    return parts.link("chat", "Talk to it", filled=True) if result.get("files") else ""
+    return parts.link("chat", "Talk to it", filled=newest(scene)) if result.get("files") else ""
 
 
 def command(scene: Scene) -> str:

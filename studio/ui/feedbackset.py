@@ -67,6 +67,7 @@ JUDGES = ("judge", "reward", "rule", "critic")
 ANSWERS = "answers_from"
 #: Sources that are nothing without somebody who answers; the others may read the answers of the file.
 _ASKS = ("rank", "constitution", "rejection")
+#: Questions without answers.
 SAMPLE = "starter_questions.jsonl"
 #: A form's settings of the simple view: more than a method's, for who answers and judges is among them.
 SIMPLE = 6
@@ -184,9 +185,9 @@ def remember(name: str, values: Mapping[str, Any]) -> None:
 
 
 def begins(scene: Scene, name: str) -> dict[str, Any]:
-    """Give a form's first values: the defaults, and for who answers the newest run of the model."""
+    """Give a form's first values: the defaults; the newest run answers, unless the file may hold answers."""
     first = {s.name: "" if s.default is None else s.default for s in settings(sources()[name])}
-    if ANSWERS in first and not first[ANSWERS] and name in _ASKS:
+    if ANSWERS in first and not first[ANSWERS] and (name in _ASKS or Path(file(scene)).name == SAMPLE):
         first[ANSWERS] = next((value for _, value in who(scene)), "")
     return {key: forms.show(s, first[key]) for key, s in ((s.name, s) for s in settings(sources()[name]))}
 
@@ -194,7 +195,7 @@ def begins(scene: Scene, name: str) -> dict[str, Any]:
 def who(scene: Scene) -> list[tuple[str, str]]:
     """List who can answer: (title, name): finished runs that talk, those of the chosen model first, then the model."""
     mine = [v for v in scene.views if v.config.kind == "train" and v.status == "finished" and choosing.talks(v)]
-    mine.sort(key=lambda view: (view.config.model != scene.model, [-ord(c) for c in view.id]))
+    mine.sort(key=lambda view: view.config.model != scene.model)
     found = [(choosing.named(scene, view), view.id) for view in mine[:40]]
     return [*found, *([(f"{scene.model}, as it is", scene.model)] if scene.model else [])]
 

@@ -52,7 +52,7 @@ def _source(name: str, chosen: bool) -> str:
         {"do": "source", "name": name},
         to=SET,
         style="st-row-name",
-        extra=f'aria-pressed="{str(chosen).lower()}"',
+        extra=f'aria-pressed="{str(chosen).lower()}" data-st-then="#st-page-feedback .st-settings"',
     )
     more = f"<small>Needs {esc(needs)}.</small>" if needs else ""
     shown = (
@@ -119,7 +119,8 @@ def _going(view: View) -> str:
         f'aria-valuenow="{100 * done:.0f}"><i style="width:{100 * done:.0f}%"></i></div>'
     )
     made = len(judged.records(view))
-    kept = parts.note(f"{made:,} records are kept so far; Stop loses none of them." if made else "Stop loses nothing.")
+    so_far = f"{made:,} record{'s are' if made != 1 else ' is'} kept so far; Stop loses nothing of it."
+    kept = parts.note(so_far if made else "Stop loses nothing.")
     name = feedbackset.title(feedbackset.source_of(view))
     return parts.card(f"{name}: {view.config.title}", f"{bar}<p>{esc(said)}</p>{kept}{warnings(view)}")
 
@@ -197,7 +198,7 @@ def made(scene: Scene) -> str:
         ("Answers", esc(answers, 300)),
         ("Judged by", esc(judge, 200)),
         ("Time", esc(parts.duration(_seconds(view)))),
-        ("Set", esc(more, 300)),
+        ("Settings", esc(more, 300)),
         ("Name", f'<span class="st-clip"><code>{esc(view.id)}</code>{parts.copy_button(view.id)}</span>'),
     ]
     return parts.card("How it was made", parts.facts(rows))
@@ -230,7 +231,7 @@ def onward(scene: Scene) -> str:
     if rankview.can(view):
         far = rankview.far(view, scene)
         left = far.done < far.total
-        label = "Rank the answers" if not far.done else "Go on ranking" if left else "Rank as another"
+        label = "Rank as another" if not left else "Go on ranking" if far.done else "Rank the answers"
         button = controls.button(label, {"do": "rank", "id": view.id}, to=DO, filled=left, extra=setsview.GO)
         first = "" if left else first
     train = _train(view, first, not judged.doubt(view)) if first else ""
@@ -256,11 +257,16 @@ def _ready(scene: Scene) -> View | None:
 
 def _train(view: View, kind: str, filled: bool, label: str = "") -> str:
     page, name, _ = TRAINS[kind]
-    go = "" if judged.doubt(view) else f'data-st-page-go="{page}"'
+    go = "" if judged.doubt(view) else to_next_run(page)
     asks = {"do": "train", "kind": kind, "id": view.id}
     return controls.button(
         label or f"Train with {name}", asks, to=SET, filled=filled, extra=go, aria=f"Train with {name}"
     )
+
+
+def to_next_run(page: str) -> str:
+    """Give the attributes of a button that goes to a page and, below the run that is shown there, to the next one."""
+    return f'data-st-page-go="{page}" data-st-then="#st-page-{page} .st-fold"'
 
 
 def terminal_line(scene: Scene) -> str:

@@ -36,7 +36,8 @@ def table(scene: Scene) -> str:
     back = controls.button("‹", {"do": "page", "page": at - 1}, to=DO, aria="previous page", disabled=at <= 0)
     on = controls.button("›", {"do": "page", "page": at + 1}, to=DO, aria="next page", disabled=at >= pages - 1)
     pager = f'<span class="st-pager">{back}<span>page {at + 1:,} of {pages:,}</span>{on}</span>' if pages > 1 else ""
-    foot = f'<div class="st-foot"><span class="st-muted">{len(listed):,} records</span>{pager}</div>'
+    count = f"{len(listed):,} record{'s' * (len(listed) != 1)}"
+    foot = f'<div class="st-foot"><span class="st-muted">{count}</span>{pager}</div>'
     return parts.card("Records", f'<ul class="st-records">{drawn}</ul>{foot}', choose)
 
 

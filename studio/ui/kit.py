@@ -184,6 +184,8 @@ def ended(view: View) -> str:
     title, again = view.config.title, "Start it again; what was made so far is kept."
     if view.config.kind == "train":
         again = "Resume takes it up from the last checkpoint."
+    elif view.config.kind in ("feedback", "eval", "lab", "export"):
+        again = "Resume goes on; what was made so far is kept."
     if view.status == "failed":
         return parts.problem_from(view.error, head=f"“{title}” failed", details=_tail(view))
     if view.status == "interrupted":

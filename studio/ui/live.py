@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import events, runs
+from studio.lab.experiments.base import MADE
 from studio.ui import choice
 
 if TYPE_CHECKING:
@@ -216,6 +217,8 @@ def look() -> Scene:
     with _lock:
         waiting = runs.queued()
         views = [view for run in runs.all_runs() if (view := _view(run, waiting)) is not None]
+        # What an experiment made is nobody's newest run.
+        views.sort(key=lambda view: view.config.title.startswith(MADE))
         for gone in set(_views) - {view.run.dir for view in views}:
             del _views[gone]
         chosen = choice.read()

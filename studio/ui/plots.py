@@ -69,9 +69,10 @@ def lines(
     for tick in ticks:
         out.append(_rule(left, py(tick), width - right))
         out.append(_text(left - 8, py(tick) + 4, _short(tick, ticks), anchor="end"))
-    for x in (0.0, x_end / 2, x_end):
+    told = unit.removesuffix("s") if x_end == 1 else unit
+    for x in (0.0, x_end / 2, x_end) if decimals or x_end > 1 else (0.0, x_end):
         anchor = {0.0: "start", x_end: "end"}.get(x, "middle")
-        out.append(_text(px(x), height - 8, f"{x:,.{decimals}f}{f' {unit}' if x == x_end else ''}", anchor=anchor))
+        out.append(_text(px(x), height - 8, f"{x:,.{decimals}f}{f' {told}' if x == x_end else ''}", anchor=anchor))
     ends: list[tuple[float, Series]] = []
     for s in kept:
         out.append(_line([(px(x), py(y)) for x, y in s.points], s.colour))

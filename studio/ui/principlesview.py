@@ -108,7 +108,8 @@ def save(scene: Scene, message: Mapping[str, Any]) -> None:
     given = {name: str(values.get(name) or "").strip() for name in ("group", "title", "critique", "revision")}
     if not all(given.values()):
         empty = next(name for name, value in given.items() if not value)
-        raise DataError(f"The {empty} is empty.", "Write it, or cancel.", field=empty)
+        label = {name: said for name, said, _ in _FIELDS}.get(empty, empty.capitalize())
+        raise DataError(f"“{label}” is empty.", "Write it, or cancel.")
     taken = {one.id for one in principles.parse(text).principles}
     instead = "" if ident == NEW else ident
     principles.save(principles.put(text, Principle(instead or _fresh(given["title"], taken), **given), instead))

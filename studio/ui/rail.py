@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from studio.methods import METHODS
@@ -95,10 +96,11 @@ def ended(scene: Scene) -> str:
 
 
 def _strip(scene: Scene) -> str:
-    view, queue = scene.running or scene.beside, _queue(scene)
+    view = scene.running or scene.beside
     if view is None and scene.queue:
         text = f"“{scene.queue[0].config.title}” is being started"
-        return f'<div class="st-strip"><span class="st-muted" role="status">{esc(text, 120)}</span>{queue}</div>'
+        rest = _queue(scene.queue[1:])
+        return f'<div class="st-strip"><span class="st-muted" role="status">{esc(text, 120)}</span>{rest}</div>'
     if view is None:
         waiting = next((v for v in scene.views[:1] if v.status in ("interrupted", "failed")), None)
         text = f"“{waiting.config.title}”: {waiting.status}" if waiting else "Nothing is running"
@@ -115,13 +117,13 @@ def _strip(scene: Scene) -> str:
         newest = {**newest, "phase": ""}  # the name says it
     spans = "".join(f"<span>{esc(text)}</span>" for text in now(newest))
     what = f'<span role="status">{pill(name(view))}</span>'
-    return f'<div class="st-strip">{what}{bar}{spans}{stopping}{_beside(scene)}{queue}</div>'
+    return f'<div class="st-strip">{what}{bar}{spans}{stopping}{_beside(scene)}{_queue(scene.queue)}</div>'
 
 
-def _queue(scene: Scene) -> str:
+def _queue(waiting: Sequence[View]) -> str:
     """Draw how many runs wait for their turn."""
-    names = ", ".join(view.config.title for view in scene.queue[:8])
-    return f'<span title="{esc(names, 400)}">{pill(f"{len(scene.queue)} waiting", "plain")}</span>' if names else ""
+    names = ", ".join(view.config.title for view in waiting[:8])
+    return f'<span title="{esc(names, 400)}">{pill(f"{len(waiting)} waiting", "plain")}</span>' if names else ""
 
 
 def _beside(scene: Scene) -> str:
@@ -170,7 +172,7 @@ def now(newest: dict[str, Any] | None) -> list[str]:
             said += moved(newest)
         elif newest.get("total"):
             said.append(f"{newest.get('done', 0):,} of {newest['total']:,} {newest.get('unit') or ''}".strip())
-    if left := duration(newest.get("seconds_left")):
+    if (left := duration(newest.get("seconds_left"))) and left != "0 s":
         said.append(f"{left} left")
     return [text for text in said if text]
 

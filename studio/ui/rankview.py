@@ -33,6 +33,9 @@ _HINT = (
     "Backspace takes all away, = makes the next one equal to the last. Or click the ranks, or drag a card by its dots. "
     "What has no rank shares the last one."
 )
+_ONCE = (
+    "Each prompt is ranked by one person, but for the share that everybody ranks: Overlap, under Advanced of a new set."
+)
 
 
 def name(scene: Scene) -> str:
@@ -175,7 +178,8 @@ def _over(title: str, by: str, far: rank.Progress, found: Sequence[Record]) -> s
     back = controls.button("Undo the last", {"do": "rank-undo"}, to=DO, disabled=not far.done)
     close = controls.button("Go to the set", {"do": "rank-close"}, to=DO, filled=True)
     other = controls.field("", {"do": "rank-name"}, to=DO, aria="Another person's name", hint="another name", width=150)
-    body = wins(found) + sentences(found)
+    why = "" if far.done else parts.note(_ONCE)
+    body = why + wins(found) + sentences(found)
     foot = (
         f'<div class="st-rank-foot"><label class="st-jump">Hand over to {other}</label><span>{back}{close}</span></div>'
     )

@@ -45,7 +45,8 @@ def _set(scene: Scene, view: View, shown: bool) -> str:
     source = feedbackset.title(feedbackset.source_of(view))
     gives = ", ".join(f"{counts[k]:,} {judged.WORDS[k][counts[k] != 1]}" for k in preferences.KINDS if counts[k])
     if not gives:
-        gives = "to be ranked" if rankview.can(view) else "nothing"
+        waits = view.running or view.status == "queued"
+        gives = "to be ranked" if rankview.can(view) else "nothing yet" if waits else "nothing"
     doubtful = view.status == "finished" and judged.doubt(view)
     pill = parts.pill("doubtful", "warn") if doubtful else parts.pill(view.status, _TONES.get(view.status, "plain"))
     return (
@@ -65,6 +66,8 @@ def line(scene: Scene) -> tuple[str, str]:
         name = feedbackset.title(feedbackset.source_of(going))
         return "running", f"{name}{f', {parts.share(done)}' if done is not None else ''}"
     view = found[0]
+    if view.status == "queued":
+        return "ready", "a set waits for its turn"
     if view.status in ("failed", "interrupted", "stopped"):
         return ("failed" if view.status == "failed" else "stopped"), f"{view.config.title[:24]}: {view.status}"
     pairs = sum(judged.counts(v)["preference"] for v in found[:MOST])

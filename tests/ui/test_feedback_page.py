@@ -283,6 +283,8 @@ def test_three_prompts_are_ranked_by_keys(home: Path) -> None:
         with browser.browser() as chrome:
             context = chrome.new_context(viewport={"width": 1280, "height": 900})
             tab = browser.open_tab(context, window.link, "feedback")
+            faults: list[str] = []
+            tab.on("pageerror", lambda error: faults.append(str(error)))
             tab.click("#st-page-feedback button:has-text('Rank the answers')")
             for keys in (("2", "1", "3"), ("3", "=", "1"), ("b",)):
                 tab.wait_for_selector("[data-st-ranking]")
@@ -293,6 +295,8 @@ def test_three_prompts_are_ranked_by_keys(home: Path) -> None:
                 tab.keyboard.press("Enter")
                 tab.wait_for_selector(f"[data-st-ranking='{sample}']", state="detached", timeout=60_000)
             tab.wait_for_selector("text=All 3 ranked, person", timeout=60_000)
+            tab.wait_for_timeout(3200)  # until then Save can be pressed again where it was not kept
+            assert faults == []
             tab.click("button:has-text('Go to the set')")
             tab.wait_for_selector(".st-records")
             assert tab.locator(".st-records > li").count() == 3 and SECRET in tab.text_content(".st-records")

@@ -25,6 +25,8 @@ from studio.runs import Run, RunConfig
 Start = Callable[..., dict[str, Any]]
 #: What a run is that can be gone on with.
 _BEGUN = ("stopped", "interrupted", "failed")
+#: How the runs of an experiment are called: they stand beside the user's own, and behind them.
+MADE = "Lab: "
 REPLY_TOKENS = 40
 CONTEXT = 512
 
@@ -98,7 +100,7 @@ class Bench:
         """
         seed = self.cfg.seed if seed is None else seed
         data = paths.assets() / "data" / "starter_sft.jsonl"
-        wanted = RunConfig("train", f"Lab: learn to answer, seed {seed}", "starter", "sft", str(data))
+        wanted = RunConfig("train", f"{MADE}learn to answer, seed {seed}", "starter", "sft", str(data))
         wanted = dataclasses.replace(wanted, settings={"seed": seed})
         there = [run for run in runs.all_runs() if run.config == wanted]
         found = next((run for run in there if run.result() is not None), None)
@@ -120,7 +122,7 @@ class Bench:
         """Train a run inside this one's directory, or give the one that has finished there."""
         given = {"seed": self.cfg.seed, **(settings or {})}
         wanted = RunConfig(
-            "train", f"Lab: {part}", "starter", method, str(data), str(parent.dir) if parent else "", given,
+            "train", f"{MADE}{part}", "starter", method, str(data), str(parent.dir) if parent else "", given,
             dict(options or {}),
         )  # fmt: skip
         made = self._train(wanted, part, self.run.dir / "runs" / part, watch)

@@ -118,9 +118,10 @@ def _bar(scene: live.Scene) -> str:
     if not any(chatpick.chosen(scene)):
         return ""
     blind = chatvote.on(scene)
-    looks = controls.button("Prompt as the model sees it", {"do": "prompt"}, to=DO) if not blind else ""
+    then = 'data-st-then="#st-page-chat .st-looked:has(.st-ids, .st-heat)"'
+    looks = controls.button("Prompt as the model sees it", {"do": "prompt"}, to=DO, extra=then) if not blind else ""
     if not blind and all(chatpick.chosen(scene)):
-        looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO)
+        looks += controls.button("What did training change?", {"do": "changes", "pane": 1}, to=DO, extra=then)
     return (
         f'<section class="st-card st-line st-chat-bar">{chatview.copies(scene) if not blind else ""}'
         f"{chatvote.bar(scene)}{'' if blind else chatthumbs.compared()}"

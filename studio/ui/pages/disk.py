@@ -75,7 +75,9 @@ def _ask_checkpoints(message: dict[str, Any]) -> str:
 
 def _ask_empty(message: dict[str, Any]) -> str:
     entries = trash.entries()
-    said = f"{len(entries):,} things, {size(sum(entry.bytes for entry in entries))}, are deleted for good."
+    things = "1 thing" if len(entries) == 1 else f"{len(entries):,} things"
+    total, go = size(sum(entry.bytes for entry in entries)), "is" if len(entries) == 1 else "are"
+    said = f"{things}, {total}, {go} deleted for good."
     button = controls.button("Empty the trash", {"do": "empty"}, to=FIELD, filled=True)
     return question("Empty the trash?", said, button)
 

@@ -18,6 +18,9 @@ from studio.ui.pages.tune import header
 
 #: Where an importance matrix comes from, as options["imatrix"] has it; FROM_FILE stands for the file's place.
 FROM_FILE = "file"
+#: The settings with what they are at first, in the order in which they are laid out; the types stand in three groups.
+_NAMES: dict[str, Any] = {"adapter": "", "out": "", "quality": False, "matrix": "", "matrix_file": ""}
+_NAMES |= {"recommended": ["Q8_0"], "small": [], "other": []}
 MATRICES = [("Where a type needs one", ""), ("For all that take one", "auto"), ("From a file", FROM_FILE)]
 
 
@@ -33,7 +36,7 @@ def page(tools: kit.Kit) -> None:
             tools.live(kit.slot(), exportview.files)
             tools.live(kit.slot(), exportview.quality)
             tools.live(kit.slot(), exportview.certificate)
-            with gr.Accordion("Settings", elem_classes="st-card st-settings") as box:
+            with gr.Accordion("Settings", elem_classes="st-card st-settings st-keeps") as box:
                 source = gr.Dropdown(
                     [], label="Trained run", info="The newest aligned run, else the newest taught one."
                 )
@@ -69,7 +72,12 @@ def page(tools: kit.Kit) -> None:
                     visible=False,
                     elem_id="st-imatrix-file",
                 )
-                out = gr.Textbox(label="Folder", placeholder="in the run's own folder", max_lines=1)
+                out = gr.Textbox(
+                    label="Folder", placeholder="in the run's own folder", max_lines=1, elem_id="st-export-out"
+                )
+                settings = [adapter, out, quality, matrix, matrix_file, *picked]
+                tools.keep(_keep, settings)
+                tools.restore(settings, _kept)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
             tools.live(kit.slot(), exportview.ollama)
             making = kit.slot()
@@ -92,9 +100,7 @@ def page(tools: kit.Kit) -> None:
     tools.live(make, lambda s: gr.update(visible=exportview.modelfile(s) is not None and ollama.binary() is not None))
     tools.live(again, lambda s: gr.update(visible=s.running is None and kit.resumable(s.line.get("export"))))
     make.click(kit.edges(into_ollama), None, making, **quiet)
-    tools.after(
-        start.click(kit.edge(begin), [source, adapter, out, quality, matrix, matrix_file, *picked], trouble, **quiet)
-    )
+    tools.after(start.click(kit.edge(begin), [source, *settings], trouble, **quiet))
     tools.after(again.click(kit.edge(lambda: kit.resume("export")), None, trouble, **quiet))
 
 
@@ -114,6 +120,27 @@ def begin(source: str, adapter: str, out: str, quality: bool, matrix: str, matri
     kit.begin(_foreign(adapter.strip(), options) if view is None or (adapter or "").strip() else _ours(view, options))
     choice.update(runs={"export": None})
     return ""
+
+
+def _keep(*values: Any) -> None:
+    """Keep the settings, so that a reload shows them again."""
+    choice.update(export=dict(zip(_NAMES, values, strict=True)))
+
+
+def _kept(scene: live.Scene) -> list[Any]:
+    """Give what the settings show: what was kept, as far as it still fits."""
+    found = scene.chosen.get("export")
+    kept = found if isinstance(found, dict) else {}
+    shown = []
+    for name, usual in _NAMES.items():
+        value = kept.get(name, usual)
+        shown.append(value if isinstance(value, type(usual)) else usual)
+    shown[3] = shown[3] if shown[3] in dict(MATRICES).values() else ""
+    shown[5:] = [
+        [one for one in ticked if any(one == key for _, key in qualityview.choices(group, None))]
+        for group, ticked in zip(qualityview.GROUPS, shown[5:], strict=True)
+    ]
+    return shown
 
 
 def _matrix(asked: str, file: str, types: Sequence[str]) -> str:
@@ -196,8 +223,8 @@ def _sources(scene: live.Scene) -> Any:
 
 
 def _start(scene: live.Scene) -> Any:
-    done = bool(exportview.onward(scene))
-    ready = scene.running is None and bool(scene.model)
+    done = bool(exportview.onward(scene)) and exportview.newest(scene)
+    ready = scene.running is None and not scene.queue and bool(scene.model)
     return gr.update(
         value="Export again" if done else "Export",
         variant="secondary" if done else "primary",

@@ -229,12 +229,13 @@ def _train(scene: Scene, message: Message) -> str:
     page, name, method = TRAINS[kind]
     if (why := judged.doubt(view)) and message.get("sure") is not True:
         sure = {"do": "train", "kind": kind, "id": view.id, "sure": True}
-        go = f'data-st-page-go="{page}"'
+        go = feedbackview.to_next_run(page)
         button = controls.button(f"Train with {name} all the same", sure, to=SET, extra=go)
         return diskview.question("Train on a doubtful set?", why, button, keep="Leave it", to=DO)
     path = preferences.snapshot(view.run, kind, str(view.config.options.get("pairing") or "all"))
     count = len(path.read_bytes().splitlines())
     used = {"file": str(path), "kind": kind, "format": kind, "rows": count, "flagged": 0, "reading": {}, "fixes": []}
+    used["title"] = view.config.title
     choice.update(data={page: used})
     choosing.choose(live.look(), page, method)
     choosing.keep(page, open="yes")

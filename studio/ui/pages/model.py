@@ -106,7 +106,7 @@ def _early(scene: Scene) -> bool:
 
 def _button(scene: Scene) -> Any:
     again = scene.demo is not None and scene.demo.status == "finished"
-    going = scene.running is not None
+    going = scene.running is not None or bool(scene.queue)
     return gr.update(
         value="Make it again" if again else "Make your first assistant",
         visible=not (scene.demo is not None and scene.demo.running),

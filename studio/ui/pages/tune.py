@@ -187,7 +187,7 @@ class Tune:
         if method.kind == "online":
             options["reward"] = choosing.check_scorer(scene, scorer)
         start = choosing.start_from(choosing.parent(scene, self.step))
-        title = Path(file).stem.replace("_", " ").replace("-", " ")[:40] or "run"
+        title = str(used.get("title") or Path(file).stem.replace("_", " ").replace("-", " "))[:40] or "run"
         return runs.RunConfig("train", title, scene.model, method.name, file, start, settings, options)
 
 
