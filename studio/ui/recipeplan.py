@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from studio.errors import ConfigError
@@ -234,7 +235,7 @@ def _file(seen: Seen, name: str, place: str, sha256: str, same: str, places: Map
         to=FIELD,
         hint=f"where it is now: {hint}",
     )
-    word = "another one" if "is not the file" in error.message or "are not the weights" in error.message else "missing"
+    word = "another one" if error.file and Path(error.file).expanduser().exists() else "missing"
     why = f"<small>{esc(error.message, 400)}</small><small>{esc(_here(error.remedy), 400)}</small>{field}"
     return f'<li class="st-recipe-lost"><span>{said}{why}</span>{parts.pill(word, "bad")}</li>'
 
