@@ -74,7 +74,7 @@ def plan(scene: Scene) -> str:
 
 def _step(made: Recipe, step: Step, seen: Seen) -> str:
     what, told = of_step(step), "; ".join(_words(made, step, seen.rows.get(step.name)))
-    title = f' <span class="st-muted">{esc(step.title, 80)}</span>' if step.title else ""
+    title = f' <span class="st-muted">{esc(step.title, 80)}</span>' if step.title not in ("", made.title) else ""
     given = {**step.settings, **_rest(step)}
     more = ""
     if given:
@@ -197,7 +197,7 @@ def obstacles(seen: Seen) -> str:
 
 
 def _here(remedy: str) -> str:
-    return _FLAGS.sub(" below", remedy)
+    return _FLAGS.sub(" below", remedy).rstrip(".") + "." if remedy else ""
 
 
 def files(scene: Scene) -> str:

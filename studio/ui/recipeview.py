@@ -11,7 +11,7 @@ from studio.errors import ConfigError, RunError
 from studio.lab import recipe, rounds, starting
 from studio.lab.recipe import Recipe, Step
 from studio.methods import METHODS
-from studio.ui import choice, choosing, controls, kit, live, parts, rail, recipefile, recipeplan, tuning
+from studio.ui import choice, choosing, controls, kit, labview, live, parts, rail, recipefile, recipeplan, tuning
 from studio.ui.curves import measure
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc, number
@@ -48,10 +48,11 @@ def show(scene: Scene, run_id: str) -> None:
 
 
 def line(scene: Scene) -> tuple[str, str] | None:
-    """Give the rail's state and line while a recipe runs, None otherwise."""
+    """Give the rail's state and line while a recipe runs, or where nothing else was done on the page; else None."""
     view = next((view for view in of(scene) if view.running), None)
     if view is None:
-        return None
+        last = shown(scene) if not labview.of(scene) else None
+        return (_STATES.get(last.status, "ready"), f"recipe {last.status}") if last is not None else None
     made = made_of(view)
     at = sum(_done(child) for child in _children(scene, view).values())
     return "running", f"recipe, step {min(at + 1, len(made.steps))} of {len(made.steps)}" if made else "a recipe"

@@ -327,6 +327,8 @@ def test_one_that_was_stopped_killed_or_failed_can_be_gone_on_with(
     run = going(home, sums, tmp_path, end)
     drawn = recipeview.card(live.look())
     assert says in text_of(drawn) and ">Resume<" in drawn and "<room>" not in drawn
+    state = {"stopped": "stopped", "failed": "failed"}.get(end["type"], "interrupted")
+    assert recipeview.line(live.look()) == ("failed" if state == "failed" else "stopped", f"recipe {state}")
     begun: list[runs.Run] = []
     monkeypatch.setattr(jobs, "submit", begun.append)
     act(do="recipe-resume", id=run.id)

@@ -57,3 +57,19 @@ def test_a_recipe_is_downloaded_dropped_done_again_and_the_same_weights_come_out
         window.close()
     made = tomllib.loads(file.read_text("utf-8"))
     assert made["step"][0]["made"]["weights"] == studio.write_recipe(again).steps[0].made["weights"]
+
+
+def test_what_keeps_a_run_from_being_written_down_is_said_beside_the_button(home: Path) -> None:
+    disk.whole_path(home)  # whose data lies nowhere
+    disk.choices(home)
+    window = browser.Served(home, PORT)
+    try:
+        with browser.browser() as chrome:
+            tab = browser.open_tab(chrome.new_context(), window.link, "align")
+            tab.click("#st-page-align [data-st-save]")
+            said = "#st-page-align .st-save >> text=The data of the run is gone"
+            tab.wait_for_selector(said, timeout=60_000)
+            assert "Put the file back" in tab.inner_text("#st-page-align [data-st-said]")
+            assert tab.url.endswith("#align") and tab.strangers == [] and tab.dialogs == []
+    finally:
+        window.close()

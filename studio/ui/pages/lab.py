@@ -20,7 +20,11 @@ _ABOUT = (
 
 def page(tools: kit.Kit) -> None:
     """Lay out the page."""
-    header("See it happen", "Five experiments on the starter model: what tuning does besides what you asked for.")
+    header(
+        "See it happen",
+        "Five experiments on the starter model: what tuning does besides what you asked for. Below them recipes, which "
+        "do whole runs again.",
+    )
     trouble = kit.slot()
     with gr.Row(elem_classes="st-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
@@ -49,7 +53,7 @@ def _recipes(tools: kit.Kit) -> Any:
             upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id="st-recipe-drop")
         kit.slot(recipeplan.samples())
     trouble = kit.slot(elem_id="st-recipe-trouble")
-    with gr.Row(elem_classes="st-columns"):
+    with gr.Row(elem_classes="st-columns st-recipe-looked"):
         with gr.Column(scale=5, min_width=320, elem_classes="st-left"):
             tools.live(kit.slot(), recipeplan.plan)
         with gr.Column(scale=3, min_width=280, elem_classes="st-right"):
