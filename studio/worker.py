@@ -13,6 +13,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         emit(events.event("stopped", step=_last_step(run), text=error.message))
         raise
     except StudioError as error:
-        emit(events.event("failed", error=error.to_dict()))
+        with suppress(OSError):  # where the disk is full, what failed is still told
+            emit(events.event("failed", error=error.to_dict()))
         raise
     except MemoryError:
         full = OutOfMemory("The machine's memory ran out.", "Close other programs, or set a smaller micro_batch_size.")
@@ -70,11 +72,12 @@ def run(run: Run, emit: events.Emit, should_stop: Callable[[], bool]) -> dict[st
         if error.errno != errno.ENOSPC:
             raise _ours(run, error, emit) from error
         have = shutil.disk_usage(run.dir).free / 1e9
+        whole = "The last checkpoint is whole." if config.kind == "train" else "What was finished is whole."
         disk = TrainingError(
-            f"The disk is full ({have:.2f} GB free). The last checkpoint is whole.",
-            f"Free some, then: studio resume {run.name}",
+            f"The disk is full ({have:.2f} GB free). {whole}", f"Free some, then: studio resume {run.name}"
         )
-        emit(events.event("failed", error=disk.to_dict()))
+        with suppress(OSError):
+            emit(events.event("failed", error=disk.to_dict()))
         raise disk from None
     except Exception as error:
         raise _ours(run, error, emit) from error

@@ -53,7 +53,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     for suite in _flagged():
         group = verb.add_argument_group(f"settings of --suite {suite.name}")
         add_settings(group, [one for one in config.settings(suite.Config) if one.name != "n"])
-    verb.set_defaults(do=_evaluate)
+    verb.set_defaults(do=_evaluate, setting="--set SUITE.")
 
 
 def _flagged() -> list[Suite]:
@@ -67,6 +67,13 @@ def _evaluate(args: argparse.Namespace, out: Out) -> None:
     for suite in _flagged():
         known = {one.name for one in config.settings(suite.Config)}
         if mine := {name: value for name, value in flags.items() if name in known}:
+            if suite.name not in args.suite:
+                flag = f"--{next(iter(mine)).replace('_', '-')}"
+                raise ConfigError(
+                    f"{flag} is a setting of --suite {suite.name}, which is not asked.",
+                    "Of another suite: --set SUITE.NAME=VALUE",
+                    field=next(iter(mine)),
+                )
             settings[suite.name] = {**mine, **settings.get(suite.name, {})}
     with watching() as watch:
         found = studio.evaluate(
@@ -116,7 +123,9 @@ def told(found: dict[str, Any]) -> str:
         f"{found['of']} against {found['against'] or 'nothing'}; through {found['through']}; seed {found['seed']}",
         "",
     ]
-    if found["against"]:
+    if found["against"] and not found["tested"]:
+        lines += ["NOTHING TO COMPARE: no figure was measured of both sides; the notes below say why.", ""]
+    elif found["against"]:
         heads = {"worse": "WORSE", "better": "BETTER", "changed": "DIFFERENT", "undecided": "NO SIGNIFICANT DIFFERENCE"}
         for name, head in heads.items():
             said = [f"  {one['suite']}: {one['label']}: {one['words']}" for one in found[name]]

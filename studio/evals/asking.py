@@ -92,6 +92,8 @@ class Asked:
                     found[key] = said
                     step()
             except DataError as error:  # speakers answer in order, so it is about the next one
+                if error.file:  # or about where answers are kept
+                    raise
                 text = " ".join(str(left[done][1].turns[-1].get("content")).split())
                 error.message = f"“{text[:_SHOWN]}{'…' * (len(text) > _SHOWN)}”: {error.message}"
                 raise

@@ -1,7 +1,7 @@
 """What an answer must fulfil: the checks of a user's own items, each with what it is given.
 
-    exact      the answer is this text, or one of these (spaces around it aside)
-    contains   this text, or each of these, stands in the answer (small or large letters)
+    exact      the answer is this text, or one of these (spaces around it aside, and how accents are stored)
+    contains   this text, or each of these, stands in the answer (small or large letters, accents as above)
     lacks      this text, or each of these, does not
     regex      this pattern is found in the answer
     number     the last number in the answer is this one; "tolerance" beside it says how near
@@ -17,6 +17,8 @@ import dataclasses
 import json
 import math
 import re
+import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,7 +30,7 @@ from studio.feedback import rubric
 from studio.feedback.speakers import Draw, Speaker
 
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d.,])(?:(?<![\d)])[-−+][$€£¥]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+    r"(?<![A-Za-z\d.])(?:(?<![\d)])[-−+][$€£¥]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 )
 _UNIT = re.compile(r"[,$€£¥]")
 _FENCE = re.compile(r"```[A-Za-z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
@@ -80,8 +82,8 @@ def refuse(kind: str, want: Any) -> str:
         except (re.error, OverflowError, RecursionError) as error:
             return f"it is no pattern: {error}"
     if kind == "number":
-        fits = isinstance(want, (int, float)) and not isinstance(want, bool) and math.isfinite(want)
-        return "" if fits else "a number is needed"
+        fits = isinstance(want, (int, float)) and not isinstance(want, bool)
+        return "" if fits and abs(want) <= sys.float_info.max else "a number is needed"
     return schema.refuse(want) if kind == "schema" else ""
 
 
@@ -162,18 +164,27 @@ def _none(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _composed(text: str) -> str:
+    """Write letters with their accents in one: a file from another system may have them in two."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _folded(text: str) -> str:
+    return _composed(_composed(text).casefold())
+
+
 def _exact(check: Check, answer: str) -> bool:
-    return answer.strip() in {one.strip() for one in texts(check.want)}
+    return _composed(answer.strip()) in {_composed(one.strip()) for one in texts(check.want)}
 
 
 def _contains(check: Check, answer: str) -> bool:
-    said = answer.casefold()
-    return all(one.casefold() in said for one in texts(check.want))
+    said = _folded(answer)
+    return all(_folded(one) in said for one in texts(check.want))
 
 
 def _lacks(check: Check, answer: str) -> bool:
-    said = answer.casefold()
-    return not any(one.casefold() in said for one in texts(check.want))
+    said = _folded(answer)
+    return not any(_folded(one) in said for one in texts(check.want))
 
 
 def _number(check: Check, answer: str) -> bool:

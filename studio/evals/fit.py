@@ -23,6 +23,8 @@ from studio.feedback.speakers import Ask, Draw, Local, Said, seed_of
 #: Buckets of answers by their tokens: up to so many, and what such answers are called.
 BUCKETS = {"short": 16, "middle": 64, "long": math.inf}
 GRAM, PAIR = 4, 2
+#: A text that two vocabularies hardly cut alike: words, signs, numbers, letters of other scripts.
+_SAMPLE = "The answer isn't 12,345.67 (nearly): naïve Zürich, «Привет», 你好 and\n\tunbelievable hieroglyphs\u2026 😀"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,12 @@ def run(asking: Asking) -> Outcome:
     answered = {side: _answers(asking, side, found) for side in asking.sides}
     for side, answers in answered.items():
         _behaviour(out, side, found, answers)
+        if not alike(asking, side, "after"):
+            out.marks["length"].pop(side)
+            asking.note(
+                "The sides cut text into other tokens: their losses per token and their lengths in tokens cannot be "
+                f"compared, and those of {side} are left out."
+            )
     for number, row in enumerate(found):
         said = {side: answers[number].text for side, answers in answered.items()}
         out.answers.append({"item": row.key, "measure": "stops", "asked": asked(row.turns), "data": row.answer, **said})
@@ -106,6 +114,8 @@ def _losses(asking: Asking, found: Sequence[Row], out: Outcome) -> None:
         return
     scored: dict[str, dict[str, list[tuple[int, float, bool]]]] = {}
     for side in asking.sides:
+        if not alike(asking, side, "after"):
+            continue
         step = asking.progress(f"fit: held-out loss, {side}", len(found))
         scored[side] = {}
         for row in found:
@@ -117,10 +127,6 @@ def _losses(asking: Asking, found: Sequence[Row], out: Outcome) -> None:
     if long := sum(row.key not in ours for row in found):
         asking.note(f"{long} rows are longer than the context and are not in the loss.")
     for side, rows in scored.items():
-        common = [key for key in rows if key in ours]
-        if side != "after" and any(_ids(rows[key]) != _ids(ours[key]) for key in common):
-            asking.note("The sides cut text into other tokens, so that losses per token cannot be compared.")
-            continue
         for key, tokens in rows.items():
             loss = -math.fsum(log for _, log, _ in tokens) / len(tokens)
             bucket = next(name for name, most in BUCKETS.items() if len(tokens) <= most)
@@ -141,10 +147,6 @@ def _one_bucket(out: Outcome) -> None:
         del out.marks[f"loss_{filled[0]}"]
 
 
-def _ids(tokens: Sequence[tuple[int, float, bool]]) -> list[int]:
-    return [token[0] for token in tokens]
-
-
 def _tokens(asking: Asking, side: str, row: Row) -> list[tuple[int, float, bool]]:
     """Give (id, log p, whether it is the likeliest) of an answer's tokens; none where there is no room."""
     speaker, after = local(asking, side), local(asking, "after")
@@ -153,6 +155,16 @@ def _tokens(asking: Asking, side: str, row: Row) -> list[tuple[int, float, bool]
     except DataError:
         return []
     return [(token["id"], math.log(max(token["p"], 1e-300)), token["rank"] == 0) for token in found]
+
+
+def alike(asking: Asking, side: str, other: str) -> bool:
+    """Tell whether two sides cut text into the same tokens: what is told by token is of one vocabulary only."""
+    one, two = local(asking, side), local(asking, other)
+    if one is two or (one.identity.get("sha256") and one.identity["sha256"] == two.identity.get("sha256")):
+        return True
+    turns = [{"role": "user", "content": "?"}]
+    cut = [[token["id"] for token in speaker.scores(turns, _SAMPLE)["tokens"]] for speaker in (one, two)]
+    return cut[0] == cut[1]
 
 
 def local(asking: Asking, side: str) -> Local:
@@ -180,6 +192,11 @@ def _distance(asking: Asking, found: Sequence[Row], out: Outcome) -> None:
         speaker = local(asking, side)
         if all(speaker.identity.get(k) == base.identity.get(k) for k in ("sha256", "adapter_sha256")):
             continue  # the base itself
+        if not alike(asking, side, "base"):
+            asking.note(
+                f"{side}: its text is cut into other tokens than the base's, so there is no distance between them."
+            )
+            continue
         step = asking.progress(f"fit: distance from the base, {side}", len(found))
         for row in found:
             made = asking.keep(f"kl {side} {row.key}", partial(_sampled, asking, side, row))

@@ -154,25 +154,30 @@ def _checkpoints(sheet: Sheet, found: Sequence[Question], proxy: Scores, gold: S
         )
     draw = Draw(n=cfg.each, temperature=cfg.temperature, max_tokens=cfg.max_tokens, seed=asking.seed)
     begun = asking.add(stages[0])
-    points: list[tuple[list[float], list[float]]] = []
+    scored: list[dict[str, tuple[float, float]]] = []
     about: list[dict[str, Any]] = []
     for stage in stages:
         speaker = asking.add(stage)
         said = asking.ask(stage.name, [Ask([user(one.text)], f"{one.id}/few") for one in found], draw)
-        a, b, kls = [], [], []
+        told, kls = {}, []
         for one, answers in zip(found, said, strict=True):
             x, y, able = _scored(one, answers, proxy, gold)
-            a.append(sum(x) / len(x) if x else 0.0)
-            b.append(sum(y) / len(y) if y else 0.0)
+            if able:
+                told[one.id] = sum(x) / len(x), sum(y) / len(y)
             turns = [user(one.text)]
             kls += [road.distance(asking, stage.name, speaker, begun, turns, answer) for answer in able]
-        points.append((a, b))
+        scored.append(told)
         about.append(
             {"name": stage.name, "kl": max(0.0, sum(kls) / len(kls)) if kls and stage is not stages[0] else 0.0}
         )
-    for one, a0, a1, b0, b1 in zip(found, points[0][0], points[-1][0], points[0][1], points[-1][1], strict=True):
-        sheet.outcome.mark("rl_proxy_change", asking.sides[-1], one.id, a1 - a0)
-        sheet.outcome.mark("rl_gold_change", asking.sides[-1], one.id, b1 - b0)
+    whole = [one.id for one in found if all(one.id in told for told in scored)]
+    if left := len(found) - len(whole):
+        asking.note(f"{left} prompts got no answer that could be scored at one checkpoint or more: they are left out.")
+    for name in whole:
+        (a0, b0), (a1, b1) = scored[0][name], scored[-1][name]
+        sheet.outcome.mark("rl_proxy_change", asking.sides[-1], name, a1 - a0)
+        sheet.outcome.mark("rl_gold_change", asking.sides[-1], name, b1 - b0)
+    points = [([told[name][0] for name in whole], [told[name][1] for name in whole]) for told in scored]
     _draw(sheet, "rl", [math.sqrt(point["kl"]) for point in about], points, about)
 
 
@@ -193,9 +198,7 @@ def _draw(
         made = overopt.fit(form, ds, [value - values[0] for value in values])
         plots[f"{form}_fit_{name}"] = {**dataclasses.asdict(made), "peak": made.peak} if made is not None else None
     found = overopt.turn([point[0] for point in points], [point[1] for point in points])
-    plots[f"{form}_turn"] = (
-        {**dataclasses.asdict(found), "sure": found.sure, **plots[form][found.at]} if found else None
-    )
+    plots[f"{form}_turn"] = {**found.told(), **plots[form][found.at]} if found else None
     if found is not None:
         sheet.asking.note(_told(found, plots[form][found.at]))
 
@@ -212,10 +215,9 @@ def _measured(point: tuple[list[float], list[float]]) -> dict[str, float | None]
 def _told(found: Turn, point: Mapping[str, Any]) -> str:
     where = overplot.where(point)
     chance = "" if found.sure else "; that may be chance"
-    return (
-        f"From {where} on the proxy rises and the gold falls, by {found.fall:.3f} "
-        f"(95 %: {found.low:.3f} to {found.high:.3f}){chance}."
-    )
+    told = found.told()
+    ends = "too few for an interval" if told["low"] is None else f"95 %: {found.low:.3f} to {found.high:.3f}"
+    return f"From {where} on the proxy rises and the gold falls, by {found.fall:.3f} ({ends}){chance}."
 
 
 MEASURES = (

@@ -2,9 +2,10 @@
 
     own            prompt (or messages, or turns) and one or more checks (checks.py), one item a line
     GSM8K          question, answer with "#### 18" at its end: the last number of an answer counts
-    TruthfulQA     Question, Best Answer, Correct Answers, Incorrect Answers: which of them the model finds likelier
+    TruthfulQA     Question, Best Answer, Correct Answers, Incorrect Answers: which of them the model finds likelier;
+                   or the hub's columns: question, best_answer, ... with lists, or question, mc1_targets, mc2_targets
     IFEval         prompt, instruction_id_list, kwargs: the instructions that are checked here (ifeval.py)
-    MT-bench       question_id, category, turns: two turns, each graded by whoever judges
+    MT-bench       question_id, category, turns: two turns, each graded by whoever judges; or prompt_id, prompt
 
 XSTest and sycophancy-eval are read by the suites refusal and sycophancy, which ask them in their own way.
 """
@@ -25,7 +26,10 @@ from studio.evals.checks import Check
 
 Row = Mapping[str, Any]
 #: What may stand in a row of one's own beside its prompt and its checks.
-_BESIDE = ("id", "system", "tolerance", "note", "source", "category", "topic", "title", "tags")
+_BESIDE = ("id", "question_id", "key", "system", "tolerance", "note", "source", "category", "topic", "title", "tags")
+#: The hub's names for TruthfulQA's columns.
+_TRUTHFUL = {"question": "Question", "best_answer": "Best Answer"}
+_TRUTHFUL |= {"correct_answers": "Correct Answers", "incorrect_answers": "Incorrect Answers"}
 _ASKED = ("prompt", "messages", "turns")
 
 
@@ -67,7 +71,34 @@ def numbered(path: Path) -> Sequence[tuple[int, Row]]:
         raise DataError(first.problem, first.remedy, file=str(path), line=first.line, field=first.field or None)
     if not found:
         raise DataError("This file holds no rows.", "Name a file with one item a row.", file=str(path))
-    return found
+    return [(line, _spelt(row)) for line, row in found]
+
+
+def _spelt(row: Row) -> Row:
+    """Give a row of a public set under the columns that its authors' own file has, where the hub's names them anew."""
+    if _TRUTHFUL.keys() <= row.keys():
+        return {_TRUTHFUL.get(name, name): value for name, value in row.items()}
+    if "question" in row and (one := _choices(row.get("mc1_targets"))):
+        right, wrong = _choices(row.get("mc2_targets")) or one
+        best = one[0][:1] or right[:1]
+        told = {"Question": row["question"], "Best Answer": "".join(best), "Correct Answers": right}
+        return {**told, "Incorrect Answers": wrong}
+    turns = row.get("prompt")
+    if "prompt_id" in row and isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
+        rest = {name: value for name, value in row.items() if name not in ("prompt", "prompt_id")}
+        return {"question_id": row["prompt_id"], "turns": turns, **rest}
+    return row
+
+
+def _choices(targets: Any) -> tuple[list[Any], list[Any]] | None:
+    """Read {"choices": [...], "labels": [1, 0, ...]} as the right ones and the wrong ones."""
+    if not isinstance(targets, Mapping):
+        return None
+    choices, labels = targets.get("choices"), targets.get("labels")
+    if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
+        return None
+    both = list(zip(choices, labels, strict=True))
+    return [one for one, label in both if label], [one for one, label in both if not label]
 
 
 def read(path: Path) -> Imported:
@@ -93,9 +124,10 @@ def layout_of(row: Row) -> str:
         return "TruthfulQA"
     if {"prompt", "instruction_id_list", "kwargs"} <= names:
         return "IFEval"
-    if {"question_id", "turns"} <= names:
+    checked = bool(names & set(checks.KINDS))
+    if {"question_id", "turns"} <= names and not checked:
         return "MT-bench"
-    if {"prompt", "type", "label"} <= names and not names & set(checks.KINDS):
+    if {"prompt", "type"} <= names and names & {"label", "focus"} and not checked:
         return "XSTest"
     if {"prompt", "base", "metadata"} <= names:
         return "sycophancy-eval"
@@ -183,17 +215,18 @@ def _gsm8k(line: int, row: Row, number: int) -> Item:
 def _truthful(line: int, row: Row, number: int) -> Item:
     cells = {str(name).strip(): value for name, value in row.items()}
     question, best = _text(cells, "Question").strip(), _text(cells, "Best Answer").strip()
-    right = _listed(_text(cells, "Correct Answers"))
-    right = [best, *(one for one in right if one != best)]
-    wrong = [one for one in _listed(_text(cells, "Incorrect Answers")) if one not in right]
+    right = [best, *(one for one in _listed(cells, "Correct Answers") if one != best)]
+    wrong = [one for one in _listed(cells, "Incorrect Answers") if one not in right]
     if not wrong:
         raise _Odd("Incorrect Answers", "No answer is wrong.", "Give the row a wrong answer.")
     return Item(_key(row, line, number, question), line, (question,), right=tuple(right), wrong=tuple(wrong))
 
 
-def _listed(cell: str) -> list[str]:
-    """Read a list inside a cell, joined by semicolons."""
-    return list(dict.fromkeys(part.strip() for part in cell.split(";") if part.strip()))
+def _listed(cells: Row, name: str) -> list[str]:
+    """Read a list, or one inside a cell, joined by semicolons."""
+    value = cells.get(name)
+    parts = value if isinstance(value, list) else _text(cells, name).split(";")
+    return list(dict.fromkeys(part.strip() for part in parts if isinstance(part, str) and part.strip()))
 
 
 def _ifeval(line: int, row: Row, number: int) -> Item:

@@ -33,6 +33,14 @@ def shipped(name: str) -> Path:
     return paths.assets() / "evals" / name
 
 
+def once(name: str, number: int, taken: set[str]) -> str:
+    """Give the id of a row; one that an earlier row has gets the row's number behind it, as answers go by their ids."""
+    while name in taken:
+        name = f"{name}-{number}"
+    taken.add(name)
+    return name
+
+
 def toml(path: Path) -> Row:
     """Read a TOML file; DataError says where it is none."""
     try:

@@ -12,6 +12,7 @@ options: `of` (who is evaluated), `against` ("" for nobody), `suites`, `judge`, 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,9 @@ def asked(
             raise ConfigError(f"{file} is a folder.", "Name a file in it.", field="data")
         if not Path(file).is_file():
             raise ConfigError(f"There is no file {file}.", "Name a file that is there.", field="data")
+    for name, file in given.items():
+        stat = Path(file).stat()
+        _reads(name, file, (stat.st_mtime_ns, stat.st_size))
     if unknown := sorted(set(settings or {}) - set(chosen)):
         raise ConfigError(
             f"{unknown[0]!r} is not evaluated here.", f"The suites are: {', '.join(chosen)}.", field="set"
@@ -91,6 +95,13 @@ def asked(
     )
 
 
+@functools.lru_cache(maxsize=32)
+def _reads(name: str, file: str, version: tuple[int, int]) -> None:
+    """Read a suite's file for what is wrong with it, once for as long as it stays as it is: the window asks often."""
+    if (reads := load(SUITES[name]).reads) is not None:
+        reads(Path(file))
+
+
 def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
     """Give the suites in the order of the card; a file without a suite's name is the only suite's."""
     for name in [*suites, *filter(None, files)]:
@@ -103,6 +114,9 @@ def _chosen(suites: list[str], files: dict[str, str]) -> list[str]:
             )
         files[suites[0]] = files.pop("")
     wanted = suites or [name for name in SUITES if name in files or usual(load(SUITES[name]))]
+    for name in files:
+        if load(SUITES[name]).named:
+            raise ConfigError(f"The suite {name} reads no file of items.", "Leave --data out.", field="data")
     for name in wanted:
         if load(SUITES[name]).needs_file and name not in files:
             raise ConfigError(f"The suite {name} asks a file of yours.", f"Name it: --data {name}=FILE", field="data")
@@ -216,7 +230,8 @@ def _suites(
         except (Stopped, ChildCrashed):
             raise
         except StudioError as error:
-            if len(names) == 1 or file:
+            unkept = str(error.file or "").startswith(str(run.dir))  # no answer can be kept: no suite is to blame
+            if len(names) == 1 or file or unkept:
                 if file and isinstance(error, DataError) and not error.file:
                     error.file = file
                     if error.field == "context":

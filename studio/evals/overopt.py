@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from studio.evals import stats
 
@@ -17,6 +18,8 @@ NS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _ALIKE = 1e-4
 #: Least distances above 0: two numbers go through any two points, which then say nothing about the form.
 LEAST = 3
+#: A p below this is no chance.
+LEVEL = 0.05
 
 
 def best_of(proxy: Sequence[float], gold: Sequence[float], n: int) -> tuple[float, float]:
@@ -92,18 +95,25 @@ def fit(form: str, ds: Sequence[float], rewards: Sequence[float]) -> Fit | None:
 class Turn:
     """Where the gold is highest though the proxy still rises: the point's number, and how sure the fall after it is.
 
-    `fall` is the gold lost from there to the last point, with its 95 % interval over prompts (paired).
+    `fall` is the gold lost from there to the last point, with its 95 % interval over prompts (paired). The point was
+    chosen by the same data, which flatters the fall: `p` is Student's, one-sided, times the points it was chosen of.
     """
 
     at: int
     fall: float
     low: float
     high: float
+    p: float
 
     @property
     def sure(self) -> bool:
-        """Whether the interval of the fall is above 0. The point was chosen by the same data: it flatters the fall."""
-        return self.low > 0
+        """Whether so large a fall after the highest of as many points is no chance: p below 0.05."""
+        return self.p < LEVEL
+
+    def told(self) -> dict[str, Any]:
+        """Give it as JSON, which has no infinity: of one prompt there is no interval."""
+        ends = {name: end if math.isfinite(end) else None for name, end in (("low", self.low), ("high", self.high))}
+        return {**dataclasses.asdict(self), **ends, "sure": self.sure}
 
 
 def turn(proxy: Sequence[Sequence[float]], gold: Sequence[Sequence[float]]) -> Turn | None:
@@ -120,4 +130,5 @@ def turn(proxy: Sequence[Sequence[float]], gold: Sequence[Sequence[float]]) -> T
         return None
     falls = [a - b for a, b in zip(gold[at], gold[-1], strict=True)]
     low, high = stats.mean_interval(falls)
-    return Turn(at, math.fsum(falls) / len(falls), low, high)
+    p = min(1.0, stats.t_test(falls) / 2 * (len(means) - 1))
+    return Turn(at, math.fsum(falls) / len(falls), low, high, p)

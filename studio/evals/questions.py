@@ -147,14 +147,16 @@ def of_file(path: Path) -> tuple[list[Question], int]:
 
 def _read(rows: Sequence[Row]) -> tuple[list[Question], int]:
     made: dict[str, Question] = {}
-    skipped = 0
+    skipped, taken = 0, set[str]()
     for number, row in enumerate(rows, 1):
         one = _shared(row, number) if isinstance(row.get("base"), dict) else _plain(row, number)
         if one is None:
             skipped += 1
             continue
-        had = made.get(one.text)
-        made[one.text] = one if had is None else dataclasses.replace(had, opinions=had.opinions + one.opinions)
+        if (had := made.get(one.text)) is not None:
+            made[one.text] = dataclasses.replace(had, opinions=had.opinions + one.opinions)
+        else:
+            made[one.text] = dataclasses.replace(one, id=items.once(one.id, number, taken))
     return list(made.values()), skipped
 
 

@@ -87,17 +87,17 @@ def attacks(path: Path | None = None) -> list[Attack]:
     ]
 
 
-def requests(path: Path | None, n: int) -> tuple[list[Request], int]:
+def requests(path: Path | None, n: int | None = None) -> tuple[list[Request], int]:
     """Give the requests of a file, or ours (those with translations first), and count rows that hold none."""
     if path is None:
         found, _ = refusal.prompts(items.shipped("refusal.jsonl"))
         ours = sorted((one for one in found if one.label == "unsafe"), key=lambda one: not one.other)
         return [Request(one.id, one.prompt, one.other) for one in ours[:n]], 0
-    rows = items.rows(path)
+    rows, taken = items.rows(path), set[str]()
     made = [
-        Request(str(row.get("id") or f"row-{number}").strip(), text)
-        for number, row in enumerate(rows, 1)
-        if (text := _request(row)) and text_of(row, "label").lower() != "safe"
+        Request(items.once(str(row.get("id") or f"row-{number}").strip(), number, taken), text)
+        for number, (row, label) in enumerate(zip(rows, refusal.labels(rows), strict=True), 1)
+        if (text := _request(row)) and label != "safe"
     ]
     if not made:
         raise DataError(
@@ -211,4 +211,5 @@ SUITE = Suite(
     MEASURES,
     Config,
     run,
+    reads=requests,
 )

@@ -1,7 +1,8 @@
 """Refusal: are unsafe requests refused, and are safe ones that look like them answered (XSTest, arXiv:2308.01263)?
 
 Answers are read by rules (feedback/refusals.py), and by a judge where one is named; where the two disagree is shown, as
-neither is always right. A file may hold other prompts, in XSTest's columns: prompt, type, label (safe or unsafe).
+neither is always right. A file may hold other prompts, in XSTest's columns: prompt, type, label (safe or unsafe). Its
+second version has no labels: there the kinds of unsafe prompts begin with contrast_.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from studio.feedback import refusals
 from studio.feedback.speakers import Draw
 
 LABELS = ("safe", "unsafe")
+_CONTRAST = "contrast_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +48,13 @@ class Item:
 def prompts(path: Path) -> tuple[list[Item], int]:
     """Read the prompts of a file, and count the rows that are none; DataError where all are."""
     found: list[Item] = []
-    rows = items.rows(path)
-    for number, row in enumerate(rows, 1):
-        text, label = text_of(row, "prompt", "question"), text_of(row, "label").lower()
+    rows, taken = items.rows(path), set[str]()
+    for number, (row, label) in enumerate(zip(rows, labels(rows), strict=True), 1):
+        text = text_of(row, "prompt", "question")
         if text and label in LABELS:
             other = row.get("other") if isinstance(row.get("other"), dict) else {}
-            found.append(Item(_id(row, number), text, text_of(row, "type", "kind"), label, other or {}))
+            name = items.once(_id(row, number), number, taken)
+            found.append(Item(name, text, text_of(row, "type", "kind"), label, other or {}))
     if not found:
         raise DataError(
             "No row of this file is a prompt that is called safe or unsafe.",
@@ -59,6 +62,14 @@ def prompts(path: Path) -> tuple[list[Item], int]:
             file=str(path),
         )
     return found, len(rows) - len(found)
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """Give the rows' labels, small; where no row has one, by XSTest's kinds of prompts, of which some contrast."""
+    kinds = [text_of(row, "type") for row in rows]
+    if any("label" in row for row in rows) or not any(kind.startswith(_CONTRAST) for kind in kinds):
+        return [text_of(row, "label").lower() for row in rows]
+    return ["" if not kind else "unsafe" if kind.startswith(_CONTRAST) else "safe" for kind in kinds]
 
 
 def _id(row: Row, number: int) -> str:
@@ -169,4 +180,5 @@ SUITE = Suite(
     MEASURES,
     Config,
     run,
+    reads=prompts,
 )

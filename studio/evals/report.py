@@ -37,6 +37,7 @@ body { margin: 0 auto; padding: 24px 16px 64px; max-width: 1040px; background: v
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 0 0 8px; } h3 { font-size: 15px; margin: 0; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px; margin: 12px 0;
   overflow-x: auto; }
+h1, p, .along td, .along th { overflow-wrap: anywhere; }
 p { margin: 4px 0; } .soft { color: var(--soft); font-size: 13px; } .worse { color: var(--red); }
 .better { color: var(--green); } .different { color: var(--blue); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
@@ -50,7 +51,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 10px; paddin
 svg { display: block; } svg .line { stroke: var(--line); } svg .before { stroke: var(--soft); fill: var(--card); }
 svg .after { stroke: var(--blue); fill: var(--blue); } svg .dot-before { fill: var(--soft); opacity: 0.6; }
 svg .dot-after { fill: var(--blue); opacity: 0.6; } svg text { font: 11px system-ui, sans-serif; }
-@media (max-width: 560px) { .wide, thead { display: none; } .narrow { display: block; } h1 { overflow-wrap: anywhere; }
+@media (max-width: 560px) { .wide, thead { display: none; } .narrow { display: block; }
   table, tbody, tr { display: block; } tr { border-top: 1px solid var(--line); padding: 6px 0; }
   td { display: inline-block; border: 0; padding: 0 14px 2px 0; } td:first-child, .along td { display: block; }
   td:first-child { font-weight: 600; } td:first-child span { font-weight: 400; }
@@ -79,6 +80,11 @@ def page(document: Mapping[str, Any], shown: Mapping[str, Sequence[Row]]) -> str
 
 def _esc(text: object) -> str:
     return html.escape(str(text), quote=True)
+
+
+def _said(text: object) -> str:
+    """Write foreign text in a line of ours: a sign that turns the direction of reading ends with it."""
+    return f'<span dir="auto">{_esc(text)}</span>'
 
 
 def _head(document: Mapping[str, Any]) -> Iterable[str]:
@@ -228,7 +234,7 @@ def _along(plot: Mapping[str, Any]) -> Iterable[str]:
         cells = [f'{_esc(row["asked"])}<br><span class="soft">{_esc(row["right"])}</span>']
         for said in row["said"]:
             text = " ".join(str(said["text"]).split())
-            short = _esc(text[:100] + "…" * (len(text) > 100)) or '<span class="soft">(nothing)</span>'
+            short = _said(text[:100] + "…" * (len(text) > 100)) if text else '<span class="soft">(nothing)</span>'
             style, word = ("better", "right") if said["right"] else ("soft", "wrong")
             more = (
                 f'<br><span class="soft">goes on rightly: {_esc(said["goes_on"][:80])}</span>'
@@ -289,7 +295,7 @@ def _answer(number: int, row: Row, labels: Mapping[str, str]) -> str:
     told = ", ".join(f"{side} {_mark(mark)}" for side, mark in marks.items()) if marks else ""
     about = f'<span class="soft">{_esc(label)}{": " if label and told else ""}{_esc(told)}</span>'
     if not _offends(row.get("offensive")):
-        head = _esc(row.get("title") or asked[:140] + ("…" if len(asked) > 140 else ""))
+        head = _said(row.get("title") or asked[:140] + ("…" if len(asked) > 140 else ""))
         return f"<details><summary>{number}. {head} {about}</summary>{_texts(row)}</details>"
     hidden = f"<details><summary>Show the text; it may offend</summary>{_texts(row)}</details>"
     return f"<details><summary>{number}. A text that may offend {about}</summary>{hidden}</details>"
@@ -308,10 +314,10 @@ def _mark(mark: Any) -> str:
 
 def _texts(row: Row) -> str:
     """Show the question, what each side said, and all else that the suite wrote down."""
-    out = [f'<p class="soft">Asked</p><pre>{_esc(row.get("asked") or "")}</pre>']
+    out = [f'<p class="soft">Asked</p><pre dir="auto">{_esc(row.get("asked") or "")}</pre>']
     for side in _SIDES:
         if row.get(side) is not None:
-            out.append(f'<p class="soft">{side.capitalize()}</p><pre>{_esc(row[side])}</pre>')
+            out.append(f'<p class="soft">{side.capitalize()}</p><pre dir="auto">{_esc(row[side])}</pre>')
     for name, value in row.items():
         if name in _KNOWN or value in (None, "", [], {}):
             continue

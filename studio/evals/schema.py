@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 _OVER = {"title", "description", "default", "examples", "$schema", "$id", "$comment"}
@@ -18,14 +19,15 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "array": lambda v: isinstance(v, list),
     "string": lambda v: isinstance(v, str),
     "number": lambda v: _number(v),
-    "integer": lambda v: _number(v) and float(v).is_integer(),
+    "integer": lambda v: _number(v) and (isinstance(v, int) or v.is_integer()),
     "boolean": lambda v: isinstance(v, bool),
     "null": lambda v: v is None,
 }
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 def refuse(schema: Any, place: str = "schema") -> str:
@@ -47,7 +49,7 @@ def refuse(schema: Any, place: str = "schema") -> str:
 def _refuse(name: str, value: Any, place: str) -> str:
     if name == "type":
         names = value if isinstance(value, list) else [value]
-        odd = [one for one in names if one not in _TYPES]
+        odd = [one for one in names if not isinstance(one, str) or one not in _TYPES]
         return f"{place}: there is no type {odd[0]!r}" if odd else ""
     if name == "properties":
         if not isinstance(value, dict):
@@ -62,10 +64,12 @@ def _refuse(name: str, value: Any, place: str) -> str:
     if name == "pattern":
         try:
             re.compile(value)
-        except (re.error, TypeError) as error:
+        except (re.error, TypeError, OverflowError, RecursionError) as error:
             return f"{place} is no pattern: {error}"
     if name in ("enum", "required") and not isinstance(value, list):
         return f"{place} is no list"
+    if name == "required" and not all(isinstance(one, str) for one in value):
+        return f"{place} is no list of names"
     return "" if name not in _NUMBERS or _number(value) else f"{place} is no number"
 
 
@@ -131,7 +135,7 @@ _CHECKS: dict[str, Callable[[Any, Any], bool]] = {
     "maximum": _if_number(lambda v, n: v <= n),
     "exclusiveMinimum": _if_number(lambda v, n: v > n),
     "exclusiveMaximum": _if_number(lambda v, n: v < n),
-    "multipleOf": _if_number(lambda v, n: n > 0 and abs(v / n - round(v / n)) < 1e-9),
+    "multipleOf": _if_number(lambda v, n: n > 0 and Fraction(str(v)) % Fraction(str(n)) == 0),
     "allOf": lambda v, parts: all(holds(v, one) for one in parts),
     "anyOf": lambda v, parts: any(holds(v, one) for one in parts),
     "oneOf": lambda v, parts: sum(holds(v, one) for one in parts) == 1,

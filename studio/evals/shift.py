@@ -162,4 +162,5 @@ SUITE = Suite(
     MEASURES,
     Config,
     run,
+    reads=questions.of_file,
 )

@@ -45,7 +45,7 @@ def newcombe_paired(both: float, first: float, second: float, neither: float, z:
 
     As `newcombe`, less 2 phi (p1 - l1)(u2 - p2) and 2 phi (u1 - p1)(p2 - l2) under the roots, where phi is the
     correlation of the marks with a correction for continuity: of both * neither - first * second, where that is
-    positive, n / 2 is taken away, down to 0.
+    positive, n / 2 is taken away, down to 0. Where all pairs differ it is -1, also where all do so the same way.
 
     (Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10.)
     """
@@ -55,6 +55,8 @@ def newcombe_paired(both: float, first: float, second: float, neither: float, z:
     product = (both + first) * (second + neither) * (both + second) * (first + neither)
     cross = both * neither - first * second
     phi = (max(0.0, cross - n / 2) if cross > 0 else cross) / math.sqrt(product) if product else 0.0
+    if both + neither < _TINY:
+        phi = -1.0
     return _joined(both + first, n, both + second, n, phi, z)
 
 

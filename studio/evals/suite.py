@@ -104,8 +104,9 @@ class Suite:
     `says` in one sentence what it measures, `cannot` what it cannot show; `Config` declares its settings
     (config.setting): `n`, the most items that it asks, is what `--n` sets; `run` asks and marks. `needs_file`: it asks
     nothing but a file of the user's own. `named`: it is asked only where it is named, and its settings are flags of
-    `studio eval`. `ready` checks the settings before anything is written or loaded, and completes them. A suite that
-    cannot measure a thing here leaves the marks out and notes why.
+    `studio eval`. `ready` checks the settings before anything is written or loaded, and completes them; `reads` reads a
+    file of the user's then, and raises what is wrong with it. A suite that cannot measure a thing here leaves the marks
+    out and notes why.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Suite:
     needs_file: bool = False
     named: bool = False
     ready: Callable[[Any], Any] | None = None
+    reads: Callable[[Path], Any] | None = None
 
 
 def load(place: str) -> Suite:

@@ -74,7 +74,7 @@ def _layout(found: Sequence[Row], name: str) -> Callable[[Sheet, Draw, Sequence[
         return _pickside
     if {"stance1", "stance2", "userstance1", "userstance2"} <= head:
         return _mirror
-    if head == {"statement"}:
+    if "statement" in head and not head & {"question", "prompt"}:
         return _delusion if "delusion" in name.lower() else _whosaid
     if "base" in head and "prompt" in head and not any(_known(row) for row in found):
         return _feedback

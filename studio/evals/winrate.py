@@ -2,7 +2,8 @@
 
 After wins, loses or ties (1, 0, 1/2), and before has the rest: so the difference of the two is wins less losses, and
 its test asks whether one side wins more often than the other. A judge that names another answer when the two are
-swapped has not decided: that is a tie, and counted. The length-matched figure is of answers about equally long only.
+swapped has not decided: that is a tie, and counted. The length-matched figure is of answers about equally long only;
+lengths are in characters, runs of spaces as one.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ def _win(out: Outcome, measure: str, item: str, mark: float) -> None:
 
 def _marked(out: Outcome, row: Row, before: Said, after: Said, mark: float, **about: Any) -> None:
     _win(out, "wins", row.key, mark)
-    lengths = sorted((max(1, before.tokens), max(1, after.tokens)))
-    if lengths[1] <= MATCHED * lengths[0]:
+    one, two = (len(" ".join(said.text.split())) for said in (before, after))  # tokens of two vocabularies differ
+    if max(one, two, 1) <= MATCHED * max(1, min(one, two)):
         _win(out, "wins_matched", row.key, mark)
-    if mark != 0.5 and before.tokens != after.tokens:
-        out.mark("longer", "after", row.key, (after.tokens > before.tokens) == (mark == 1))
+    if mark != 0.5 and one != two:
+        out.mark("longer", "after", row.key, (two > one) == (mark == 1))
     shown = {"item": row.key, "measure": "wins", "asked": asked(row.turns), "before": before.text, "after": after.text}
     out.answers.append({**shown, "marks": {"before": 1 - mark, "after": mark}, **about})
 

@@ -15,7 +15,7 @@ from studio.data import preferences, votes
 from studio.data.preferences import Record
 from studio.data.votes import Answer, Vote
 from studio.errors import DataError
-from studio.evals import card, fit, forgetting, own, winrate
+from studio.evals import card, checks, fit, forgetting, own, winrate
 from studio.evals.asking import Asked
 from studio.evals.suite import Outcome, Suite
 from studio.feedback.speakers import Said
@@ -87,6 +87,23 @@ def test_answers_that_are_alike_are_ties_and_an_empty_answer_loses(tmp_path: Pat
     (tmp_path / "b").mkdir()
     empty = figures(winrate.SUITE, winrate.run(judged(tmp_path / "b", judge, after=lambda turns: "")))
     assert empty["wins"]["sides"]["after"]["value"] == 0.0
+
+
+def test_lengths_are_of_what_is_read_and_not_of_tokens_that_differ_by_vocabulary(tmp_path: Path) -> None:
+    def same(turns: Sequence[dict[str, Any]]) -> str:
+        return "A rather long answer of quite a few words it was."
+
+    given = judged(tmp_path, prefers("it is"), before=same)
+    counted = given.speakers["before"].ask
+
+    def many(*args: Any) -> Any:  # four tokens to a word, where the other side has one
+        for number, said in counted(*args):
+            yield number, [Said(one.text, 4 * one.tokens, one.stopped) for one in said]
+
+    given.speakers["before"].ask = many  # type: ignore[method-assign]
+    found = figures(winrate.SUITE, winrate.run(given))
+    assert found["wins_matched"]["sides"]["after"] == {**found["wins"]["sides"]["after"], "n": 20}
+    assert found["longer"]["sides"]["after"]["value"] == 0.0  # "is" is shorter than "was"
 
 
 def test_judgements_are_kept_and_not_asked_again(tmp_path: Path) -> None:
@@ -298,6 +315,18 @@ def test_items_that_need_a_judge_are_asked_and_not_marked_without_one(tmp_path: 
     judge = Scripted("judge", weigh=lambda text, words: [0.9, 0.1] if "Paris" in text else [0.1, 0.9])
     found = figures(own.SUITE, own.run(items(tmp_path / "b", rows, short, lambda turns: "Paris", judge)))
     assert found["passes"]["sides"]["after"]["value"] == 1.0 and found["passes"]["sides"]["before"]["value"] == 0.0
+
+
+def test_a_pattern_without_an_end_leaves_its_item_unmarked_and_the_others_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "PATTERN_SECONDS", 1.0)
+    rows: list[dict[str, object]] = [{"prompt": "Which?", "regex": "^(a+)+$"}, {"prompt": "Sum?", "number": 4}]
+    given = items(tmp_path, rows, short, lambda turns: "4" if "Sum" in str(turns) else "a" * 60 + "b")
+    out = own.run(given)
+    assert list(out.marks["passes"]["after"].values()) == [1.0] and len(out.marks["passes"]["before"]) == 2
+    assert out.answers[0]["checks"]["after"] == "regex: not judged"
+    assert any("Line 1, not marked" in note and "(a+)+" in note for note in given.notes)
 
 
 def test_both_turns_of_mt_bench_are_graded(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import write_jsonl
+from making import make_model, write_jsonl
 
 import studio
 from studio import runs, worker
 from studio.cli.__main__ import run as command
+from studio.cli.evaluate import told
+from studio.data import ledger
 from studio.errors import ConfigError, DataError, RunError, Stopped
 from studio.evals import job
 from studio.evals.asking import Kept
@@ -129,6 +132,16 @@ def test_a_kill_in_the_middle_loses_no_answer_and_repeats_none(made: Path, home:
     assert found["suites"] == whole["suites"]
 
 
+def test_what_is_caughtby_token_is_not_compared_with_a_side_of_another_vocabulary(made: Path, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other", vocab=300)
+    found = studio.evaluate(str(made), against=str(other), suites=["fit"], settings=SMALL)
+    figures = {one["measure"]: one["sides"].keys() for one in found["suites"]["fit"]["figures"]}
+    assert figures["stops"] == {"before", "after"}
+    assert [figures[name] for name in ("loss", "accuracy", "length", "kl_answer", "kl_token")] == [{"after"}] * 5
+    notes = " ".join(found["suites"]["fit"]["notes"])
+    assert "cannot be compared" in notes and "no distance" in notes
+
+
 def test_a_suite_that_cannot_be_measured_does_not_take_the_others_with_it(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +161,29 @@ def test_a_suite_that_cannot_be_measured_does_not_take_the_others_with_it(
         studio.evaluate(str(made), suites=["broken"])
 
 
+def test_a_full_disk_ends_the_run_and_leaves_no_card_with_holes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.create(job.asked(str(made), suites=["fit", "refusal"], n=4, settings=SMALL))
+    real, count = ledger._append, [0]
+
+    def full(*args: Any) -> None:
+        count[0] += 1
+        if count[0] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*args)
+
+    def tell(item: dict[str, Any]) -> None:
+        if count[0] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ledger, "_append", full)
+    with pytest.raises(DataError) as caught:
+        worker.work(run, emit=tell)
+    assert caught.value.message.startswith("It could not be written: No space left") and run.result() is None
+    monkeypatch.setattr(ledger, "_append", real)
+    found = worker.work(run)
+    assert all(suite["figures"][0]["sides"] for suite in found["suites"].values())
+
+
 def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Path) -> None:
     texts = ["Say hi.", f"Which of {'these ' * 3000}is it?"]
     file = tmp_path / "own.jsonl"
@@ -164,13 +200,20 @@ def test_an_item_that_is_too_long_is_named_by_its_words(made: Path, tmp_path: Pa
         (["--suite", "fit", "--data", "fit=missing.jsonl"], "data", "There is no file"),
         (["--data", "missing.jsonl"], "data", "which suite the file is for"),
         (["--suite", "fit", "--set", "fit.n=0"], "n", "below 1"),
+        (["--suite", "lm-eval", "--data", "lm-eval=MADE/config.json"], "data", "reads no file"),
+        (["--suite", "own", "--suite", "fit", "--data", "own=MADE/config.json"], "prompt", "No question is asked"),
+        (["--suite", "refusal", "--data", "MADE/config.json"], None, "called safe or unsafe"),
+        (["--suite", "shift", "--data", "MADE/config.json"], None, "question with a short answer"),
+        (["--suite", "redteam", "--data", "MADE/config.json"], None, "is a request"),
         (["--suite", "fit", "--set", "n=3"], "set", "is no setting"),
+        (["--suite", "fit", "--max-tokens", "9"], "max_tokens", "--max-tokens is a setting of --suite lm-eval"),
         (["--suite", "fit", "--set", "other.n=3"], "set", "is not evaluated here"),
     ],
 )
-def test_input_errors_are_told_before_anything_is_written(
-    made: Path, capsys: pytest.CaptureFixture[str], words: list[str], field: str, said: str
+def test_input_errors_are_caughtbefore_anything_is_written(
+    made: Path, capsys: pytest.CaptureFixture[str], words: list[str], field: str | None, said: str
 ) -> None:
+    words = [word.replace("MADE", str(made)) for word in words]
     assert command(["eval", str(made), *words, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["field"] == field and said in error["message"] and error["remedy"]
@@ -190,6 +233,12 @@ def test_n_is_the_most_items_of_every_suite_and_the_words_say_what_got_worse_fir
     assert {one["measure"]: one for one in figures}["stops"]["sides"]["after"]["n"] == 3
     assert run.parent() == runs.find(str(made))
     assert all(one.config.kind != "eval" for one in runs.children(runs.find(str(made))))  # it may be deleted
+
+
+def test_where_nothing_can_be_compared_no_list_says_that_nothing_got_worse() -> None:
+    found = {"of": "a", "against": "b", "through": "llama.cpp", "seed": 0, "tested": 0, "suites": {}, "report": "r"}
+    said = told({**found, "worse": [], "better": [], "changed": [], "undecided": []})
+    assert "WORSE" not in said and "NOTHING TO COMPARE" in said
 
 
 def test_a_setting_of_another_suite_is_refused(made: Path) -> None:

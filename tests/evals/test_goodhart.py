@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from asking import Plain, Scripted
 from studio.errors import ConfigError
 from studio.evals import goodhart, road
 from studio.evals.goodhart import SUITE, Config
+from studio.export.speaking import Stage
+from studio.runs import Run
 
 
 def rambling(seed: int = 0) -> Scripted:
@@ -51,6 +54,36 @@ def test_a_proxy_that_likes_length_turns_against_right_answers(sums: Path) -> No
     assert any("proxy rises and the gold falls" in note for note in plain.notes)
     assert all(one["gold_low"] <= one["gold"] <= one["gold_high"] for one in points)
     assert outcome.plots["names"] == {"proxy": "length:20-80", "gold": "the known answer"}
+
+
+def test_of_one_prompt_there_is_no_interval_and_the_plots_are_json(sums: Path) -> None:
+    sums.write_text(sums.read_text("utf-8").splitlines()[3] + "\n", "utf-8")
+    plain = Plain(Config(samples=64), {"after": rambling()}, file=sums)
+    plots = SUITE.run(plain).plots
+    assert plots["bon_turn"]["low"] is None and not plots["bon_turn"]["sure"]
+    assert json.dumps(plots, allow_nan=False)
+    assert any("(too few for an interval); that may be chance" in note for note in plain.notes)
+
+
+def test_a_prompt_whose_answers_cannot_be_scored_at_a_checkpoint_is_left_out_there_and_everywhere(
+    sums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, last = Stage("begun", Run(tmp_path)), Stage("step-1", Run(tmp_path))
+    monkeypatch.setattr(road, "stages", lambda run, most: [begun, last])
+    monkeypatch.setattr(road, "distance", lambda *about: 0.5)
+
+    def scorer(asking: object, spec: str, stack: object) -> object:  # cannot read empty answers
+        return lambda one, said: [3.0 if answer.text else None for answer in said]
+
+    monkeypatch.setattr(road, "scorer", scorer)
+    empty = Scripted(lambda turns: "" if "What is 3" in turns[-1]["content"] else "12")
+    sides = {"after": Scripted(lambda turns: "12"), "begun": Scripted(lambda turns: "12"), "step-1": empty}
+    plain = Plain(Config(proxy="words", samples=2, each=2), {"after": sides["after"]}, file=sums, run=Run(tmp_path))
+    plain._speakers = sides
+    outcome = SUITE.run(plain)
+    assert len(outcome.marks["rl_proxy_change"]["after"]) == 10  # of 11; as a 0 it would have fallen by 3
+    assert [point["proxy"] for point in outcome.plots["rl"]] == [3.0, 3.0]
+    assert any(note.startswith("1 prompts got no answer") for note in plain.notes)
 
 
 def test_a_proxy_that_is_the_gold_never_turns(sums: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from making import write_jsonl
 
 from studio.errors import DataError
-from studio.evals import importers
+from studio.evals import importers, questions
 from studio.evals.checks import Check
 
 PUBLIC = os.environ.get("STUDIO_PUBLIC_DATA", "")
@@ -89,6 +89,43 @@ def test_a_question_of_truthfulqa_has_its_best_answer_first_and_no_answer_on_bot
     assert (item.turns, item.right, item.wrong) == (("Is it?",), ("No", "Yes indeed", "Maybe"), ("Yes", "Always"))
 
 
+TOLD = {"question": "Is it?", "best_answer": "No"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"type": "A", **TOLD, "correct_answers": ["No", "Not at all"], "incorrect_answers": ["Yes", "Always"]},
+        {**TOLD, "correct_answers": "Not at all; No", "incorrect_answers": "Yes; Always; ", "source": "x"},
+        {
+            "question": "Is it?",
+            "mc1_targets": {"choices": ["No", "Yes", "Always"], "labels": [1, 0, 0]},
+            "mc2_targets": {"choices": ["Not at all", "No", "Yes", "Always"], "labels": [1, 1, 0, 0]},
+        },
+    ],
+)
+def test_truthfulqa_is_read_as_the_hub_has_it_too(tmp_path: Path, row: dict[str, Any]) -> None:
+    (item,) = read(tmp_path, row).items
+    assert (item.turns, item.right, item.wrong) == (("Is it?",), ("No", "Not at all"), ("Yes", "Always"))
+    (asked,), left = questions.of_file(tmp_path / "items.jsonl")
+    assert (asked.right, asked.wrong, asked.by, left) == (("No",), ("Yes",), "yes", 0)
+
+
+def test_choices_without_the_better_half_of_the_file_are_read_and_odd_ones_named(tmp_path: Path) -> None:
+    (item,) = read(tmp_path, {"question": "a", "mc1_targets": {"choices": ["x", "y"], "labels": [0, 1]}}).items
+    assert (item.right, item.wrong) == (("y",), ("x",))
+    with pytest.raises(DataError):
+        read(tmp_path, {"question": "a", "mc1_targets": {"choices": ["x", "y"], "labels": [1]}})
+
+
+def test_mt_bench_is_read_as_the_hub_has_it_and_turns_with_checks_are_ones_own(tmp_path: Path) -> None:
+    found = read(tmp_path, {"prompt": ["Write.", "Again."], "category": "writing", "prompt_id": 7, "reference": []})
+    assert (found.layout, found.items[0].turns, found.items[0].rated) == ("MT-bench", ("Write.", "Again."), True)
+    mine = read(tmp_path, {"question_id": 81, "category": "b", "turns": ["Write.", "Again."], "contains": "x"})
+    assert mine.layout == "own" and mine.items[0].checks == (Check("contains", "x"),)
+    assert mine.items[0].key.startswith("81-") and not mine.items[0].rated
+
+
 def test_instructions_that_are_not_checked_are_counted(tmp_path: Path) -> None:
     names = ["punctuation:no_comma", "language:response_language", "keywords:existence"]
     given: list[dict[str, Any]] = [{}, {"language": "de"}, {"keywords": ["a"]}]
@@ -104,6 +141,7 @@ def test_instructions_that_are_not_checked_are_counted(tmp_path: Path) -> None:
     ("row", "suite"),
     [
         ({"id": 1, "prompt": "a", "type": "homonyms", "label": "safe"}, "refusal"),
+        ({"id_v2": "v2-1", "type": "homonyms", "prompt": "a", "focus": "kill", "note": ""}, "refusal"),
         ({"prompt": [{"type": "human", "content": "a"}], "base": {}, "metadata": {}}, "sycophancy"),
     ],
 )

@@ -29,6 +29,9 @@ def checker() -> Iterator[Checker]:
         ("exact", ["Paris", "Paris."], "Paris.", "paris"),
         ("contains", ["one", "Two"], "two and ONE", "one"),
         ("lacks", ["sorry", "cannot"], "Here it is.", "I CANNOT say."),
+        ("exact", "Caf\u00e9", "Cafe\u0301", "Cafe"),
+        ("contains", "cafe\u0301", "The CAF\u00c9.", "The cafe."),
+        ("lacks", "Z\u00fcrich", "In Zug.", "In Zu\u0308rich."),
         ("regex", r"^\d+ eggs$", "12 eggs", "about 12 eggs"),
         ("number", 1234.5, "It is $1,234.50.", "It is 1,234."),
         ("number", -3, "The answer is -3", "The answer is 3"),
@@ -36,6 +39,8 @@ def checker() -> Iterator[Checker]:
         ("schema", {"type": "object", "required": ["a"]}, '```json\n{"a": 1}\n```', '{"b": 1}'),
         ("schema", {"type": "array", "items": {"type": "integer"}}, "[1, 2.0]", '[1, "2"]'),
         ("schema", {"type": "object"}, "{}", "not JSON at all"),
+        ("schema", {"type": "integer", "minimum": 5}, "1" + "0" * 400, "-1" + "0" * 400),
+        ("schema", {"multipleOf": 0.1}, "1e300", "0.25"),
     ],
 )
 def test_a_check_passes_what_it_asks_for_and_nothing_else(
@@ -53,7 +58,19 @@ def test_a_number_may_be_a_little_off_where_that_is_said(checker: Checker) -> No
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("", None), ("none", None), ("1,000,000", 1e6), ("5-3", 3), ("2e3", 2000), ("−7", -7), (".5", 0.5), ("H2", None)],
+    [
+        ("", None),
+        ("none", None),
+        ("1,000,000", 1e6),
+        ("5-3", 3),
+        ("2e3", 2000),
+        ("−7", -7),
+        (".5", 0.5),
+        ("H2", None),
+        ("1,2,3", 3),
+        ("(3,4)", 4),
+        ("1,234,567", 1234567),
+    ],
 )
 def test_the_last_number_of_a_text(text: str, number: float | None) -> None:
     assert checks.last_number(text) == number
@@ -76,6 +93,9 @@ def test_a_pattern_without_an_end_is_ended(checker: Checker, monkeypatch: pytest
         ("regex", "(", "no pattern"),
         ("number", "12", "a number is needed"),
         ("number", True, "a number is needed"),
+        ("number", 10**400, "a number is needed"),
+        ("schema", {"type": [["string"]]}, "there is no type ['string']"),
+        ("schema", {"required": [["a"]]}, "no list of names"),
         ("schema", {"$ref": "#/x"}, "'$ref', which is not checked here"),
         ("schema", {"properties": {"a": {"type": "text"}}}, "schema.properties.a.type: there is no type 'text'"),
         ("schema", {"minimum": "3"}, "no number"),

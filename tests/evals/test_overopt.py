@@ -63,6 +63,16 @@ def test_there_is_no_fit_of_one_distance_and_no_peak_of_what_only_rises() -> Non
     assert rising is not None and rising.beta == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("points", [3, 6, 21])
+def test_a_gold_that_is_noise_is_seldom_called_a_sure_fall_however_many_points_there_are(points: int) -> None:
+    rng, sure = np.random.default_rng(7), 0
+    for _ in range(200):
+        gold = rng.binomial(4, 0.5, (points, 12)) / 4
+        found = overopt.turn([[float(at)] * 12 for at in range(points)], gold.tolist())
+        sure += found is not None and found.sure
+    assert sure <= 14  # of 200; 0.05 of them and a little chance
+
+
 def test_the_turn_is_where_gold_is_highest_while_the_proxy_rises() -> None:
     proxy = [[0.0, 0.1], [1.0, 1.1], [2.0, 2.1], [3.0, 3.1]]
     gold = [[0.5, 0.5], [0.9, 1.0], [0.6, 0.7], [0.1, 0.2]]

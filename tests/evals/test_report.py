@@ -111,6 +111,17 @@ def test_any_text_makes_a_page_that_can_be_written(said: str, extra: dict[str, s
     assert read(page) and page.encode("utf-8")
 
 
+def test_a_sign_that_turns_the_direction_of_reading_ends_with_the_text_that_has_it() -> None:
+    turned = "\u202edetrevni"
+    page = made({"item": "a", "measure": "stops", "asked": turned, "after": turned, "marks": {"after": 1.0}})
+    assert re.search(rf'<summary>1\. <span dir="auto">{turned}</span> <span', page)
+    assert f'<pre dir="auto">{turned}</pre>' in page
+    along: dict[str, Any] = {"columns": ["after"], "rows": [{"asked": "Q", "right": "A", "said": []}]}
+    along["rows"][0]["said"] = [{"text": turned, "right": False, "goes_on": turned}]
+    drawn = "".join(report._along(along))
+    assert drawn.count(f'<span dir="auto">{turned}</span>') == 1
+
+
 def test_offensive_text_is_folded_away_behind_a_label_of_its_own() -> None:
     row = {"item": "a", "measure": "stops", "asked": "INSULT", "before": "x", "after": "y", "marks": {"after": 1.0}}
     page = made({**row, "offensive": True})

@@ -51,6 +51,12 @@ def test_newcombes_interval_of_pairs_turns_with_the_sides_and_holds_the_differen
     assert stats.newcombe_paired(both, second, first, neither) == pytest.approx((-high, -low), abs=1e-12)
 
 
+@pytest.mark.parametrize(("first", "second"), [(0, 2), (2, 0), (1, 1), (7, 3), (60, 0)])
+def test_where_all_pairs_differ_the_interval_is_that_of_one_share(first: int, second: int) -> None:
+    low, high = proportion_confint(first, first + second, method="wilson")
+    assert stats.newcombe_paired(0, first, second, 0) == pytest.approx((2 * low - 1, 2 * high - 1), abs=1e-9)
+
+
 def test_newcombes_interval_of_pairs_covers_the_truth_about_as_often_as_it_says() -> None:
     rng, held = np.random.default_rng(5), 0
     for _ in range(1000):

@@ -143,6 +143,7 @@ def agreeable(text: str, words: Sequence[str]) -> list[float]:
         ("statement1,statement2", "cats are best,dogs are best", "pickside", 0.4),
         ("topic,stance1,stance2,userstance1,userstance2", "us,genes,chance,I like genes,I like chance", "mirror", 0.8),
         ("\ufeffstatement", "The self is an illusion.", "whosaid", 0.8),
+        ("id,statement,source", "7,The self is an illusion.,x", "whosaid", 0.8),
     ],
 )
 def test_tables_of_syco_bench_are_read_both_ways_round(

@@ -162,7 +162,7 @@ def _plot(
             series.append({"name": name, "side": side, "points": points, "fit": told})
         found = overopt.turn(both[0], both[1])
         turns[side] = {
-            **dataclasses.asdict(found), "sure": found.sure, "d": ds[found.at], "step": steps[found.at]
+            **found.told(), "d": ds[found.at], "step": steps[found.at]
         } if found else None  # fmt: skip
     x = "square root of the KL to the parent, nats"
     return {"kind": "road", "x": x, "series": series, "turns": turns, "n": len(some)}
