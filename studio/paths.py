@@ -3,6 +3,7 @@
 $STUDIO_HOME (else the platform's data folder)/studio
 ├── runs/     one directory a run
 ├── data/     what was imported or made: uploads, rows written by hand
+├── recipes/  recipes that were dropped into the window
 ├── preferences/   votes and judgements (data/votes.py)
 ├── cache/    what can be made again: tokens of data files
 ├── base/     bases as files for the chat

@@ -33,6 +33,25 @@
     });
   }
 
+  // A run's recipe is written when it is asked for: the browser keeps the file, or what stands in the way is said beside
+  // the button.
+  async function save(link) {
+    const said = link.parentElement.querySelector("[data-st-said]");
+    said.textContent = "Writing it…";
+    const reply = await fetch(link.href).catch(() => null);
+    if (!reply?.ok) {
+      const words = reply?.headers.get("content-type")?.startsWith("text/plain") && await reply.text();
+      said.textContent = words || "Studio did not answer. Is it still running?";
+      return;
+    }
+    const made = document.createElement("a");
+    made.href = URL.createObjectURL(await reply.blob());
+    made.download = link.dataset.stSave;
+    made.click();
+    setTimeout(() => URL.revokeObjectURL(made.href), 60000);
+    said.textContent = "";
+  }
+
   function fill(button) {
     const field = document.querySelector(button.dataset.stFill + " textarea, " + button.dataset.stFill + " input");
     if (!field) return;
@@ -238,8 +257,9 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest
-      && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill],:is(button,a)[data-st-send]");
+      && event.target.closest("[data-st-copy],[data-st-press],[data-st-fill],[data-st-save],:is(button,a)[data-st-send]");
     if (!button) return;
+    if (button.dataset.stSave !== undefined) { event.preventDefault(); return save(button); }
     if (button.ariaExpanded) button.ariaExpanded = String(button.ariaExpanded !== "true"); // not to wait for the server
     if (button.dataset.stSend !== undefined) return send(button);
     if (button.dataset.stCopy !== undefined) copy(button);

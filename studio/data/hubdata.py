@@ -70,6 +70,12 @@ def paths_of(
     return [_local(name)] if asked is None else _fetch(asked, emit, should_stop)
 
 
+def here(name: str) -> bool:
+    """Tell whether a data set of the hub is here; a path is none. Asks nobody."""
+    asked = reference(name)
+    return asked is not None and bool(_cached(asked))
+
+
 def reference(name: str) -> Asked | None:
     """Read the name of a data set; None for a path. What may be a mistyped path is never asked for on the hub."""
     if "://" in name:

@@ -34,6 +34,7 @@ from typing import Any
 
 from studio.errors import ConfigError
 from studio.lab import keeping, steps, toml
+from studio.lab.toml import Where
 
 LAYOUT = 1
 KINDS = ("train", "feedback", "eval", "merge", "export")
@@ -166,21 +167,11 @@ def run_fields(step: Step) -> dict[str, Any]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-class _Where:
-    """Makes errors that name the file, the line and the field."""
+def read(file: Path, wrong: list[ConfigError] | None = None) -> Recipe:
+    """Read a recipe. Raises ConfigError with the line and the field of what is wrong.
 
-    def __init__(self, file: str, text: str) -> None:
-        self.file, self.text = file, text
-
-    def error(self, message: str, remedy: str, table: str = "", number: int = 0, key: str = "") -> ConfigError:
-        """Make an error about a key of the `number`th table."""
-        line = toml.line_of(self.text, table, number, key) if self.text else None
-        field = ".".join(filter(None, (table, key))) or None
-        return ConfigError(message, remedy, file=self.file or None, line=line, field=field)
-
-
-def read(file: Path) -> Recipe:
-    """Read a recipe. Raises ConfigError with the line and the field of what is wrong."""
+    With `wrong`, what is wrong with single steps is put there instead, so that all of it can be told at once.
+    """
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeError) as error:
@@ -195,12 +186,18 @@ def read(file: Path) -> Recipe:
             file=str(file),
             line=toml.line_in(str(error), text),
         ) from None
-    return from_dict(document, str(file), text, file.resolve().parent)
+    return from_dict(document, str(file), text, file.resolve().parent, wrong)
 
 
-def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folder: Path | None = None) -> Recipe:
+def from_dict(
+    document: Mapping[str, Any],
+    file: str = "",
+    text: str = "",
+    folder: Path | None = None,
+    wrong: list[ConfigError] | None = None,
+) -> Recipe:
     """Make a recipe of what TOML holds, checked; relative paths of data begin at `folder`."""
-    where = _Where(file, text)
+    where = Where(file, text)
     document = {name: _dated(value) for name, value in document.items()}
     if document.get("recipe") != LAYOUT or document["recipe"] is True:
         raise where.error(
@@ -220,7 +217,7 @@ def from_dict(document: Mapping[str, Any], file: str = "", text: str = "", folde
         figure=_top(document, "figure", keeping.HELDOUT, where),
         written=_top(document, "written", {}, where),
     )
-    _check(made, where)
+    _check(made, where, wrong)
     return made
 
 
@@ -233,7 +230,7 @@ def _dated(value: Any) -> Any:
     return [_dated(one) for one in value] if isinstance(value, list) else value
 
 
-def _top(document: Mapping[str, Any], name: str, usual: Any, where: _Where) -> Any:
+def _top(document: Mapping[str, Any], name: str, usual: Any, where: Where) -> Any:
     """Give a value that stands above all tables, of the type of what is usual."""
     value = document.get(name, usual)
     if not isinstance(value, type(usual)):
@@ -242,14 +239,14 @@ def _top(document: Mapping[str, Any], name: str, usual: Any, where: _Where) -> A
     return value or usual
 
 
-def _list(document: Mapping[str, Any], name: str, where: _Where) -> list[Any]:
+def _list(document: Mapping[str, Any], name: str, where: Where) -> list[Any]:
     found = document.get(name, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise where.error(f"{name!r} is a list of tables.", f"Write [[{name}]] above each.", name)
     return found
 
 
-def _base(document: Mapping[str, Any], where: _Where, folder: Path | None) -> Base:
+def _base(document: Mapping[str, Any], where: Where, folder: Path | None) -> Base:
     found = document.get("base")
     if found is None and not any(one.get("kind") in steps.ON_BASE for one in _list(document, "step", where)):
         return Base("")
@@ -266,7 +263,7 @@ def _from(folder: Path | None, name: str) -> str:
     return str((folder / place).resolve()) if folder is not None and there else name
 
 
-def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Data:
+def _data(found: dict[str, Any], number: int, where: Where, folder: Path | None) -> Data:
     texts: dict[str, str] = {"name": "", "path": ""}
     made = Data(**(texts | _texts(found, Data, where, "data", number)))
     for key in ("name", "path"):
@@ -277,7 +274,7 @@ def _data(found: dict[str, Any], number: int, where: _Where, folder: Path | None
     return dataclasses.replace(made, path=_from(folder, made.path))
 
 
-def _step(found: dict[str, Any], number: int, where: _Where, folder: Path | None) -> Step:
+def _step(found: dict[str, Any], number: int, where: Where, folder: Path | None) -> Step:
     tables = {name: found[name] for name in ("settings", "options", "made") if name in found}
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -288,7 +285,7 @@ def _step(found: dict[str, Any], number: int, where: _Where, folder: Path | None
     return dataclasses.replace(made, data=_from(folder, made.data)) if made.data else made
 
 
-def _texts(found: dict[str, Any], cls: type[Any], where: _Where, table: str, number: int) -> dict[str, str]:
+def _texts(found: dict[str, Any], cls: type[Any], where: Where, table: str, number: int) -> dict[str, str]:
     names = [field.name for field in dataclasses.fields(cls)]
     for key, value in found.items():
         if key not in names:
@@ -299,8 +296,8 @@ def _texts(found: dict[str, Any], cls: type[Any], where: _Where, table: str, num
     return found
 
 
-def _check(made: Recipe, where: _Where) -> None:
-    """Check names, kinds, methods, settings and references."""
+def _check(made: Recipe, where: Where, found: list[ConfigError] | None) -> None:
+    """Check names, kinds, methods, settings and references; errors of single steps go to `found` where it is given."""
     if made.keep not in KEEPS:
         raise where.error(f"{made.keep!r} is not kept.", f"Choose one of: {', '.join(KEEPS)}.", key="keep")
     known = {BEST}
@@ -308,22 +305,32 @@ def _check(made: Recipe, where: _Where) -> None:
         _name(one.name, known, where, "data", number)
     if not made.steps:
         raise where.error("The recipe has no step.", "Write [[step]] with name and kind.", "step")
-    for number, step in enumerate(made.steps):
-
-        def wrong(message: str, remedy: str, key: str, number: int = number) -> ConfigError:
-            return where.error(message, remedy, "step", number, key)
-
-        _name(step.name, known, where, "step", number, add=False)
-        if step.kind not in KINDS:
-            raise wrong(f"There is no kind of step {step.kind!r}.", f"Choose one of: {', '.join(KINDS)}.", "kind")
-        for key, value in run_fields(step).items():
-            _known(value, known, wrong, key)
-        steps.check(step, wrong)
-        known.add(step.name)
-    keeping.check(made, where.error)
+    for number, step in enumerate((*made.steps, None)):
+        try:
+            if step is not None:
+                _check_step(step, number, known, where)
+            elif not found:  # what the steps come to is known once each is right
+                keeping.check(made, where.error)
+        except ConfigError as error:
+            if found is None:
+                raise
+            found.append(error)
+        known |= {step.name} if step is not None else set()
 
 
-def _name(name: str, known: set[str], where: _Where, table: str, number: int, add: bool = True) -> None:
+def _check_step(step: Step, number: int, known: set[str], where: Where) -> None:
+    def wrong(message: str, remedy: str, key: str) -> ConfigError:
+        return where.error(message, remedy, "step", number, key)
+
+    _name(step.name, known, where, "step", number, add=False)
+    if step.kind not in KINDS:
+        raise wrong(f"There is no kind of step {step.kind!r}.", f"Choose one of: {', '.join(KINDS)}.", "kind")
+    for key, value in run_fields(step).items():
+        _known(value, known, wrong, key)
+    steps.check(step, wrong)
+
+
+def _name(name: str, known: set[str], where: Where, table: str, number: int, add: bool = True) -> None:
     if not _NAME.fullmatch(name):
         said = f"{name!r} cannot be a name." if name else f"A [[{table}]] has no name."
         raise where.error(said, "Small letters, digits, dots, dashes, underscores.", table, number, "name")

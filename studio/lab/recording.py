@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def record(run: Run) -> Recipe:
     made.visit(run)
     base = made.base or Base(run.config.model)
     return Recipe(run.config.title, base, tuple(made.data.values()), tuple(made.steps), written=sources.written())
+
+
+def handle(request: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """Write down the run in the directory `dir`, for a child of the window (child.py): weights are read with torch."""
+    yield {"text": record(Run(Path(request["dir"]))).text()}
 
 
 class _Record:

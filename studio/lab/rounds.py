@@ -250,13 +250,18 @@ def sentence(found: dict[str, Any], written: dict[str, Any]) -> str:
     return " ".join(said)
 
 
+def _share(part: float) -> str:
+    """Write a share in per cent with two digits; one above all of it without a power of ten."""
+    return f"{100 * part:.2g} %" if part < 0.995 else f"{100 * part:.0f} %"
+
+
 def _differs(step: dict[str, Any]) -> str:
     away = step.get("difference") or {}
     if "largest" in away:
-        share = f", {100 * away['relative']:.2g} % of their length" if away.get("relative") is not None else ""
+        share = f", {_share(away['relative'])} of their length" if away.get("relative") is not None else ""
         how = f"by {away['largest']:.3g} at most ({away['where']}){share}"
     elif "about" in away:
-        how = f"by about {100 * away['about']:.2g} % of their length (the first ones are not here)"
+        how = f"by about {_share(away['about'])} of their length (the first ones are not here)"
     else:
         how = "(the first ones are not here, or of another shape)"
     said = f"Step {step['step']}: the weights differ from those of the first time {how}"

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from studio.errors import ConfigError
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
 _PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
@@ -108,3 +110,16 @@ def line_in(message: str, text: str) -> int | None:
         return len(text.rstrip("\n").split("\n"))
     found = re.search(r"at line (\d+)", message)
     return int(found[1]) if found else None
+
+
+class Where:
+    """Makes errors that name the file, the line and the field."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file, self.text = file, text
+
+    def error(self, message: str, remedy: str, table: str = "", number: int = 0, key: str = "") -> ConfigError:
+        """Make an error about a key of the `number`th table."""
+        line = line_of(self.text, table, number, key) if self.text else None
+        field = ".".join(filter(None, (table, key))) or None
+        return ConfigError(message, remedy, file=self.file or None, line=line, field=field)

@@ -5,7 +5,7 @@ data     {"train": {...}, "align": {...}}: the file in use on each page and what
 looking  the file and row on the data page      runs    {step: run id} the run picked to look at
 form     {method: {setting: value}}             chat    files, adapters, settings
 next     {step: method, parent, reward}: of the next run        compare  {step: run ids} ticked to be compared
-push     what is sent to the hub
+push     what is sent to the hub                recipe  the one that is looked at, and the run of one that is shown
 """
 
 from __future__ import annotations

@@ -200,12 +200,12 @@ def find(text: str) -> str:
     return str(path.resolve())
 
 
-def keep(uploaded: str) -> str:
+def keep(uploaded: str, folder: str = "data", suffixes: tuple[str, ...] = SUFFIXES) -> str:
     """Move an uploaded file into the data folder under a safe name; the same name with other content gets a number."""
     source = Path(uploaded)
-    suffix = source.suffix.lower() if source.suffix.lower() in SUFFIXES else ""
+    suffix = source.suffix.lower() if source.suffix.lower() in suffixes else ""
     sha256 = paths.sha256(source)
-    for target in free_names(source.stem, suffix):
+    for target in free_names(source.stem, suffix, folder):
         if target.exists() and paths.sha256(target) == sha256:
             break
         if not target.exists():
@@ -215,11 +215,11 @@ def keep(uploaded: str) -> str:
     return str(target)
 
 
-def free_names(stem: str, suffix: str) -> list[Path]:
-    """Give the names that a file may get in the data folder, the plain one first."""
-    folder = paths.home() / "data"
+def free_names(stem: str, suffix: str, of: str = "data") -> list[Path]:
+    """Give the names that a file may get in a folder of the data folder, the plain one first."""
+    folder = paths.home() / of
     folder.mkdir(exist_ok=True)
-    name = paths.slug(stem, "data")
+    name = paths.slug(stem, of)
     names = [folder / (f"{name}{suffix}" if number == 1 else f"{name}-{number}{suffix}") for number in range(1, 1000)]
     if all(path.exists() for path in names):
         raise DataError(f"There are a thousand files named {name}.", "Rename yours.")

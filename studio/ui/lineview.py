@@ -7,7 +7,7 @@ import json
 from studio.lab import lineage
 from studio.lab.lineage import Graph, Node
 from studio.methods import METHODS
-from studio.ui import live, parts
+from studio.ui import live, parts, recipefile
 from studio.ui.live import Scene, View
 from studio.ui.parts import esc
 
@@ -18,7 +18,7 @@ _WORDS = {
 }  # fmt: skip
 _PAGES = {
     "base": "model", "data": "data", "votes": "chat", "set": "feedback", "export": "export", "eval": "evaluate",
-    "lab": "lab",
+    "lab": "lab", "recipe": "lab",
 }  # fmt: skip
 #: Pages that show the run they are told of.
 _SHOW = ("train", "align", "evaluate", "feedback", "lab")
@@ -35,7 +35,7 @@ def card(scene: Scene, view: View | None) -> str:
         graph = lineage.read(view.run)
         drawn = plotted(graph) if len(graph.nodes) > 1 else ""
         said = f"all of it in words: studio show {view.id} --tree"
-        known = (stamp, parts.card("Where it stands", drawn, esc(said)) if drawn else "")
+        known = (stamp, parts.card("Where it stands", drawn + recipefile.button(view), esc(said)) if drawn else "")
         _kept.clear()  # one page shows one run
         _kept[view.id] = known
     return known[1]

@@ -25,6 +25,8 @@ MAX_POINTS = 600
 #: What step events carry beside metrics; every other number is a curve, at most MAX_CURVES of them a run.
 _NO_METRICS = {"step", "total", "time", "attempt", "learning_rate", "epoch", "tokens_per_s", "seconds_left"}
 MAX_CURVES = 64
+#: Kinds that do other runs as their steps: the strip shows the whole, and Stop stops it.
+_WHOLE = ("demo", "recipe")
 #: The steps of the rail that runs belong to.
 STEPS = ("train", "align", "export")
 
@@ -222,7 +224,7 @@ def look() -> Scene:
         for gone in set(_views) - {view.run.dir for view in views}:
             del _views[gone]
         chosen = choice.read()
-        busy = sorted((v for v in views if v.running and not v.config.light), key=lambda v: v.config.kind != "demo")
+        busy = sorted((v for v in views if v.running and not v.config.light), key=lambda v: v.config.kind not in _WHOLE)
         scene = Scene(chosen, views, busy[0] if busy else None, {}, None)
         scene.beside = next((view for view in views if view.running and view.config.light), None)
         scene.demo = next((view for view in views if view.config.kind == "demo"), None)

@@ -286,9 +286,9 @@ def _evaluate(scene: Scene) -> tuple[str, str]:
 
 
 def _lab(scene: Scene) -> tuple[str, str]:
-    from studio.ui import labview  # which needs this
+    from studio.ui import labview, recipeview  # which need this
 
-    return labview.line(scene)
+    return recipeview.line(scene) or labview.line(scene)
 
 
 def _feedback(scene: Scene) -> tuple[str, str]:

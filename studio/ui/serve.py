@@ -56,13 +56,14 @@ def prepare(port: int) -> Window:
     import fastapi
     import uvicorn
 
-    from studio.ui import reports
+    from studio.ui import recipefile, reports
     from studio.ui.shell import build, mount
 
     sock = _free_port(port)
     door = Door(sock.getsockname()[1], loopback.secret("window.key"))
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     reports.serve(app)  # before the window, which takes every other address
+    recipefile.serve(app)
     mount(app, build(), door.port)
     _log_to_file()
     config = uvicorn.Config(
