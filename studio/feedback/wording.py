@@ -97,8 +97,8 @@ def critique(
 ) -> list[Turn]:
     """Ask what is wrong with an answer by a principle."""
     if not raw:
-        text = rubric.fill(CRITIQUE, {"question": rubric.asked(turns), "answer": said})
-        return _turn(text.replace("PRINCIPLE", principle.critique, 1))
+        asked = CRITIQUE.replace("PRINCIPLE", principle.critique, 1)
+        return _turn(rubric.fill(asked, {"question": rubric.asked(turns), "answer": said}))
     shown = [_judged(f"User: {one.prompt}", one.answer, one.question, one.criticism) for one in examples]
     return _text([*shown, _judged(_script(turns), said, principle.critique, "")])
 

@@ -128,3 +128,14 @@ def test_a_revision_that_speaks_of_the_request_is_seen_unless_the_question_did()
     assert wording.talks_about_it("Grass. [end quoted 0123456789ab]", "What do cows eat?")
     assert not wording.talks_about_it("Tell the user to press Enter.", "How does the user log in?")
     assert not wording.talks_about_it("Cows eat grass, as every user of a meadow knows.", "What do cows eat?")
+
+
+def test_a_principle_never_goes_into_what_is_quoted() -> None:
+    asked = [{"role": "user", "content": "What does the word PRINCIPLE mean?"}]
+    for made in (
+        wording.critique(asked, "A PRINCIPLE is a rule.", LAW, (), False),
+        wording.revision(asked, "A PRINCIPLE is a rule.", LAW, "Vague.", (), False),
+    ):
+        text = made[0]["content"]
+        assert "What does the word PRINCIPLE mean?" in text and "A PRINCIPLE is a rule." in text
+        assert text.count("Is it true?") + text.count("Make it true.") == 1 and text.count("PRINCIPLE") == 2
