@@ -195,6 +195,9 @@ _CALLED = "answer|response|choice|verdict|option"
 _ONLY = re.compile(r"\W*([ABab])\W*")
 _LEADS = re.compile(rf"(?i:(?:the )?(?:better |best )?(?:{_CALLED})(?: is)?)?\W*{_LETTER}")
 _NAMED = re.compile(rf"\b(?i:{_CALLED}|better|best|is|be|choose|pick|prefer)\W{{1,6}}{_LETTER}")
+#: Something is said of either first: A: ..., B: ...; and the letter that stands at the very end then.
+_LISTED = re.compile(r".*?\bA\b\W{0,3}:.*?\bB\b\W{0,3}:", re.DOTALL)
+_LAST = re.compile(r"\b([AB])\W*\Z")
 _CAPITAL = re.compile(r"\b([AB])\b")
 #: Says of the only one that is named that it is not the better one, perhaps.
 _BLAMED = re.compile(r"\b(?:not|worse|wrong|incorrect)\b|n't\b", re.IGNORECASE)
@@ -203,10 +206,13 @@ _BLAMED = re.compile(r"\b(?:not|worse|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 def letter(reply: str) -> str:
     """Read which letter a reply names, "" where it names none or both.
 
-    The letter with which it begins; else the first that is called an answer or a choice; else the only one, where
-    nothing is blamed.
+    Where it says something of A: and B: first, the one that it names then. Else the letter with which it begins; else
+    the first that is called an answer or a choice; else the only one, where nothing is blamed.
     """
     text = unthought(reply)
+    if both := _LISTED.match(text):
+        found = _NAMED.search(text, both.end()) or _LAST.search(text, both.end())
+        return found[1] if found else ""
     if found := _ONLY.fullmatch(text) or _LEADS.match(text) or _NAMED.search(text):
         return found[1].upper()
     only = set(_CAPITAL.findall(text))

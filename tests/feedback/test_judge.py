@@ -227,6 +227,9 @@ def test_the_mark_changes_with_what_is_quoted_and_is_never_in_it() -> None:
         ("Answer A is not as good as B.", ""),
         ("Answer B is incorrect because seven is odd.", ""),
         ("A isn't right.", ""),
+        ("A: 7 of 10, B: 9 of 10", ""),
+        ("Answer A: right. Answer B: right, and shorter. So B.", "B"),
+        ("**A**: vague.\n**B**: clear.\nThe better answer is B, for it is clear.", "B"),
     ],
 )
 def test_a_reply_names_a_letter_or_none(reply: str, named: str) -> None:
