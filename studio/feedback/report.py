@@ -78,8 +78,8 @@ def _reasons(found: dict[str, Any], in_orders: bool) -> list[str]:
             if swap["share"] > 0.5 and swap["n"] < LEAST:
                 why = ": so few pairs do not show that it is better than chance."
             if swap["high"] < 0.5:
-                side = "first" if place["share"] > 0.5 else "second"
-                why = f": it follows the place, mostly the {side} one ({_percent(place)}). It is no better than chance."
+                side, often = ("first", place) if place["share"] > 0.5 else ("second", _other(place))
+                why = f": it follows the place, mostly the {side} one ({_percent(often)}). It is no better than chance."
             said.append(text + why)
     for name, words in (("file", "what the file says"), ("people", "people"), ("rule", "the rule")):
         both = found["agreement"].get(name)
@@ -101,6 +101,11 @@ def _cautions(found: dict[str, Any], made: Sequence[Record], kept: Sequence[Reco
     if made and not kept:
         said.append("No record is left to train on.")
     return said
+
+
+def _other(found: Share) -> Share:
+    """Give the share of the rest."""
+    return {**found, "share": 1 - found["share"], "low": 1 - found["high"], "high": 1 - found["low"]}
 
 
 def _percent(found: Share) -> str:

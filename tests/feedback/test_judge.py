@@ -119,6 +119,11 @@ def test_a_judge_that_always_takes_the_first_is_found_out(tmp_path: Path, tells:
         studio.train_model("dpo", data=result["run"], model="starter")
 
 
+def test_the_place_that_a_judge_follows_is_told_with_its_own_share() -> None:
+    for p, words in ((0.9, "mostly the first one (100% (82% to 100%))"), (0.1, "mostly the second one (100% (82%")):
+        assert words in report.of(judged(*[(p, 1 - p)] * 9))["warnings"][0]
+
+
 def test_a_judge_that_takes_the_longer_answer_is_found_out_by_the_length_baseline(tmp_path: Path) -> None:
     result = made(pairs(tmp_path / "p.jsonl"), lambda a, b: 0.9 if len(a) > len(b) else 0.1)
     about = result["report"]
