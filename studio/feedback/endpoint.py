@@ -45,9 +45,10 @@ def check(names: Sequence[str], allowed: bool) -> list[wire.Address]:
     """Read the endpoints among names, without asking them anything; ConfigError where one needs to be allowed."""
     found = [wire.read(name) for name in names if is_endpoint(name)]
     for address in found:
-        if not address.local and not allowed:
+        if (not address.local or address.passed_on) and not allowed:
+            who = address.model if address.passed_on else address.host
             raise ConfigError(
-                f"{address.host} is not on this machine: it would get the text of all prompts and answers.",
+                f"{who} is not on this machine: it would get the text of all prompts and answers.",
                 "If that is wanted, allow it: --allow-endpoint, or set allow_endpoint.",
                 field="allow_endpoint",
             )
@@ -56,6 +57,11 @@ def check(names: Sequence[str], allowed: bool) -> list[wire.Address]:
 
 def told(address: wire.Address) -> str:
     """Say in plain words where the text goes."""
+    if address.passed_on:
+        return (
+            f"Prompts and answers leave this machine: {address.host} passes them on to where {address.model} runs. "
+            "Whoever runs it can read and keep them."
+        )
     if address.local:
         return f"Prompts and answers go to {address.host} (model {address.model}), a server on this machine."
     way = "encrypted" if address.secure else "NOT encrypted: others on the network can read them"

@@ -35,7 +35,8 @@ FILTERED: dict[str, Any] = {"choices": [{"message": {"content": ""}, "finish_rea
 class Address:
     """Where an endpoint is: the address of its API, its host (with the port), the model, and what may be said of it.
 
-    `local`: it is on this machine; `secure`: nobody on the way can read along.
+    `local`: it is on this machine; `secure`: nobody on the way can read along; `passed_on`: it is on this machine, and
+    the model is not, as Ollama names those of its cloud.
     """
 
     name: str
@@ -44,6 +45,11 @@ class Address:
     model: str
     local: bool
     secure: bool
+
+    @property
+    def passed_on(self) -> bool:
+        """Tell whether a server on this machine passes the text on."""
+        return self.local and re.search(r"[:-]cloud\Z", self.model) is not None
 
 
 def read(name: str) -> Address:

@@ -349,6 +349,16 @@ def test_an_endpoint_elsewhere_is_off_until_it_is_allowed(monkeypatch: pytest.Mo
     assert caught.value.field == "allow_endpoint" and "--allow-endpoint" in caught.value.remedy and not asked
 
 
+@pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "glm-4.6:cloud"])
+def test_a_model_that_a_server_here_passes_the_text_on_to_is_not_on_this_machine(model: str) -> None:
+    with pytest.raises(ConfigError, match=f"{model} is not on this machine"):
+        Speakers([f"http://127.0.0.1:11434/v1#{model}"])
+    told: list[events.Event] = []
+    with Speakers([f"http://127.0.0.1:11434/v1#{model}"], allow_endpoint=True, emit=told.append):
+        assert "leave this machine" in told[0]["text"] and model in told[0]["text"]
+    assert not wire.read("http://127.0.0.1:11434/v1#cloudy:1b").passed_on
+
+
 def test_the_run_says_where_the_text_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     def told(name: str) -> str:
         notes: list[events.Event] = []
