@@ -76,6 +76,20 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _read(root: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Read the words; the first that is not known is named, with the way a setting is given."""
+    found, unknown = root.parse_known_args(list(words))
+    if not unknown:
+        return found
+    verb = f"{root.prog} {found.verb}" if found.verb else root.prog
+    word, equals, value = unknown[0].partition("=")
+    remedy = f"See: {verb} --help"
+    if word.startswith("--") and hasattr(found, "setting"):  # how this verb takes settings
+        value = value if equals else next(iter(unknown[1:]), "VALUE")
+        remedy = f"A setting is given as {found.setting}{word[2:].replace('-', '_')}={value}. {remedy}"
+    raise ConfigError(f"{verb} knows no {word}.", remedy)
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -93,7 +107,7 @@ def run(words: Sequence[str]) -> int:
     logging.getLogger().setLevel(logging.ERROR)
     try:
         root = parser()
-        chosen = root.parse_args(list(words))
+        chosen = _read(root, words)
         if chosen.verb is None:
             root.print_help()
             return 0

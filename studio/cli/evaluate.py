@@ -53,7 +53,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     for suite in _flagged():
         group = verb.add_argument_group(f"settings of --suite {suite.name}")
         add_settings(group, [one for one in config.settings(suite.Config) if one.name != "n"])
-    verb.set_defaults(do=_evaluate)
+    verb.set_defaults(do=_evaluate, setting="--set SUITE.")
 
 
 def _flagged() -> list[Suite]:

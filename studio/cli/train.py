@@ -46,7 +46,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--processes", type=int, default=1, metavar="N", help="one a card: a step learns from N x batch_size rows"
     )
     add_reading(verb)
-    verb.set_defaults(do=_train)
+    verb.set_defaults(do=_train, setting="--set ")
 
 
 def _listing(method: str) -> str:

@@ -131,6 +131,24 @@ def test_the_users_mistakes_leave_with_2_and_say_what_to_do(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "unknown", "remedy"),
+    [
+        ("train sft --data x --max-steps 3", "--max-steps", "A setting is given as --set max_steps=3. "),
+        ("train dpo --data x --beta=0.2", "--beta", "A setting is given as --set beta=0.2. "),
+        ("eval x --pressure 2", "--pressure", "A setting is given as --set SUITE.pressure=2. "),
+        ("runs --all", "--all", ""),
+    ],
+)
+def test_a_setting_given_as_an_option_is_answered_with_how_it_is_given(
+    capsys: pytest.CaptureFixture[str], words: str, unknown: str, remedy: str
+) -> None:
+    code, document, _ = call(capsys, *words.split(), "--json")
+    verb = f"studio {words.split()[0]}"
+    assert (code, document["error"]["message"]) == (2, f"{verb} knows no {unknown}.")
+    assert document["error"]["remedy"] == f"{remedy}See: {verb} --help"
+
+
 def test_a_failed_start_leaves_no_run_behind(
     capsys: pytest.CaptureFixture[str], tiny: Path, sft_file: Path, home: Path
 ) -> None:
