@@ -26,8 +26,9 @@ from typing import Any
 
 MODEL = "scripted"
 #: reset: the connection breaks off; html: a page; garbage: no JSON; list: JSON, but no object; empty: no choices;
-#: huge: more than a client may take; hang: nothing for as long as the server lives.
-FAILURES = ("reset", "html", "garbage", "list", "empty", "huge", "hang")
+#: huge: more than a client may take; hang: nothing for as long as the server lives; stream: pieces that nobody asked
+#: for; packed: said to be gzip, and is not.
+FAILURES = ("reset", "html", "garbage", "list", "empty", "huge", "hang", "stream", "packed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Scripted:
 
     `tells`: it gives log-probabilities where they are asked for (a reply without `probs` has its first word, at 1).
     `refuses`: parameters that it answers with status 400, as strict servers do. `key`: what clients must bring.
-    `seconds`: how long an answer takes.
+    `seconds`: how long an answer takes. `tops`: so many of the likeliest tokens it tells, and refuses to tell more.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Scripted:
         refuses: Sequence[str] = (),
         key: str = "",
         seconds: float = 0.0,
+        tops: int = 20,
     ) -> None:
+        self.tops = tops
         self.answer, self.tells, self.refuses, self.key, self.seconds = answer, tells, tuple(refuses), key, seconds
         self.failures: list[Any] = []
         self.bodies: list[dict[str, Any]] = []
@@ -139,6 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
                 more = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
                 said = f"Unsupported parameter: '{name}' is not supported with this model.{more}"
                 return self._json(400, {"error": {"message": said, "param": name, "code": "unsupported_parameter"}})
+        if body.get("top_logprobs", 0) > script.tops:
+            said = f"top_logprobs must be at most {script.tops}"
+            return self._json(400, {"error": {"message": said, "param": "top_logprobs"}})
         made = script.answer(body["messages"])
         reply = made if isinstance(made, Reply) else Reply(made)
         told = None
@@ -158,8 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self, failure: Any) -> None:
         if isinstance(failure, int):
             return self._json(failure, {"error": {"message": f"told to fail with {failure}"}})
-        if isinstance(failure, tuple):  # (status, headers)
-            return self._send(failure[0], b"{}", **{"content-type": "application/json", **failure[1]})
+        if isinstance(failure, tuple):  # (status, headers, perhaps a body)
+            data = json.dumps(failure[2]).encode() if len(failure) > 2 else b"{}"
+            return self._send(failure[0], data, **{"content-type": "application/json", **failure[1]})
         if isinstance(failure, dict):  # a body with status 200
             return self._json(200, failure)
         if failure == "reset":  # a reset, and not an orderly end
@@ -174,6 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if failure == "html":
             return self._send(200, b"<html>Hello</html>", **{"content-type": "text/html"})
+        if failure == "stream":
+            return self._send(200, b"data: {}\n\ndata: [DONE]\n\n", **{"content-type": "text/event-stream"})
+        if failure == "packed":
+            return self._send(200, b"{}", **{"content-type": "application/json", "content-encoding": "gzip"})
         data = {"garbage": b"{oops", "list": b"[1]", "empty": b'{"choices": []}', "huge": b"x" * (17 << 20)}[failure]
         return self._send(200, data, **{"content-type": "application/json"})
 

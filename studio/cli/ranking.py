@@ -15,6 +15,7 @@ from studio.cli.data import reading
 from studio.cli.output import Out
 from studio.cli.running import watching
 from studio.data import preferences
+from studio.data.strict import visible
 from studio.errors import ConfigError, RunError, StudioError
 from studio.feedback import agreement, rank, ranked, report
 from studio.runs import Run
@@ -25,6 +26,7 @@ _KEYS = (
     "shares the last place. b all are bad, e N write a better answer than N, s skip, u undo, q quit."
 )
 _TIED = re.compile(r"\s*=\s*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def add(verb: argparse.ArgumentParser) -> None:
@@ -106,15 +108,20 @@ def ask(made: Run, by: str) -> None:
         far = rank.progress(made, by)
         print(f"--- {far.done + 1} of {far.total} ---")
         for turn in shown.prompt:
-            print(f"{turn.get('role')}: {turn.get('content')}")
+            print(f"{turn.get('role')}: {_seen(str(turn.get('content') or ''))}")
         for number, text in enumerate(shown.texts, 1):
-            print(f"\n[{number}] {text or '(nothing)'}")
+            print(f"\n[{number}] {_seen(text) or '(nothing)'}")
         try:
             if not _answered(made, shown, by):
                 return
         except EOFError:
             print()
             return
+
+
+def _seen(text: str) -> str:
+    """Give a text for the terminal, which obeys what is written to it."""
+    return _CONTROL.sub(lambda found: visible(found[0]), text)
 
 
 def _answered(made: Run, shown: rank.Shown, by: str) -> bool:
@@ -132,7 +139,7 @@ def _answered(made: Run, shown: rank.Shown, by: str) -> bool:
         try:
             if word[:1].lower() == "e":
                 number = _number(word[1:], len(shown.texts))
-                print(f"It was: {shown.texts[number - 1]}")
+                print(f"It was: {_seen(shown.texts[number - 1])}")
                 edited = input("Better: ")
                 word = input("Ranks of the others (Enter: all the same)> ").strip()
             bad, skip = word.lower() == "b", word.lower() == "s"

@@ -35,7 +35,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("who", metavar="RUN|ADAPTER|MODEL|GGUF")
     chat.add_panes(verb)
     verb.set_defaults(context=4096)
-    verb.add_argument("--split", type=float, default=0.5, help="RUN's share of the conversations, beside --against")
+    verb.add_argument("--split", type=float, help="RUN's share of the conversations, beside --against (0.5)")
     verb.add_argument("--trial", default="", metavar="SET", help="go on with an earlier comparison of the same two")
     verb.add_argument("--host", default=loopback.ADDRESS, help="an address of this machine")
     verb.add_argument("--port", type=int, default=8080, help="0: any that is free")
@@ -46,8 +46,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _serve(args: argparse.Namespace, out: Out) -> None:
     """Serve until Ctrl+C."""
-    if not 0 <= args.split <= 1:
-        raise ConfigError("--split must be from 0 to 1.", "0.5 sends half of the requests to each.")
+    if args.split is not None and not 0 <= args.split <= 1:
+        raise ConfigError("--split must be from 0 to 1.", "0.5 sends half of the conversations to each.")
     if args.host not in (loopback.ADDRESS, "localhost") and not args.allow_remote:
         raise ConfigError(
             f"--host {args.host} would let other machines in.", "Add --allow-remote; clients then need a key."
@@ -101,8 +101,9 @@ def _serve(args: argparse.Namespace, out: Out) -> None:
 def _trial(session: Session, names: list[str], args: argparse.Namespace) -> Trial | None:
     """Begin the comparison that --against asks for, or go on with it."""
     if len(names) < 2:
-        if args.trial:
-            raise ConfigError("--trial compares two models.", "Name the second one with --against.")
+        for name in ("trial", "split"):
+            if getattr(args, name) not in ("", None):
+                raise ConfigError(f"--{name} is about two models.", "Name the second one with --against.")
         return None
     return Trial.begin(names, [session.identity(pane) for pane in range(len(names))], args.split, args.trial)
 

@@ -164,11 +164,11 @@ def rows(kind: str, found: Iterable[Record], pairing: str = "all") -> list[Row]:
 def pairs(record: Record, pairing: str = "all") -> list[tuple[str, str]]:
     """Give (better, worse) texts of a record: every two that differ in rank, or one of the best and of the worst."""
     texts = [_usable(answer.text) for answer in record.answers]
-    ranked = sorted(zip(record.ranks, range(len(texts)), strict=False))
+    ranked = sorted((rank, at) for at, rank in enumerate(record.ranks) if texts[at].strip())
     if pairing == "ends":
         ranked = [ranked[0], ranked[-1]] if len(ranked) > 1 else []
     found = [(texts[a], texts[b]) for (high, a), (low, b) in itertools.combinations(ranked, 2) if high < low]
-    distinct = {(one.strip(), other.strip()): (one, other) for one, other in found if one.strip() and other.strip()}
+    distinct = {(one.strip(), other.strip()): (one, other) for one, other in found}
     return [both for (one, other), both in distinct.items() if one != other]
 
 
@@ -218,7 +218,7 @@ def doubt(file: str | Path) -> str:
     told = (run.result() or {}) if run is not None else {}
     if run is None or told.get("usable", True):
         return ""
-    why = (told.get("report") or {}).get("warnings") or ["Whoever judged it is not shown to be better than chance."]
+    why = (told.get("report") or told).get("warnings") or ["Whoever judged it is not shown to be better than chance."]
     return f"The set {run.id} is doubtful. {why[0]}"
 
 

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import math
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ FORMS = "exact, regex:PATTERN, length:A-B, json, sentence or FILE.py:FUNCTION"
 #: Seconds that a pattern, and a function, may take for one answer.
 PATTERN_SECONDS, FUNCTION_SECONDS = 5.0, 60.0
 _BAND = re.compile(r"(\d+)-(\d+)")
-_SHOWN = 120
+_SHOWN, _ERROR = 120, 500
 
 Scorer = Callable[[str, str, str, bool], float]
 
@@ -199,7 +200,7 @@ def handle(request: Request, cancelled: Callable[[], bool]) -> Iterator[Answer]:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == request["file"]]
         where = f" in its line {frames[-1].lineno}" if frames else ""
         raise DataError(
-            f"{request['function']} failed{where}: {type(error).__name__}: {error}",
+            f"{request['function']} failed{where}: {type(error).__name__}: {str(error)[:_ERROR]}",
             f"Try it yourself: {request['function']}({request['prompt'][:_SHOWN]!r}, {request['answer'][:_SHOWN]!r}, "
             f"{request['reference'][:_SHOWN]!r}, {request['stopped']})",
             file=request["file"],
@@ -231,6 +232,8 @@ def _loaded(file: str, name: str) -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location("studio_rule", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as an import does: dataclasses look there
+    sys.path.append(str(Path(file).parent))  # what lies beside it can be imported
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

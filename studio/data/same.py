@@ -15,9 +15,11 @@ _SIZE = 3
 #: Of a longer text only the beginning is compared, in characters.
 _COMPARED = 50_000
 #: Scripts written without spaces (ideographs, kana, Thai, Lao, Khmer, Burmese) are compared by their characters.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_ALONE = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_UNSPACED = re.compile(f"[{_ALONE}]")
+_PIECE = re.compile(rf"\s*(?:[{_ALONE}]|[^\s{_ALONE}]+)")
 _MARKS = str.maketrans({mark: " " for mark in ".,;:!?\"'()[]…“”‘’«»、。，！？"})
 
 
@@ -88,6 +90,11 @@ def words(text: str) -> list[str]:
     if not text.isascii():
         text = _UNSPACED.sub(r" \g<0> ", text)
     return text.split()
+
+
+def pieces(text: str) -> list[str]:
+    """Cut a text into words as `words` counts them, each with the white space before it."""
+    return _PIECE.findall(text)
 
 
 def _said(messages: Sequence[Message]) -> str:

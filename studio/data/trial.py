@@ -44,10 +44,16 @@ class Trial:
         self._records = {record.id: record for record in preferences.records(run.dir)}
 
     @classmethod
-    def begin(cls, arms: Sequence[str], identities: Sequence[dict[str, Any]], share: float, more: str = "") -> Trial:
-        """Begin a trial, or go on with one (`more`: its run). ConfigError for a run of another kind or other models."""
+    def begin(
+        cls, arms: Sequence[str], identities: Sequence[dict[str, Any]], share: float | None = None, more: str = ""
+    ) -> Trial:
+        """Begin a trial (by halves, where no share is given), or go on with one (`more`: its run) as it was begun.
+
+        ConfigError for a run of another kind, other models, or another share, which would move conversations.
+        """
         who = [_who(identity) for identity in identities]
         if not more:
+            share = 0.5 if share is None else share
             options = {"source": SOURCE, "arms": list(arms), "who": who, "share": share}
             title = f"{arms[0]} against {arms[1]}"
             return cls(runs.create(RunConfig(preferences.KIND, title, options=options)), arms, identities, share)
@@ -55,12 +61,19 @@ class Trial:
         asked = run.config.options
         if run.config.kind != preferences.KIND or asked.get("source") != SOURCE:
             raise ConfigError(f"{run.id} is no comparison of models in use.", "Leave --trial out to begin one.")
+        names, begun = list(map(str, asked.get("arms", ()))), float(asked.get("share", 0.5))
         if asked.get("who") != who:
             raise ConfigError(
-                f"{run.id} compares {' and '.join(map(str, asked.get('arms', ())))}, in the state they were in then.",
+                f"{run.id} compares {' and '.join(names)}, in the state they were in then.",
                 "Leave --trial out to begin a new comparison: one of two pairs of models says nothing about either.",
             )
-        return cls(run, arms, identities, share)
+        if share not in (None, begun):
+            raise ConfigError(
+                f"{run.id} sends {begun:.0%} of the conversations to {names[0]}, and each stays with its model.",
+                "Leave --split out to go on with it, or --trial to begin a new comparison.",
+                field="split",
+            )
+        return cls(run, names, identities, begun)  # its records name the arms as they were called then
 
     def arm(self, conversation: str) -> int:
         """Give the arm of a conversation: 0 or 1."""

@@ -8,6 +8,7 @@ answers, so it is off unless the user allows it, and a note says where the text 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import queue
 import re
@@ -19,7 +20,7 @@ from typing import Any
 from studio import events
 from studio.errors import ConfigError, ModelError, Stopped, StudioError
 from studio.feedback import wire
-from studio.feedback.speakers import Ask, Draw, Said, Speaker, Turn, seed_of, shares
+from studio.feedback.speakers import Ask, Draw, Said, Speaker, Turn, seed_of, shares, unthought
 
 #: The help of the setting `allow_endpoint` that every source with a speaker has.
 CONSENT = "May text go to an endpoint that is not on this machine? Prompts, answers and rubrics are sent there."
@@ -30,8 +31,9 @@ MAX_TEXT = 200_000
 #: What may be left out of a request when a server refuses it; without a temperature answers would be other ones.
 _OPTIONAL = ("seed", "top_p", "top_k", "min_p")
 _PARTS = ("role", "content", "name", "tool_calls", "tool_call_id")
-_ENDED = ("stop", "eos", "end_turn", "stop_sequence")
-_THOUGHT = re.compile(r"\A\s*<think>.*?(</think>\s*|\Z)", re.DOTALL)
+_ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed")
+#: So many of the likeliest tokens are asked for; a server that tells fewer is asked for as many as most tell.
+_TOP = (20, 5)
 
 
 def is_endpoint(name: str) -> bool:
@@ -43,9 +45,10 @@ def check(names: Sequence[str], allowed: bool) -> list[wire.Address]:
     """Read the endpoints among names, without asking them anything; ConfigError where one needs to be allowed."""
     found = [wire.read(name) for name in names if is_endpoint(name)]
     for address in found:
-        if not address.local and not allowed:
+        if (not address.local or address.passed_on) and not allowed:
+            who = address.model if address.passed_on else address.host
             raise ConfigError(
-                f"{address.host} is not on this machine: it would get the text of all prompts and answers.",
+                f"{who} is not on this machine: it would get the text of all prompts and answers.",
                 "If that is wanted, allow it: --allow-endpoint, or set allow_endpoint.",
                 field="allow_endpoint",
             )
@@ -54,6 +57,11 @@ def check(names: Sequence[str], allowed: bool) -> list[wire.Address]:
 
 def told(address: wire.Address) -> str:
     """Say in plain words where the text goes."""
+    if address.passed_on:
+        return (
+            f"Prompts and answers leave this machine: {address.host} passes them on to where {address.model} runs. "
+            "Whoever runs it can read and keep them."
+        )
     if address.local:
         return f"Prompts and answers go to {address.host} (model {address.model}), a server on this machine."
     way = "encrypted" if address.secure else "NOT encrypted: others on the network can read them"
@@ -83,6 +91,7 @@ class Endpoint(Speaker):
         self._left_out: set[str] = set()
         self._limit = "max_tokens"
         self._weighs: bool | None = None
+        self._top = _TOP[0]
         self._notes = [("info", told(address))]
         self._tell()
 
@@ -101,7 +110,7 @@ class Endpoint(Speaker):
         return self._weighs
 
     def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
-        """Read the words' probabilities from the likeliest first tokens that the server tells (20 at most).
+        """Read the words' probabilities from the likeliest first tokens that the server tells (_TOP at most).
 
         A token counts for the word that it is, blanks aside, so that a judge that continues text may write one first.
         What this approximates: a word that is none of these tokens counts as 0, though it may be as likely as the last
@@ -122,8 +131,14 @@ class Endpoint(Speaker):
 
     def _first(self, turns: Sequence[Turn]) -> list[tuple[str, float]]:
         """Give the likeliest first tokens of the answer with their probabilities; empty where none are told."""
-        more = {"logprobs": True, "top_logprobs": 20}
-        choice = self._choice(self._send(turns, Draw(max_tokens=1), 0, **more))
+        try:
+            answer = self._send(turns, Draw(max_tokens=1), 0, logprobs=True, top_logprobs=self._top)
+        except wire.Rejected as error:
+            if "top_logprobs" not in error.about or self._top == _TOP[-1]:
+                raise
+            self._top = _TOP[-1]
+            return self._first(turns)
+        choice = self._choice(answer)
         self._tell()
         try:
             first = choice["logprobs"]["content"][0]
@@ -182,12 +197,12 @@ class Endpoint(Speaker):
         message = choice.get("message")
         if not isinstance(message, dict):
             raise self._odd("an answer without a message")
-        text = _THOUGHT.sub("", _text(message), count=1)
+        text = unthought(_text(message))
         usage = answer.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        whole = len(text) <= MAX_TEXT and choice.get("finish_reason") in _ENDED
+        whole = len(text) <= MAX_TEXT and str(choice.get("finish_reason")).lower() in _ENDED
         self.served = str(answer.get("model") or "")[:200]
-        return Said(text[:MAX_TEXT].strip(), tokens if isinstance(tokens, int) else 0, whole, seed)
+        return Said(text[:MAX_TEXT], tokens if isinstance(tokens, int) else 0, whole, seed)
 
     def _send(self, turns: Sequence[Turn], draw: Draw, seed: int, **more: Any) -> dict[str, Any]:
         """Send one request; what the server does not know is left out from then on, and said once."""
@@ -202,7 +217,7 @@ class Endpoint(Speaker):
                     raise error.error from None
 
     def _body(self, turns: Sequence[Turn], draw: Draw, seed: int) -> dict[str, Any]:
-        messages = [{part: turn[part] for part in _PARTS if part in turn} for turn in turns]
+        messages = [_message(turn) for turn in turns]
         body = {"model": self._address.model, "messages": messages, "stream": False, self._limit: draw.max_tokens}
         body |= {"temperature": draw.temperature, "top_p": draw.top_p, "seed": seed}
         # these two are llama.cpp's and vLLM's own; a server that is strict refuses them
@@ -243,9 +258,26 @@ class Endpoint(Speaker):
                 self._emit(events.event("note", level=level, code="endpoint", text=text))
 
 
+def _message(turn: Turn) -> dict[str, Any]:
+    """Give a turn as it is sent: the arguments of calls are JSON texts there."""
+    made = {part: turn[part] for part in _PARTS if part in turn}
+    if calls := made.get("tool_calls"):
+        made["tool_calls"] = [{**call, "function": _called(call["function"])} for call in calls]
+    return made
+
+
+def _called(function: dict[str, Any]) -> dict[str, Any]:
+    given = function.get("arguments")
+    return function if isinstance(given, str) else {**function, "arguments": json.dumps(given, ensure_ascii=False)}
+
+
 def _text(message: dict[str, Any]) -> str:
-    """Give a message's text: as it is, its text parts, or the refusal that some give in its place."""
+    """Give a message's text: as it is, its text parts, or the refusal that some give in its place.
+
+    Half of a character (a surrogate without the other), as some servers cut one, is none.
+    """
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) and content else str(message.get("refusal") or "")
+    text = content if isinstance(content, str) and content else str(message.get("refusal") or "")
+    return text.encode("utf-8", "replace").decode()

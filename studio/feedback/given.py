@@ -74,8 +74,12 @@ def answers(
     emit: events.Emit | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Task]:
-    """Give the prompts that have `least` answers or more, with these. Raises DataError where there are none."""
-    found = list(itertools.islice(_enough(_read(file, reading, emit, should_stop), least), limit or None))
+    """Give the prompts that have `least` answers or more, with these; of the others it is told how many there are.
+
+    Raises DataError where there are none.
+    """
+    short: list[Task] = []
+    found = list(itertools.islice(_enough(_read(file, reading, emit, should_stop), least, short), limit or None))
     if not found:
         many = "an answer" if least == 1 else f"{least} answers to one prompt"
         raise DataError(
@@ -83,11 +87,20 @@ def answers(
             f"Use rows with {many} (pairs, or a list of completions), or name who is to answer: --answers-from RUN.",
             file=file,
         )
+    if short and emit is not None:
+        lines = ", ".join(str(task.line) for task in short[:10])
+        few = "no answer of one text" if least == 1 else f"fewer than {least} answers of one text each"
+        text = f"{len(short):,} prompts have {few} and were left out (lines {lines}{', …' * (len(short) > 10)})."
+        emit(events.event("note", level="warning", code="few_answers", text=text))
     return found
 
 
-def _enough(found: Iterable[Task], least: int) -> Iterator[Task]:
-    return (task for task in found if len(task.answers) >= least)
+def _enough(found: Iterable[Task], least: int, short: list[Task]) -> Iterator[Task]:
+    for task in found:
+        if len(task.answers) >= least:
+            yield task
+        else:
+            short.append(task)
 
 
 def _read(
@@ -121,10 +134,11 @@ def _pairs(data: Dataset) -> Iterator[Task]:
         if not isinstance(record, Preference):
             continue
         texts = [_text(record.chosen), _text(record.rejected)]
-        if None in texts:
-            continue
         turns = [turn.to_dict() for turn in record.prompt]
         key = preferences.key(turns, record.line, number)
+        if None in texts:
+            yield Task(turns, "", record.line, key)
+            continue
         both = [Answer(str(text), _who(data, name)) for text, name in zip(texts, ("chosen", "rejected"), strict=True)]
         turned = int(key, 16) % 2
         yield Task(turns, "", record.line, key, both[::-1] if turned else both, [2, 1] if turned else [1, 2])
@@ -135,10 +149,12 @@ def _together(data: Dataset) -> Iterator[Task]:
     groups: dict[str, tuple[int, list[dict[str, Any]], list[tuple[str, bool | None]]]] = {}
     for record in data.records():
         found = _asked_and_said(record)
-        if found is not None:
-            prompt, text, label = found
-            turns = [turn.to_dict() for turn in prompt]
-            groups.setdefault(preferences.key(turns), (record.line, turns, []))[2].append((text, label))
+        if found is None:
+            yield Task([], "", record.line, "")
+            continue
+        prompt, text, label = found
+        turns = [turn.to_dict() for turn in prompt]
+        groups.setdefault(preferences.key(turns), (record.line, turns, []))[2].append((text, label))
     for key, (line, turns, said) in groups.items():
         told = [label for _, label in said if label is not None]
         ranks = [1 if label else 2 for label in told] if len(told) == len(said) > 1 else []

@@ -6,7 +6,8 @@ With a and b the two answers, P(A | a, b) the judge's probability of the letter 
 
 is how probable it finds a the better one: read from the letters' probabilities, not from what it would write, and kept
 as a soft label. Where the two orders name different answers, the place of an answer decided and not its worth: the pair
-is dropped and counted (Lee et al. 2023, arXiv:2309.00267). Of a judge that tells no probabilities the answer is read.
+is dropped and counted (Lee et al. 2023, arXiv:2309.00267). Of a judge that tells no probabilities, or finds neither
+letter likely as the next word, as one that thinks first, the answer is read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from studio.errors import ConfigError, InputError
 from studio.feedback import making, report, rubric, sampling, scorers
 from studio.feedback.given import Task
 from studio.feedback.sampling import Sampling
-from studio.feedback.speakers import Draw, Speaker, speakers_of
+from studio.feedback.speakers import Draw, Said, Speaker, speakers_of, unthought
 from studio.runs import Run
 
 Emit = events.Emit
@@ -36,6 +37,7 @@ LETTERS = ("A", "B")
 SAME, EMPTY = "the answers are the same", "an answer is empty"
 DISAGREE, TIE = "the two orders disagree", "neither answer is clearly better"
 UNREADABLE, LONG = "the judge named neither answer", "too long for the judge"
+CUT = "the judge's reply was cut off"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,11 @@ def run(run: Run, emit: Emit, should_stop: Halt) -> dict[str, Any]:
     sampling.finish(run)
     made = preferences.records(run.dir)
     about = report.of(made, report.people())
+    if cut := sum(record.dropped == CUT for record in made):
+        about["warnings"].append(
+            f"{cut:,} pairs have a reply that was cut off at {config.judge_tokens} tokens before it named an answer: "
+            "give a judge that thinks first more room (--judge-tokens)."
+        )
     report.tell(about, emit)
     return {"by": made[0].by if made else {}, "report": about, "usable": about["usable"]}
 
@@ -143,7 +150,7 @@ def compared(judge: Speaker, config: Config, made: Record) -> Record:
     about["said"] the replies of a judge that was read.
     """
     asked, (one, other) = rubric.asked(made.prompt), (answer.text for answer in made.answers)
-    said: list[str] = []
+    said: list[Said] = []
     try:
         first = _first(judge, config, asked, one, other, made.id, said)
         second = _first(judge, config, asked, other, one, made.id, said)
@@ -152,9 +159,10 @@ def compared(judge: Speaker, config: Config, made: Record) -> Record:
             raise
         return dataclasses.replace(made, dropped=LONG)
     orders = [first, None if second is None else 1 - second]
-    about = {**made.about, "orders": orders, **({"said": said} if said else {})}
+    about = {**made.about, "orders": orders, **({"said": [one.text for one in said]} if said else {})}
     if orders[0] is None or orders[1] is None:
-        return dataclasses.replace(made, dropped=UNREADABLE, about=about)
+        cut = any(not one.stopped and not letter(one.text) for one in said)
+        return dataclasses.replace(made, dropped=CUT if cut else UNREADABLE, about=about)
     p = (orders[0] + orders[1]) / 2
     dropped = ""
     if (orders[0] - 0.5) * (orders[1] - 0.5) < 0:
@@ -165,14 +173,13 @@ def compared(judge: Speaker, config: Config, made: Record) -> Record:
     return dataclasses.replace(made, p=p, scores=[p, 1 - p], ranks=ranks, dropped=dropped, about=about)
 
 
-def _first(judge: Speaker, config: Config, asked: str, a: str, b: str, key: str, said: list[str]) -> float | None:
+def _first(judge: Speaker, config: Config, asked: str, a: str, b: str, key: str, said: list[Said]) -> float | None:
     """Give how probable the judge finds it that the answer shown as A is the better one; None where it names none."""
     turns = [{"role": "user", "content": rubric.fill(config.rubric, {"question": asked, "a": a, "b": b})}]
-    if judge.weighs:
-        return weighed(judge, turns)
-    reply = judge.say(turns, Draw(max_tokens=config.judge_tokens, seed=config.seed), f"{key}-{len(said)}")[0].text
-    said.append(reply)
-    return {"A": 1.0, "B": 0.0}.get(letter(reply))
+    if judge.weighs and (p := weighed(judge, turns)) is not None:
+        return p
+    said += judge.say(turns, Draw(max_tokens=config.judge_tokens, seed=config.seed), f"{key}-{len(said)}")
+    return {"A": 1.0, "B": 0.0}.get(letter(said[-1].text))
 
 
 def weighed(judge: Speaker, turns: Sequence[dict[str, Any]]) -> float | None:
@@ -182,23 +189,31 @@ def weighed(judge: Speaker, turns: Sequence[dict[str, Any]]) -> float | None:
     return sum(found[0::2]) if sum(found) > 0 else None
 
 
-_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
 #: A letter that is not the article of a word behind it ("A better answer is B").
-_LETTER = r"([AB])\b(?!\s+(?!(?:is(?! worse)|because|since|wins?|has)\b)[a-z])"
+_LETTER = r"([AB])\b(?!\s+(?!(?:is(?! (?:not|worse|less|wrong|incorrect)\b)|because|since|wins?|has)\b)[a-z])"
 _CALLED = "answer|response|choice|verdict|option"
 _ONLY = re.compile(r"\W*([ABab])\W*")
 _LEADS = re.compile(rf"(?i:(?:the )?(?:better |best )?(?:{_CALLED})(?: is)?)?\W*{_LETTER}")
 _NAMED = re.compile(rf"\b(?i:{_CALLED}|better|best|is|be|choose|pick|prefer)\W{{1,6}}{_LETTER}")
+#: Something is said of either first: A: ..., B: ...; and the letter that stands at the very end then.
+_LISTED = re.compile(r".*?\bA\b\W{0,3}:.*?\bB\b\W{0,3}:", re.DOTALL)
+_LAST = re.compile(r"\b([AB])\W*\Z")
 _CAPITAL = re.compile(r"\b([AB])\b")
+#: Says of the only one that is named that it is not the better one, perhaps.
+_BLAMED = re.compile(r"\b(?:not|worse|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 
 
 def letter(reply: str) -> str:
     """Read which letter a reply names, "" where it names none or both.
 
-    The letter with which it begins; else the first that is called an answer or a choice; else the only one.
+    Where it says something of A: and B: first, the one that it names then. Else the letter with which it begins; else
+    the first that is called an answer or a choice; else the only one, where nothing is blamed.
     """
-    text = _THOUGHT.sub("", reply).strip()
+    text = unthought(reply)
+    if both := _LISTED.match(text):
+        found = _NAMED.search(text, both.end()) or _LAST.search(text, both.end())
+        return found[1] if found else ""
     if found := _ONLY.fullmatch(text) or _LEADS.match(text) or _NAMED.search(text):
         return found[1].upper()
     only = set(_CAPITAL.findall(text))
-    return only.pop() if len(only) == 1 else ""
+    return only.pop() if len(only) == 1 and not _BLAMED.search(text) else ""

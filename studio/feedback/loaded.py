@@ -20,7 +20,7 @@ from studio.errors import DataError, ModelError, Stopped
 from studio.export import speaking
 from studio.export.speaking import Weights
 from studio.feedback.engines import TRANSFORMERS
-from studio.feedback.speakers import Ask, Draw, Local, Opener, Said, Turn, seed_of, shares
+from studio.feedback.speakers import Ask, Draw, Local, Opener, Said, Turn, seed_of, shares, unthought
 from studio.models import check
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Loaded(Local):
             halt()
             seeds = [seed_of(draw.seed, one, at) for at in range(draw.n)]
             given = self._answers(one.turns, seeds, dataclasses.asdict(draw), halt)
-            found = [(made["text"].strip(), made["tokens"], made["stopped"]) for made in given]
+            found = [(unthought(made["text"]), made["tokens"], made["stopped"]) for made in given]
             yield number, [Said(*made, seed) for made, seed in zip(found, seeds, strict=True)]
 
     def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:

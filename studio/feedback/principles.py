@@ -231,7 +231,9 @@ def put(text: str, principle: Principle, instead: str = "") -> str:
     else:
         expected[index] = principle
     lines = text.replace("\r\n", "\n").split("\n")
-    begin, end = _block(text, len(before) - 1 if index is None else index)
+    if (place := _block(text, len(before) - 1 if index is None else index)) is None:
+        return _sure("", parse(text), expected)
+    begin, end = place
     block = _written("principle", dataclasses.asdict(principle)).split("\n")
     made = [*lines[:end], "", *block, *lines[end:]] if index is None else lines[:begin] + block + lines[end:]
     return _sure("\n".join(made), parse(text), expected)
@@ -246,15 +248,23 @@ def remove(text: str, id: str) -> str:
     if len(before) == 1:
         raise DataError("A constitution needs a principle.", "Add another one before you remove this one.")
     lines = text.replace("\r\n", "\n").split("\n")
-    begin, end = _block(text, index)
+    expected = [*before[:index], *before[index + 1 :]]
+    if (place := _block(text, index)) is None:
+        return _sure("", parse(text), expected)
+    begin, end = place
     while end < len(lines) and not lines[end].strip() and (not begin or not lines[begin - 1].strip()):
         end += 1
-    return _sure("\n".join(lines[:begin] + lines[end:]), parse(text), [*before[:index], *before[index + 1 :]])
+    return _sure("\n".join(lines[:begin] + lines[end:]), parse(text), expected)
 
 
-def _block(text: str, index: int) -> tuple[int, int]:
-    """Give the lines of a card: from its head to the last one that is not blank or a comment before the next head."""
+def _block(text: str, index: int) -> tuple[int, int] | None:
+    """Give the lines of a card: from its head to the last one that is not blank or a comment before the next head.
+
+    None where it has no line of its own for a head: TOML can be written in other ways.
+    """
     places = _places(text.replace("\r\n", "\n"), "")
+    if ("principle", index) not in places.heads:
+        return None
     begin = places.heads["principle", index] - 1
     end = next((n for n in range(begin + 1, len(places.lines)) if _HEAD.fullmatch(places.lines[n])), len(places.lines))
     while end > begin + 1 and (not places.lines[end - 1].strip() or places.lines[end - 1].lstrip().startswith("#")):

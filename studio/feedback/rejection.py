@@ -139,6 +139,8 @@ def result(made: Sequence[Record], emit: Emit) -> dict[str, Any]:
         about["warnings"].append(
             f"{flat:,} of {len(made):,} prompts have answers of one score only: nothing to choose."
         )
+    if flat and flat == sum(not record.dropped for record in made):
+        about["usable"] = False  # the answers to imitate are then the first ones, and not the best
     if bad:
         about["warnings"].append(f"{bad:,} of {len(made):,} prompts have no good answer, and give none to imitate.")
     report.tell(about, emit)

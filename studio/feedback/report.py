@@ -25,7 +25,7 @@ from studio.data.interval import wilson
 from studio.data.preferences import Record
 from studio.feedback import agreement
 
-#: Pairs that another has decided too, below which agreement is told and nothing is concluded from it.
+#: Pairs below which nothing is concluded: from agreement, or against a judge who mostly agrees with itself.
 LEAST = 10
 Share = dict[str, float]
 #: (prompt, answer, other answer) -> 1 where people found the answer better, -1 the other one.
@@ -75,9 +75,11 @@ def _reasons(found: dict[str, Any], in_orders: bool) -> list[str]:
         else:
             text = f"Asked in both orders the judge names the same answer in {_percent(swap)} of {swap['n']} pairs"
             why = " and a coin would in 50 %: it is no better than chance."
+            if swap["share"] > 0.5 and swap["n"] < LEAST:
+                why = ": so few pairs do not show that it is better than chance."
             if swap["high"] < 0.5:
-                side = "first" if place["share"] > 0.5 else "second"
-                why = f": it follows the place, mostly the {side} one ({_percent(place)}). It is no better than chance."
+                side, often = ("first", place) if place["share"] > 0.5 else ("second", _other(place))
+                why = f": it follows the place, mostly the {side} one ({_percent(often)}). It is no better than chance."
             said.append(text + why)
     for name, words in (("file", "what the file says"), ("people", "people"), ("rule", "the rule")):
         both = found["agreement"].get(name)
@@ -99,6 +101,11 @@ def _cautions(found: dict[str, Any], made: Sequence[Record], kept: Sequence[Reco
     if made and not kept:
         said.append("No record is left to train on.")
     return said
+
+
+def _other(found: Share) -> Share:
+    """Give the share of the rest."""
+    return {**found, "share": 1 - found["share"], "low": 1 - found["high"], "high": 1 - found["low"]}
 
 
 def _percent(found: Share) -> str:

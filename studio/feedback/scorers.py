@@ -22,10 +22,11 @@ from studio.data.votes import Answer
 from studio.errors import InputError, StudioError
 from studio.feedback import making, rubric
 from studio.feedback.given import Task, ranks_of
-from studio.feedback.speakers import Draw, Speaker
+from studio.feedback.speakers import Draw, Speaker, unthought
 from studio.runs import Run
 
 GRADES = tuple(str(number) for number in range(1, 10))
+_SCALE = re.compile(r"\b1\s*(?:-|–|to)\s*9\b")
 #: Gives the score of each answer of a task, None for one that cannot be scored.
 Score = Callable[[Task], list[float | None]]
 
@@ -115,17 +116,20 @@ def graded(judge: Speaker, text: str, task: Task, answer: Answer, tokens: int, s
     asked = rubric.fill(text, {"question": rubric.asked(task.turns), "answer": answer.text})
     turns = [{"role": "user", "content": asked}]
     try:
-        if not judge.weighs:
-            reply = judge.say(turns, Draw(max_tokens=tokens, seed=seed), task.key)[0].text
-            found = re.search(r"(?<![\d.])([1-9])(?![\d.]*\d)", reply)
-            return float(found[1]) if found else None
         words = [*GRADES, *(f" {grade}" for grade in GRADES if judge.identity.get("raw"))]
-        shares = judge.weigh(turns, words)
+        if judge.weighs and sum(shares := judge.weigh(turns, words)) > 0:
+            return sum(share * int(word) for share, word in zip(shares, words, strict=True))
+        return digit(judge.say(turns, Draw(max_tokens=tokens, seed=seed), task.key)[0].text)
     except InputError as error:
         if not making.too_long(error):
             raise
         return None
-    return sum(share * int(word) for share, word in zip(shares, words, strict=True)) if sum(shares) > 0 else None
+
+
+def digit(reply: str) -> float | None:
+    """Read the grade of a reply: its first number, where that is one of 1 to 9 and not of the scale ("from 1 to 9")."""
+    found = re.search(r"\d+(?:\.\d+)?", _SCALE.sub("", unthought(reply)))
+    return grade if found and 1 <= (grade := float(found[0])) <= 9 else None
 
 
 # --- a reward run ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol
@@ -129,7 +130,7 @@ class Llama(Local):
                     raise Stopped("Stopped; what was finished is kept.", "Resume to go on where it stopped.")
                 options["seed"] = seed_of(draw.seed, one, at)
                 made = self._session.answer(self._pane, list(one.turns), **options)
-                said.append(Said(made["text"].strip(), made["tokens"], made["stopped"], options["seed"]))
+                said.append(Said(unthought(made["text"]), made["tokens"], made["stopped"], options["seed"]))
             yield number, said
 
     def weigh(self, turns: Sequence[Turn], words: Sequence[str]) -> list[float]:
@@ -165,6 +166,14 @@ class Llama(Local):
     def shown(self, turns: Sequence[Turn], **options: Any) -> dict[str, Any]:
         """Show what the model reads (Session.prompt)."""
         return self._session.prompt(self._pane, turns, **options)
+
+
+_THOUGHT = re.compile(r"\A\s*(?:<think>.*?(?:</think>|\Z)|(?:(?!<think>).)*?</think>[ \t]*(?=\n|\Z))", re.DOTALL)
+
+
+def unthought(text: str) -> str:
+    """Give an answer without the thoughts before it, whose beginning some templates have put into the prompt."""
+    return _THOUGHT.sub("", text, count=1).strip()
 
 
 def shares(found: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import hashlib
 import random
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.data import preferences
+from studio.data import preferences, same
 from studio.errors import DataError
 from studio.feedback.making import Asked
 
@@ -19,7 +20,8 @@ SUFFIXES = (".txt", ".md", ".markdown")
 MAX_BYTES, MAX_FILES, MAX_TOPIC = 16 << 20, 10_000, 300
 #: Seeds that are shown together: the one whose turn it is, and others drawn.
 SHOWN = 3
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
+#: Where a sentence ends, in scripts without spaces too; the space stays with what follows.
+_SENTENCE = re.compile(r"(?<=[.!?])(?=\s)|(?<=[。！？])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +137,7 @@ def passages(text: str, words: int) -> Iterator[tuple[int, str]]:
     kept: list[str] = []
     begin, size = 1, 0
     for line, part in _parts(text, words):
-        count = len(part.split())
+        count = len(same.pieces(part))
         heading = part.startswith("#") and "\n" not in part
         full = size + count > words or (heading and size >= words // 2)
         if kept and full and not (len(kept) == 1 and kept[0].startswith("#") and "\n" not in kept[0]):
@@ -153,20 +155,24 @@ def _parts(text: str, words: int) -> Iterator[tuple[int, str]]:
     """Give a text's paragraphs with their lines; of one that is too long its sentences, gathered."""
     for match in re.finditer(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*", text):
         line, paragraph = text.count("\n", 0, match.start()) + 1, match[0].strip()
-        if len(paragraph.split()) <= words:
+        if len(same.pieces(paragraph)) <= words:
             yield line, paragraph
             continue
         kept: list[str] = []
         for sentence in _SENTENCE.split(paragraph):
-            pieces = sentence.split()
+            pieces = same.pieces(sentence)
             for at in range(0, len(pieces), words):
                 some = pieces[at : at + words]
                 if kept and len(kept) + len(some) > words:
-                    yield line, " ".join(kept)
+                    yield line, _joined(kept)
                     kept = []
                 kept += some
         if kept:
-            yield line, " ".join(kept)
+            yield line, _joined(kept)
+
+
+def _joined(pieces: Sequence[str]) -> str:
+    return " ".join("".join(pieces).split())
 
 
 def _read(file: Path) -> str:
@@ -174,6 +180,8 @@ def _read(file: Path) -> str:
         if file.stat().st_size > MAX_BYTES:
             raise DataError("It is larger than 16 MB.", "Split it.", file=str(file))
         data = file.read_bytes()
+        if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError("It is no text: it holds zero bytes.", "Leave it out.", file=str(file))
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1

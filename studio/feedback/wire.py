@@ -7,6 +7,7 @@ another host, and a server on this machine is never asked through a proxy.
 from __future__ import annotations
 
 import dataclasses
+import email.utils
 import ipaddress
 import json
 import os
@@ -26,13 +27,16 @@ TRIES, WAIT, PATIENCE = 5, 1.0, 120.0
 MAX_BODY = 16 << 20
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _REDIRECTS = 3
+#: What stands for the answer to a prompt that a server's filter refuses: the same as for an answer that it cuts off.
+FILTERED: dict[str, Any] = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Address:
     """Where an endpoint is: the address of its API, its host (with the port), the model, and what may be said of it.
 
-    `local`: it is on this machine; `secure`: nobody on the way can read along.
+    `local`: it is on this machine; `secure`: nobody on the way can read along; `passed_on`: it is on this machine, and
+    the model is not, as Ollama names those of its cloud.
     """
 
     name: str
@@ -41,6 +45,11 @@ class Address:
     model: str
     local: bool
     secure: bool
+
+    @property
+    def passed_on(self) -> bool:
+        """Tell whether a server on this machine passes the text on."""
+        return self.local and re.search(r"[:-]cloud\Z", self.model) is not None
 
 
 def read(name: str) -> Address:
@@ -114,12 +123,18 @@ class Wire:
 
         self._address, self._answered = address, False
         key = key_for(address)
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(SILENCE, connect=CONNECT),
-            follow_redirects=False,
-            trust_env=not address.local,
-        )
+        try:
+            self._client = httpx.Client(
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(SILENCE, connect=CONNECT),
+                follow_redirects=False,
+                trust_env=not address.local,
+            )
+        except (ValueError, ImportError, OSError) as error:
+            raise ConfigError(
+                f"What the environment says of proxies and certificates cannot be used: {_short(str(error))}",
+                "Look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE.",
+            ) from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -160,13 +175,15 @@ class Wire:
                     if response.is_redirect:
                         url = self._redirected(url, response)
                         continue
-                    return self._answer(response, self._read(response))
+                    return self._answer(response, self._read(response), method)
         except httpx.TimeoutException:
             raise Retry(self._error("does not answer in time.", "Is it loading a model? Try again later.")) from None
         except httpx.ConnectError as error:
             raise self._unreachable(error) from None
         except httpx.TransportError as error:
             raise Retry(self._error(f"broke the connection off: {_short(str(error))}", "Try again later.")) from None
+        except httpx.DecodingError as error:
+            raise self._error(f"sent what cannot be unpacked: {_short(str(error))}", "Is a proxy between?") from None
         except httpx.InvalidURL:
             raise ConfigError(f"{self._address.url!r} is no address.", FORM, field="endpoint") from None
         raise self._error("sends every request elsewhere.", "Name the address of the API itself.")
@@ -204,13 +221,17 @@ class Wire:
                 raise Retry(self._error(f"did not finish within {WHOLE:g} s.", "Ask for fewer tokens."))
         return b"".join(parts)
 
-    def _answer(self, response: Any, data: bytes) -> dict[str, Any]:
+    def _answer(self, response: Any, data: bytes, method: str) -> dict[str, Any]:
         """Give the object that was sent; what it is instead, or what went wrong, is said in words."""
         status, kind = response.status_code, response.headers.get("content-type", "nothing").split(";")[0].strip()[:60]
         found, problem = _object(data)
+        if status >= 400 and method == "POST" and _about(found).get("code") == "content_filter":
+            return FILTERED
         if status >= 400:
-            raise self._failed(status, found, response.headers.get("retry-after", ""))
+            raise self._failed(status, found, response.headers.get("retry-after", ""), method)
         if found is None:
+            if kind == "text/event-stream":
+                raise self._error("answers piece by piece only.", "It must be able to answer in one piece.")
             if not kind.endswith("json"):
                 raise self._error(f"answers with {kind}, not with JSON.", "An API's address often ends in /v1.")
             raise self._error(f"answers with {problem}.", "Is that an OpenAI-compatible API?")
@@ -219,16 +240,15 @@ class Wire:
         self._answered = True
         return found
 
-    def _failed(self, status: int, found: dict[str, Any] | None, after: str) -> Exception:
+    def _failed(self, status: int, found: dict[str, Any] | None, after: str, method: str) -> Exception:
         told = _said(found or {})
         said = f" It says: {told}" if told else ""
-        given = found.get("error") if found else None
-        about = given if isinstance(given, dict) else {}
+        about = _about(found)
         if status in (401, 403):
             keys = " or ".join(ENDPOINT_KEYS if self._address.secure else ENDPOINT_KEYS[:1])
             return self._error(f"does not let us in ({status}).{said}", f"Set its key in {keys} and start again.")
         if status == 404:
-            there = ", ".join(self.models()[:8])
+            there = ", ".join(self.models()[:8]) if method == "POST" else ""  # it may not list them either
             remedy = f"It has: {there}." if there else "Check the address (it often ends in /v1) and the model's name."
             return self._error(f"has no model {self._address.model!r} there (404).{said}", remedy)
         if about.get("code") == "insufficient_quota":
@@ -254,6 +274,11 @@ def _object(data: bytes) -> tuple[dict[str, Any] | None, str]:
     return (found, "") if isinstance(found, dict) else (None, "JSON that is no object")
 
 
+def _about(found: dict[str, Any] | None) -> dict[str, Any]:
+    given = found.get("error") if found else None
+    return given if isinstance(given, dict) else {}
+
+
 def _said(found: dict[str, Any]) -> str:
     """Give what a server says of an error, short enough for a sentence."""
     error = found.get("error", found.get("message", found.get("detail", "")))
@@ -266,4 +291,10 @@ def _short(text: str) -> str:
 
 
 def _seconds(after: str) -> float | None:
-    return float(after) if re.fullmatch(r"\d{1,9}(\.\d+)?", after.strip()) else None
+    """Read what a server says of when to come again: seconds, or a date."""
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", after.strip()):
+        return float(after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -97,8 +97,8 @@ def critique(
 ) -> list[Turn]:
     """Ask what is wrong with an answer by a principle."""
     if not raw:
-        text = rubric.fill(CRITIQUE, {"question": rubric.asked(turns), "answer": said})
-        return _turn(text.replace("PRINCIPLE", principle.critique, 1))
+        asked = CRITIQUE.replace("PRINCIPLE", principle.critique, 1)
+        return _turn(rubric.fill(asked, {"question": rubric.asked(turns), "answer": said}))
     shown = [_judged(f"User: {one.prompt}", one.answer, one.question, one.criticism) for one in examples]
     return _text([*shown, _judged(_script(turns), said, principle.critique, "")])
 
@@ -158,17 +158,24 @@ def _line(text: str) -> str:
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
-_NOUN = "(?:problems?|issues?|concerns?|faults?|mistakes?|errors?|flaws?|objections?|criticisms?|harm)"
+_NOUN = "(?:problems?|issues?|concerns?|faults?|mistakes?|errors?|flaws?|objections?|criticisms?|critiques?|harm)"
 _KIND = "(?:obvious|real|serious|clear|major|significant|particular|specific|such|factual)"
-_SEEN = r"(?:there (?:are|is|were) |(?:i|we) (?:see|find|found|have|can see|can find) |(?:the|this) answer has )"
+_IT = "(?:(?:the|this) (?:answer|response)|it)"
+_SEEN = rf"(?:there (?:are|is|were) |(?:i|we) (?:see|find|found|have|can see|can find) |{_IT} has )"
+_UNSEEN = (
+    "(?:there (?:is|are)(?: not|n't)|(?:i|we) (?:do not|don't|did not|didn't|cannot|can't|can not) (?:see|find|have)"
+    rf"|{_IT} (?:does not|doesn't) (?:have|contain|raise))"
+)
+_WRONG = "(?:wrong|problematic|harmful|to (?:critici[sz]e|fix|change))"
 _FINE = "(?:fine|good|correct|accurate|appropriate|ok|okay)"
 _NONE = re.compile(
     "|".join(
         (
             rf"\W*{_SEEN}?(?:no|not any|any)(?: {_KIND})* {_NOUN}\b",
-            r"\W*(?:there is )?nothing(?: is)?(?: really| seriously)? (?:wrong|problematic|harmful|to critici[sz]e)\b",
-            rf"\W*(?:the|this) answer (?:is|looks|seems) {_FINE}\W*(?:\Z|in this respect|as it is)",
-            r"\W*none\W*\Z",
+            rf"\W*{_UNSEEN} (?:any(?: {_KIND})* {_NOUN}|anything {_WRONG})\b",
+            rf"\W*{_SEEN}?nothing(?: is)?(?: really| seriously)? {_WRONG}\b",
+            rf"\W*{_IT} (?:is|looks|seems) {_FINE}\W*(?:\Z|in this respect|as it is)",
+            r"\W*(?:no|none|nothing|n/a)(?: found)?\W*\Z",
         )
     ),
     re.IGNORECASE,
@@ -178,7 +185,7 @@ _NEW = "(?:revised|new|better|improved|rewritten|corrected|updated)"
 _LEAD = re.compile(
     r"\A\W*(?:(?:sure|certainly|of course|okay)\b[^\n:]{0,40})?(?:"
     rf"here(?:'s| is) (?:a|the|my|an) {_NEW}[^\n:]{{0,60}}:"
-    rf"|(?:the )?{_NEW} (?:answer|response|version|reply)[^\n:]{{0,20}}:"
+    rf"|(?:the )?{_NEW} (?:answer|response|version|reply)[^\n:]{{0,20}}[:\n]|revised\s*:"
     r"|assistant(?:'s answer)?:)(?:\*\*)?\s*",
     re.IGNORECASE,
 )
@@ -202,6 +209,7 @@ def finds_nothing(criticism: str) -> bool:
     """Tell whether a critic found nothing to criticise, or said nothing at all."""
     if not criticism.strip():
         return True
+    criticism = criticism.replace("\u2019", "'").replace("there's", "there is").replace("There's", "There is")
     found = _NONE.match(criticism)
     return found is not None and not _BUT.search(criticism[found.end() : found.end() + 200])
 

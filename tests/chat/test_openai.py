@@ -340,6 +340,7 @@ def test_an_adapters_strength_is_in_the_fingerprint_and_a_killed_engine_is_an_er
     [
         (["--host", "0.0.0.0"], "would let other machines in"),
         (["--split", "1.5"], "--split must be from 0 to 1"),
+        (["--split", "0.5"], "--split is about two models"),
         (["--strength", "0.5"], "no adapter"),
         (["--context", "2"], "--context must be"),
     ],

@@ -60,6 +60,21 @@ def test_what_is_typed_is_kept_until_somebody_leaves(
     assert "'9' is none of the answers" in said and "temperature" not in said and "--- 1 of 3 ---" in said
 
 
+def test_what_a_model_wrote_gives_the_terminal_no_orders(
+    made: runs.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"role": "user", "content": "Clear\x1b[2J it?"}]
+    answers = [Answer(text, {"name": "m"}) for text in ("\x1b]0;owned\x07one\n\ttwo", "schön 👩‍👧")]
+    samples.keep(made.dir, samples.Sample("s0", asked, answers))
+    words = iter(["e 1", "", "e 2", "", "q"])
+    monkeypatch.setattr("builtins.input", lambda *args: next(words))
+    monkeypatch.setattr(rank, "_mine", lambda run, by: ([samples.read(run.dir)[0]], []))
+    ranking.ask(made, "Ann")
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "\x07" not in said and "\\x1b[2J" in said
+    assert "one\n\ttwo" in said and "schön 👩‍👧" in said
+
+
 def test_json_tells_how_far_it_is_and_how_to_go_on(made: runs.Run, capsys: pytest.CaptureFixture[str]) -> None:
     rank.save(made, "s0", [1, 2, 3], "Ann")
     assert studio(["feedback", "rank", made.id, "--by", "Ann", "--json"]) == 0

@@ -38,6 +38,7 @@ def test_a_ranking_gives_every_pair_that_differs_in_rank_or_its_two_ends() -> No
     assert found == {("two", "one"), ("two", "four"), ("two", "three"), ("one", "three"), ("four", "three")}
     assert preferences.pairs(four, "ends") == [("two", "three")]
     assert preferences.pairs(record("a", "b", ranks=[1, 1]), "ends") == []
+    assert preferences.pairs(record("a", "b", " ", ranks=[1, 2, 3]), "ends") == [("a", "b")], "an empty one is no end"
 
 
 def test_rated_rows_are_the_ends_of_a_ranking_and_labels_go_before_ranks() -> None:

@@ -99,6 +99,22 @@ def test_a_function_of_ones_own_is_given_all_four(tmp_path: Path, capfd: pytest.
     assert capfd.readouterr().out == ""
 
 
+def test_a_file_is_loaded_as_an_import_would(tmp_path: Path) -> None:
+    """What lies beside it can be imported, and dataclasses with texts for types are found in their module."""
+    (tmp_path / "studio_rule_words.py").write_text("GOOD = 3\n")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\nimport dataclasses\nimport studio_rule_words\n\n"
+        "@dataclasses.dataclass\nclass Score:\n    value: int\n\n"
+        "def score(prompt, answer, reference, stopped):\n    return Score(studio_rule_words.GOOD).value\n"
+    )
+    made = rule(f"{file}:score")
+    try:
+        assert made("q", "a") == 3.0
+    finally:
+        made.close()
+
+
 @pytest.mark.parametrize(
     ("body", "said", "line"),
     [

@@ -101,11 +101,23 @@ def test_what_was_kept_is_there_when_it_goes_on_and_other_models_are_refused(mad
     again.rate("id1", "up")
     assert again.run == made.run and again.comparison()["arms"][1]["up"] == 1
     assert again.arm("talk 7") == made.arm("talk 7")
+    renamed = Trial.begin(["A", "B"], WHO, None, made.run.id)  # the same models by other paths
+    assert renamed.arms == ["a", "b"] and renamed.comparison()["arms"][1]["up"] == 1
     with pytest.raises(ConfigError, match="in the state they were in then"):
         Trial.begin(["a", "b"], [WHO[0], {"name": "b", "sha256": "cc"}], 0.5, made.run.id)
     other = runs.create(runs.RunConfig("feedback", "x", options={"source": "rules"}))
     with pytest.raises(ConfigError, match="no comparison"):
         Trial.begin(["a", "b"], WHO, 0.5, other.id)
+
+
+def test_a_share_stays_when_it_goes_on_so_that_no_conversation_changes_its_model() -> None:
+    begun = Trial.begin(["a", "b"], WHO, 0.3)
+    drawn = [begun.arm(f"talk {number}") for number in range(2000)]
+    assert abs(drawn.count(0) / 2000 - 0.3) < 0.052  # five standard deviations
+    again = Trial.begin(["a", "b"], WHO, None, begun.run.id)
+    assert again.share == 0.3 and [again.arm(f"talk {number}") for number in range(2000)] == drawn
+    with pytest.raises(ConfigError, match="30% of the conversations to a"):
+        Trial.begin(["a", "b"], WHO, 0.5, begun.run.id)
 
 
 def test_the_verdict_waits_until_a_difference_is_clear(made: Trial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import logging
 import socket
@@ -91,6 +92,9 @@ def test_an_answer_at_the_limit_did_not_end_by_itself_and_one_too_long_is_cut(mo
         ({"content": [{"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]}, "two parts"),
         ({"content": "<think>Grass? Hay?</think>\n\nGrass."}, "Grass."),
         ({"content": "<think>never ending"}, ""),
+        ({"content": "half \ud83d of it"}, "half ? of it"),
+        ({"content": "A cow... hay?\n</think>\n\nGrass."}, "Grass."),  # the template has begun the thought
+        ({"content": "The tag </think> ends it."}, "The tag </think> ends it."),
         ({"content": "Write <think> in front.</think>"}, "Write <think> in front.</think>"),
     ],
 )
@@ -144,6 +148,41 @@ def test_what_may_pass_is_tried_again(failure: Any) -> None:
         assert say(server)[0].text == "Yes." and len(server.bodies) == 3
 
 
+def test_when_to_come_again_is_read_from_a_date_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(wire.time, "sleep", waits.append)
+    with Scripted() as server:
+        later = email.utils.formatdate(time.time() + 60, usegmt=True)
+        server.failures.extend([(429, {"retry-after": later}), (429, {"retry-after": "soon"})])
+        assert say(server)[0].text == "Yes."
+    assert waits == [pytest.approx(59, abs=1.5), 0.02]
+
+
+@pytest.mark.parametrize(("name", "value"), [("ALL_PROXY", "odd://10.0.0.1:1"), ("SSL_CERT_FILE", "no-such-file.pem")])
+def test_an_environment_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="proxies and certificates") as caught:
+        Speakers(["https://api.example.org/v1#m"], allow_endpoint=True)
+    assert name in caught.value.remedy
+    with Scripted() as server:
+        assert say(server)[0].text == "Yes.", "what is on this machine needs neither"
+
+
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos_token", "COMPLETE"])
+def test_an_end_by_itself_is_known_in_the_words_of_several_servers(reason: str) -> None:
+    with Scripted(lambda turns: Reply("whole", finish=reason)) as server:
+        assert say(server)[0].stopped
+
+
+def test_a_server_that_tells_fewer_of_the_likeliest_tokens_is_asked_for_those() -> None:
+    with Scripted(lambda turns: Reply(probs={"A": 0.6, "B": 0.2}), tops=5) as server:
+        with Speakers([server.name]) as (speaker,):
+            assert speaker.weighs and speaker.weigh(TALK, ["A", "B"]) == pytest.approx([0.75, 0.25])
+        assert [body["top_logprobs"] for body in server.bodies] == [20, 5, 5]
+    with Scripted(tops=0) as server, Speakers([server.name]) as (speaker,):
+        assert not speaker.weighs
+
+
 def test_trying_again_ends_and_waits_twice_as_long_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(wire.time, "sleep", waits.append)
@@ -162,6 +201,8 @@ def test_trying_again_ends_and_waits_twice_as_long_each_time(monkeypatch: pytest
         (404, "has no model 'scripted' there"),
         (400, "does not take this request \\(400\\). It says: told to fail"),
         ("html", "answers with text/html, not with JSON"),
+        ("stream", "piece by piece only"),
+        ("packed", "cannot be unpacked"),
         ("garbage", "something that is no JSON"),
         ("list", "JSON that is no object"),
         ("empty", "`choices` is empty"),
@@ -195,6 +236,38 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are() -> None:
     with Scripted() as server, pytest.raises(ModelError) as caught, Speakers([f"{server.address}#other"]) as (speaker,):
         speaker.say(TALK)
     assert "'other'" in caught.value.message and caught.value.remedy == "It has: scripted."
+
+
+def test_a_server_that_has_neither_the_model_nor_a_list_of_them_is_told_so() -> None:
+    with (
+        Scripted() as server,
+        pytest.raises(ModelError, match="has no model 'other'") as caught,
+        Speakers([f"http://127.0.0.1:{server.port}/api#other"]) as (speaker,),
+    ):
+        speaker.say(TALK)
+    assert "often ends in /v1" in caught.value.remedy
+
+
+def test_a_prompt_that_the_servers_filter_refuses_has_no_answer_and_the_others_have() -> None:
+    with Scripted() as server, Speakers([server.name]) as (speaker,):
+        server.failures.append((400, {}, {"error": {"message": "The prompt was filtered", "code": "content_filter"}}))
+        said = [one for _, (one,) in speaker.ask([Ask(TALK), Ask(TALK)], Draw())]
+        assert sorted((one.text, one.stopped) for one in said) == [("", False), ("Yes.", True)]
+
+
+def test_calls_of_tools_are_sent_as_the_api_has_them() -> None:
+    called = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": "ü"}}}
+    turns: list[dict[str, Any]] = [
+        *TALK,
+        {"role": "assistant", "content": "", "tool_calls": [called]},
+        {"role": "tool", "content": "3", "tool_call_id": "c1", "name": "add"},
+    ]
+    with Scripted() as server, Speakers([server.name]) as (speaker,):
+        speaker.say(turns)
+        _, call, result = server.bodies[0]["messages"]
+    function = {"name": "add", "arguments": '{"a": 1, "b": "ü"}'}
+    assert call["tool_calls"] == [{**called, "function": function}]
+    assert result == turns[2] and turns[1]["tool_calls"] == [called], "what was given stays as it is"
 
 
 def test_nobody_there_is_said_at_once_but_a_server_that_answered_before_is_waited_for() -> None:
@@ -274,6 +347,16 @@ def test_an_endpoint_elsewhere_is_off_until_it_is_allowed(monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match=r"api\.example\.org is not on this machine") as caught:
         Speakers(["https://api.example.org/v1#m"])
     assert caught.value.field == "allow_endpoint" and "--allow-endpoint" in caught.value.remedy and not asked
+
+
+@pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "glm-4.6:cloud"])
+def test_a_model_that_a_server_here_passes_the_text_on_to_is_not_on_this_machine(model: str) -> None:
+    with pytest.raises(ConfigError, match=f"{model} is not on this machine"):
+        Speakers([f"http://127.0.0.1:11434/v1#{model}"])
+    told: list[events.Event] = []
+    with Speakers([f"http://127.0.0.1:11434/v1#{model}"], allow_endpoint=True, emit=told.append):
+        assert "leave this machine" in told[0]["text"] and model in told[0]["text"]
+    assert not wire.read("http://127.0.0.1:11434/v1#cloudy:1b").passed_on
 
 
 def test_the_run_says_where_the_text_goes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from making import write_jsonl
 
+from studio import events
 from studio.data import preferences
 from studio.data.records import Reading
 from studio.errors import DataError
@@ -77,6 +78,24 @@ def test_a_file_without_answers_to_compare_says_what_to_do(tmp_path: Path, sft_f
     alone = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "Why?"}])
     with pytest.raises(DataError, match="no answers to judge"):
         given.answers(str(alone), AS_IT_IS)
+
+
+def test_prompts_with_too_few_answers_are_told_of(tmp_path: Path) -> None:
+    plain = [{"role": "assistant", "content": "Yes."}]
+    asked = [{"role": "user", "content": "Well?"}]
+    both = ["So.", "Thus."]
+    listed: list[dict[str, object]] = [{"prompt": f"{n}?", "completions": both[: n + 1]} for n in range(4)]
+    paired: list[dict[str, object]] = [
+        {"prompt": asked, "chosen": plain, "rejected": [{"role": "assistant", "content": "No."}]},
+        {"prompt": asked, "chosen": plain, "rejected": [*plain, *asked, *plain]},
+        {"prompt": asked, "chosen": plain, "rejected": [{"role": "assistant", "content": "Hm."}]},
+    ]
+    for rows, lines, left in ((listed, "1", 3), (paired, "2", 2)):
+        told: list[events.Event] = []
+        file = str(write_jsonl(tmp_path / "a.jsonl", rows))
+        assert len(given.answers(file, AS_IT_IS, least=2, emit=told.append)) == left
+        (note,) = [item for item in told if item.get("code") == "few_answers"]
+        assert f"(lines {lines})" in note["text"] and note["level"] == "warning"
 
 
 PUBLIC = os.environ.get("STUDIO_PUBLIC_DATA", "")

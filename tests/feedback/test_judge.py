@@ -19,7 +19,7 @@ from studio.data import preferences, votes
 from studio.data.preferences import Record
 from studio.data.votes import Answer, Vote
 from studio.errors import ConfigError, DataError, Stopped
-from studio.feedback import judge, report, rubric
+from studio.feedback import judge, report, rubric, speakers
 
 QUOTED = re.compile(r"\[begin (quoted \w+)\]\n(.*?)\n\[end \1\]", re.DOTALL)
 Judges = Callable[[str, str], float]
@@ -117,6 +117,11 @@ def test_a_judge_that_always_takes_the_first_is_found_out(tmp_path: Path, tells:
     assert about["warnings"][0] in [item["text"] for item in told]
     with pytest.raises(DataError, match="gives a preference row"):
         studio.train_model("dpo", data=result["run"], model="starter")
+
+
+def test_the_place_that_a_judge_follows_is_told_with_its_own_share() -> None:
+    for p, words in ((0.9, "mostly the first one (100% (82% to 100%))"), (0.1, "mostly the second one (100% (82%")):
+        assert words in report.of(judged(*[(p, 1 - p)] * 9))["warnings"][0]
 
 
 def test_a_judge_that_takes_the_longer_answer_is_found_out_by_the_length_baseline(tmp_path: Path) -> None:
@@ -223,6 +228,13 @@ def test_the_mark_changes_with_what_is_quoted_and_is_never_in_it() -> None:
         ("Neither A nor B.", ""),
         ("", ""),
         ("I would take B", "B"),
+        ("Both answers say four... A? No.\n</think>\n\nB", "B"),
+        ("Answer A is not as good as B.", ""),
+        ("Answer B is incorrect because seven is odd.", ""),
+        ("A isn't right.", ""),
+        ("A: 7 of 10, B: 9 of 10", ""),
+        ("Answer A: right. Answer B: right, and shorter. So B.", "B"),
+        ("**A**: vague.\n**B**: clear.\nThe better answer is B, for it is clear.", "B"),
     ],
 )
 def test_a_reply_names_a_letter_or_none(reply: str, named: str) -> None:
@@ -236,6 +248,24 @@ def test_a_judge_without_probabilities_is_read_and_one_that_names_nothing_is_dro
     with Scripted(lambda turns: "They are both fine.", tells=False) as server:
         mute = studio.make_feedback("judge", data=data, settings={"judge": server.name})
     assert mute["dropped"] == {judge.UNREADABLE: 6} and mute["usable"] is False
+
+
+def test_a_judge_that_thinks_first_is_read_though_it_tells_probabilities(tmp_path: Path) -> None:
+    """The likeliest first token is the beginning of its thoughts: neither letter is among those that are told."""
+    data = pairs(tmp_path / "p.jsonl", 6)
+
+    def answer(turns: list[dict[str, Any]]) -> Reply:
+        found = QUOTED.findall(turns[-1]["content"])
+        better = "A" if len(found) == 3 and sentence(found[1][1]) else "B"
+        return Reply(f"<think>A or B?</think>\n{better}", probs={"<think>": 1.0})
+
+    with Scripted(answer) as server:
+        result = studio.make_feedback("judge", data=data, settings={"judge": server.name})
+    assert result["preference"] == 6 and {record.p for record in records(result)} == {0.0, 1.0}
+    with Scripted(lambda turns: Reply("<think>Let me see, A", finish="length"), tells=False) as server:
+        cut = studio.make_feedback("judge", data=data, settings={"judge": server.name})
+    assert cut["dropped"] == {judge.CUT: 6} and cut["usable"] is False
+    assert any("cut off at 32 tokens" in text and "--judge-tokens" in text for text in cut["report"]["warnings"])
 
 
 def test_ones_own_rubric_is_asked_and_one_without_its_places_refused(tmp_path: Path) -> None:
@@ -280,6 +310,9 @@ def judged(*orders: tuple[float | None, float | None], texts: tuple[str, str] = 
             p = left.pop(0)
             return [0.0, 0.0] if p is None else [p, 1 - p]
 
+        def say(self, *_: Any) -> list[speakers.Said]:
+            return [speakers.Said("Well.", 1, True)]
+
     asked = [{"role": "user", "content": "q"}]
     todo = [judge.Pair(asked, "", n, str(n), [Answer(text) for text in texts], []) for n in range(len(orders))]
     return list(judge.judged(Said(), config, todo))  # type: ignore[arg-type]
@@ -298,6 +331,8 @@ def test_shares_count_what_they_say() -> None:
 
 def test_too_few_pairs_to_tell_from_a_coin_are_not_called_usable() -> None:
     """Wilson's lower end of 3 of 3 is 0.438, of 4 of 4 it is 0.510."""
-    assert report.of(judged(*[(0.9, 0.9)] * 3))["usable"] is False
+    few = report.of(judged(*[(0.9, 0.9)] * 3))
+    assert few["usable"] is False and "100% (44% to 100%) of 3 pairs: so few pairs do not show" in few["warnings"][0]
+    assert "no better than chance" in report.of(judged(*[(0.9, 0.9), (0.9, 0.1)] * 6))["warnings"][0]
     assert report.of(judged(*[(0.9, 0.9)] * 4))["usable"] is True
     assert report.of([])["usable"] is False

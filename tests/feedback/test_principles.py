@@ -132,3 +132,19 @@ def test_the_own_copy_comes_before_the_starter_set_and_a_bad_one_is_never_saved(
         principles.save(CARD.replace("honest", "nice"))
     assert principles.own().read_text("utf-8") == CARD
     assert principles.place("other.toml") == Path("other.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'principle = [{ id = "a", group = "honest", title = "T", critique = "C?", revision = "R." }]\n',
+        '[["principle"]]\nid = "a"\ngroup = "honest"\ntitle = "T"\ncritique = "C?"\nrevision = "R."\n',
+    ],
+)
+def test_cards_can_be_changed_in_whichever_way_the_tables_are_written(text: str) -> None:
+    card = principles.Principle("b", "helpful", "New", "Is it?", "Let it be.")
+    (first,) = principles.parse(text).principles
+    both = principles.put(text, card)
+    assert principles.parse(both).principles == (first, card)
+    assert principles.parse(principles.put(text, card, "a")).principles == (card,)
+    assert principles.parse(principles.remove(both, "a")).principles == (card,)

@@ -111,12 +111,25 @@ def test_a_judge_grades_by_the_mean_of_the_digits_and_what_it_does_not_grade_is_
     assert [one.text for one in made.answers] == ["4"] and made.about["unscored"] == 1 and made.scores == [6.75]
 
 
-@pytest.mark.parametrize(("reply", "grade"), [("7", 7.0), ("I give it 9.", 9.0), ("10", None), ("7.5 of 9", 9.0)])
+@pytest.mark.parametrize(
+    ("reply", "grade"), [("7", 7.0), ("I give it 9.", 9.0), ("10", None), ("7.5 of 9", 7.5), ("From 1 to 9: 4", 4.0)]
+)
 def test_a_grade_that_is_written_is_read(reply: str, grade: float | None) -> None:
     from studio.feedback.speakers import Speakers
 
     with Scripted(lambda turns: reply, tells=False) as server, Speakers([server.name]) as (judge,):
         assert scorers.graded(judge, "{question} {answer}", task("4"), Answer("4"), 8, 0) == grade
+
+
+def test_a_judge_that_gives_every_answer_the_same_grade_has_chosen_nothing(tmp_path: Path) -> None:
+    said = itertools.count()
+    with Scripted(
+        lambda turns: "5" if "grade" in turns[-1]["content"] else f"Answer {next(said)}.", tells=False
+    ) as one:
+        given = {"answers_from": one.name, "judge": one.name, "n": 4}
+        result = studio.make_feedback("rejection", data=prompts(tmp_path / "p.jsonl", 3), settings=given)
+    assert result["usable"] is False and "nothing to choose" in result["report"]["warnings"][0]
+    assert "nothing to choose" in preferences.doubt(preferences.named(result["run"], "sft"))
 
 
 def test_a_reward_run_scores_outside_of_training_as_it_does_inside(tiny: Path, pairs_file: Path) -> None:

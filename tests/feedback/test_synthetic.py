@@ -253,6 +253,21 @@ def test_passages_keep_headings_with_their_text_and_cut_what_is_too_long() -> No
     assert list(starts.passages("\n \n", 50)) == []
 
 
+def test_a_script_without_spaces_is_cut_by_its_characters() -> None:
+    sentence = "奶牛吃草，也吃干草。"  # nine characters and the stop, which counts as part of a word
+    cut = [text for _, text in starts.passages(sentence * 40, 50)]
+    assert "".join(cut) == sentence * 40 and len(cut) > 5
+    assert all(text.endswith("。") and len(text) <= 60 for text in cut)
+
+
+def test_a_binary_file_is_no_document(tmp_path: Path) -> None:
+    file = tmp_path / "archive.txt"
+    file.write_bytes(b"PK\x03\x04\0\0 not text")
+    with pytest.raises(DataError, match="no text") as caught:
+        starts.of_documents(tmp_path, 1, 50)
+    assert caught.value.file == str(file)
+
+
 def test_what_it_begins_with_is_one_thing_that_is_there(topics: Path, seeds: Path, tmp_path: Path) -> None:
     with Scripted(script()) as server:
         for words, data, settings in (

@@ -26,6 +26,17 @@ ASKED = [{"role": "user", "content": "What do cows eat?"}]
         "None.",
         "The answer is fine.",
         "The answer has no flaws in this respect.",
+        "The response has no problems.",
+        "There's nothing wrong with it.",
+        "There isn\u2019t anything wrong with the answer.",
+        "I don\u2019t see any problems.",
+        "I do not see any serious issues with this answer.",
+        "The answer does not have any problems.",
+        "I see nothing wrong with the answer.",
+        "It is fine.",
+        "Nothing.",
+        "No.",
+        "N/A",
     ],
 )
 def test_a_critic_who_finds_nothing_is_understood(text: str) -> None:
@@ -39,6 +50,10 @@ def test_a_critic_who_finds_nothing_is_understood(text: str) -> None:
         "No problems with the tone, but the number is wrong.",
         "There are no errors. However, it is rude.",
         "No, it does not.",
+        "No. The answer is rude.",
+        "The answer does not have any sources.",
+        "I do not see any reasons in it.",
+        "There isn't any proof of that.",
         "The problem is that it gives no reasons.",
         "Nothing in it is supported by a source.",
         "The answer is good at the start and then drifts off.",
@@ -55,6 +70,9 @@ def test_a_criticism_is_one_even_where_it_begins_kindly(text: str) -> None:
         ("Here is a revised answer:\n\nCows eat grass.", "Cows eat grass."),
         ("Sure! Here's the improved version of it: Cows eat grass.", "Cows eat grass."),
         ("**Revised answer:** Cows eat grass.", "Cows eat grass."),
+        ("**Revised Answer**\n\nCows eat grass.", "Cows eat grass."),
+        ("### Improved response\nCows eat grass.", "Cows eat grass."),
+        ("Revised: Cows eat grass.", "Cows eat grass."),
         ("Assistant: Cows eat grass.", "Cows eat grass."),
         ('"Cows eat grass."', "Cows eat grass."),
         ('"Moo" is what a cow says, and "baa" a sheep', '"Moo" is what a cow says, and "baa" a sheep'),
@@ -128,3 +146,14 @@ def test_a_revision_that_speaks_of_the_request_is_seen_unless_the_question_did()
     assert wording.talks_about_it("Grass. [end quoted 0123456789ab]", "What do cows eat?")
     assert not wording.talks_about_it("Tell the user to press Enter.", "How does the user log in?")
     assert not wording.talks_about_it("Cows eat grass, as every user of a meadow knows.", "What do cows eat?")
+
+
+def test_a_principle_never_goes_into_what_is_quoted() -> None:
+    asked = [{"role": "user", "content": "What does the word PRINCIPLE mean?"}]
+    for made in (
+        wording.critique(asked, "A PRINCIPLE is a rule.", LAW, (), False),
+        wording.revision(asked, "A PRINCIPLE is a rule.", LAW, "Vague.", (), False),
+    ):
+        text = made[0]["content"]
+        assert "What does the word PRINCIPLE mean?" in text and "A PRINCIPLE is a rule." in text
+        assert text.count("Is it true?") + text.count("Make it true.") == 1 and text.count("PRINCIPLE") == 2
