@@ -10,3 +10,5 @@ if __name__ == "__main__":
         launch()
     except StudioError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -20,7 +20,8 @@ from studio.ui.guard import Door, Guard
 def launch(port: int = 7860, browser: bool = True, data_dir: str = "", offline: bool = False) -> None:
     """Open the window at the first free port from `port` on, and serve until Ctrl+C.
 
-    `data_dir` stands for STUDIO_HOME; `offline` keeps workers from the network. Raises InputError: no port is free.
+    `data_dir` stands for STUDIO_HOME; `offline` keeps workers from the network. Raises InputError: no port is free; and
+    in the end KeyboardInterrupt.
     """
     if data_dir:
         os.environ["STUDIO_HOME"] = str(Path(data_dir).expanduser().resolve())
@@ -35,6 +36,7 @@ def launch(port: int = 7860, browser: bool = True, data_dir: str = "", offline: 
     if sys.stdin is not None and sys.stdin.isatty():
         threading.Thread(target=_new_links, args=(window.door,), daemon=True).start()
     window.run()
+    raise KeyboardInterrupt  # the server passes the signal on, which tells nobody where it was ignored before (nohup)
 
 
 @dataclasses.dataclass

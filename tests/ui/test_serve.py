@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import http.client
 import os
+import shlex
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -117,3 +122,28 @@ def test_no_free_port_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError, match="No port") as caught:
         serve._free_port(7860)
     assert "--port" in caught.value.remedy
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
+def test_ctrl_c_ends_app_py_in_silence_also_where_the_signal_was_ignored_before(home: Path) -> None:
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "STUDIO_HOME": str(home), "BROWSER": "true", "PYTHONUNBUFFERED": "1"}
+    command = f"trap '' INT; exec {shlex.quote(sys.executable)} app.py"  # ignored, as behind nohup or before &
+    window = subprocess.Popen(
+        ["sh", "-c", command],
+        cwd=root,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert window.stdout is not None
+        line = next(line for line in window.stdout if "Studio is at" in line)
+        httpx.get(line.split()[-1], timeout=30)  # answers once it listens to signals, too
+        window.send_signal(signal.SIGINT)
+        _, said = window.communicate(timeout=20)
+    finally:
+        window.kill()
+    assert (window.returncode, said) == (130, "")
