@@ -60,4 +60,4 @@ def test_an_experiment_goes_from_a_click_and_ends_with_a_picture_and_words(name:
     found = json.loads((run.dir / "result.json").read_text("utf-8"))
     assert found["paragraph"] in words and found["verdict"]["words"] in words
     assert figures == len(found["figures"]) > 0
-    assert [one.status for one in runs.all_runs() if one.config.kind == experiments.KIND] == ["finished"]
+    assert [one.status() for one in runs.all_runs() if one.config.kind == experiments.KIND] == ["finished"]
