@@ -251,6 +251,8 @@ def _of_run(run: Run) -> Node:
     config, result = run.config, run.result() or {}
     kind = _OF_RUN.get(config.kind, config.kind if config.kind in KINDS else "run")
     method = config.method or (str(config.options.get("source") or "") if kind == "set" else "")
+    if kind == "set":  # people go on with one after its run has ended
+        result = preferences.counts(preferences.records(run.dir), str(config.options.get("pairing") or "all"))
     return Node(_key(run), kind, config.title, run.id, method, run.status(), _said(kind, result), str(run.dir))
 
 
@@ -259,13 +261,17 @@ def _said(kind: str, result: dict[str, Any]) -> str:
     held = result.get("heldout") or {}
     if None not in (held.get("before"), held.get("after")) and held.get("n"):
         return f"held-out {held['name']} {held['before']:.3f} -> {held['after']:.3f} ({held['n']} rows)"
-    if kind == "set" and "records" in result:
-        return f"{result['records']:,} records, {result.get('preference', 0):,} pairs"
+    if kind == "set" and result["records"]:
+        return f"{_many(result['records'], 'record')}, {_many(result['preference'], 'pair')}"
     if kind == "export" and result.get("files"):
         return ", ".join(str(file.get("type") or Path(file["path"]).name) for file in result["files"][:4])
     if kind == "eval" and "worse" in result:
         return f"{len(result['worse'])} worse, {len(result['better'])} better, {len(result['undecided'])} undecided"
     return ""
+
+
+def _many(count: int, one: str) -> str:
+    return f"{count:,} {one}{'s' * (count != 1)}"
 
 
 # --- in the terminal -------------------------------------------------------------------------------------------------

@@ -50,6 +50,20 @@ def edges(graph: lineage.Graph) -> set[tuple[str, str, str]]:
     return {(short(edge.source), short(edge.target), edge.why) for edge in graph.edges}
 
 
+def test_a_set_says_what_it_holds_now_as_people_go_on_with_it_when_its_run_has_ended(
+    family: dict[str, runs.Run],
+) -> None:
+    def said() -> str:
+        graph = lineage.read(family["set"])
+        return graph.node(graph.focus).said
+
+    assert said() == "1 record, 1 pair"
+    paths.write_text(family["set"].dir / "result.json", json.dumps({"records": 1, "preference": 1}))
+    three = Record([{"role": "user", "content": "x"}], [Answer("b"), Answer("c"), Answer("d")], ranks=[1, 2, 2])
+    preferences.add(family["set"].dir, three)
+    assert said() == "2 records, 3 pairs"
+
+
 def test_all_that_a_run_came_from_and_what_came_of_it_are_found_from_any_of_them(family: dict[str, runs.Run]) -> None:
     wanted = {
         ("starter", "sft", "base"),
