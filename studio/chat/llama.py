@@ -22,8 +22,8 @@ from studio.models import ggufhead
 
 #: Tokens evaluated at once: Stop is heard in between, and the buffers are that much smaller. A GPU wants more.
 CHUNK, CHUNK_GPU = 128, 512
-#: Bytes of weights that are worth a thread: with less to do each, threads wait for each other much of the time (with two
-#: the starter answers at 0.6 to 1.3 times its rate with one, as other programs let it).
+#: Bytes of weights that are worth a thread: with less to do each, threads wait for each other much of the time (the
+#: starter answers with two at 0.6 to 1.3 times its rate with one, as other programs let it).
 THREAD_BYTES = 32 << 20
 #: Positions whose logits are given at once.
 OUTPUTS = 32
