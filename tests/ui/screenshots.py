@@ -89,7 +89,7 @@ def evaluate(tab: Any) -> None:
 def prepare(tab: Any) -> None:
     """Show a row on the data page, and an answer in both panes of the chat."""
     browser.go(tab, "data")
-    tab.click(".st-samples .st-button >> nth=0")
+    tab.click("#st-page-data .st-samples .st-button >> nth=0")
     tab.wait_for_selector(".st-tokens .st-learned", timeout=120_000)
     browser.go(tab, "chat")
     tab.click("#st-chat-clear")
