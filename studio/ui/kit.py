@@ -77,6 +77,17 @@ def slot(value: Any = None, elem_id: str | None = None) -> Any:
     )
 
 
+def opener(name: str, label: str, placeholder: str) -> tuple[Any, Any, Any]:
+    """Lay out the ways to a file: its path, the button that opens it, and a place to drop one."""
+    import gradio as gr
+
+    with gr.Row(elem_classes="st-pick"):
+        path = gr.Textbox(label=label, placeholder=placeholder, max_lines=1, min_width=240, elem_id=f"st-{name}-path")
+        read = gr.Button("Open", elem_id=f"st-{name}-open", elem_classes="st-small")
+        upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id=f"st-{name}-drop")
+    return path, read, upload
+
+
 def explain(error: Exception) -> str:
     """Draw an error as cause and remedy; one that was not made for the user goes to the log with its traceback."""
     if isinstance(error, StudioError):

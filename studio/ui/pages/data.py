@@ -34,16 +34,11 @@ def page(tools: kit.Kit) -> None:
         "Only the marked tokens are learned. The grey ones are read, not learned.",
     )
     with gr.Column(elem_classes="st-card st-choose"):
-        with gr.Row(elem_classes="st-pick"):
-            path = gr.Textbox(
-                label="File on this machine, or data set of the hub",
-                placeholder="/home/me/conversations.jsonl or org/name",
-                max_lines=1,
-                min_width=240,
-                elem_id="st-data-path",
-            )
-            read = gr.Button("Open", elem_id="st-data-open", elem_classes="st-small")
-            upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id="st-data-drop")
+        path, read, upload = kit.opener(
+            "data",
+            "File on this machine, or data set of the hub",
+            "/home/me/conversations.jsonl or org/name",
+        )
         kit.slot(dataview.samples)
         tools.live(kit.slot(), dataview.voted)
         tools.live(kit.slot(), dataview.judged_sets)

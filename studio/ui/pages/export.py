@@ -131,16 +131,14 @@ def _kept(scene: live.Scene) -> list[Any]:
     """Give what the settings show: what was kept, as far as it still fits."""
     found = scene.chosen.get("export")
     kept = found if isinstance(found, dict) else {}
-    shown = []
-    for name, usual in _NAMES.items():
-        value = kept.get(name, usual)
-        shown.append(value if isinstance(value, type(usual)) else usual)
-    shown[3] = shown[3] if shown[3] in dict(MATRICES).values() else ""
-    shown[5:] = [
-        [one for one in ticked if any(one == key for _, key in qualityview.choices(group, None))]
-        for group, ticked in zip(qualityview.GROUPS, shown[5:], strict=True)
-    ]
-    return shown
+    shown = {name: kept.get(name, usual) for name, usual in _NAMES.items()}
+    shown |= {name: usual for name, usual in _NAMES.items() if not isinstance(shown[name], type(usual))}
+    if shown["matrix"] not in dict(MATRICES).values():
+        shown["matrix"] = ""
+    for group in qualityview.GROUPS:
+        there = [key for _, key in qualityview.choices(group, None)]
+        shown[group] = [one for one in shown[group] if one in there]
+    return [*shown.values()]
 
 
 def _matrix(asked: str, file: str, types: Sequence[str]) -> str:

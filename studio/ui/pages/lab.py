@@ -41,16 +41,7 @@ def _recipes(tools: kit.Kit) -> Any:
     """Lay out the recipes: choose one, what it would do, Start; then the run that is shown. Gives the errors' place."""
     with gr.Column(elem_classes="st-card st-choose", elem_id="st-recipes"):
         kit.slot(f'<div class="st-head"><h2>Recipes</h2></div><p class="st-note st-recipe-about">{_ABOUT}</p>')
-        with gr.Row(elem_classes="st-pick"):
-            path = gr.Textbox(
-                label="Recipe on this machine",
-                placeholder="/home/me/recipe.toml",
-                max_lines=1,
-                min_width=240,
-                elem_id="st-recipe-path",
-            )
-            read = gr.Button("Open", elem_id="st-recipe-open", elem_classes="st-small")
-            upload = gr.File(show_label=False, height=38, elem_classes="st-drop", elem_id="st-recipe-drop")
+        path, read, upload = kit.opener("recipe", "Recipe on this machine", "/home/me/recipe.toml")
         kit.slot(recipeplan.samples())
     trouble = kit.slot(elem_id="st-recipe-trouble")
     with gr.Row(elem_classes="st-columns st-recipe-looked"):
